@@ -1,0 +1,296 @@
+//! One Klaviyo account: its messages, its lanes, and whether Klaviyo takes its calls at all.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use klaviyo::{Answer, ENDPOINTS, Session, TransportError};
+
+use crate::backoff::Backoff;
+use crate::lane::{Lane, Start};
+use crate::message::{AccountState, Ending, Failure, Message, Outcome, Report};
+use crate::queue::{GroupId, Next, Queue, Queued};
+use crate::verdict::{self, Verdict};
+
+/// How often one call finds out whether a refused key works again.
+const STOPPED_PROBE: Duration = Duration::from_secs(60);
+
+/// A message earns a strike when it fails while others succeed: at least so many successes a failure of the others
+/// since it failed last. On a bad day, when much fails, nobody earns any.
+const HEALTHY: u64 = 4;
+
+/// What the engine is told of an account.
+#[derive(Debug, Clone)]
+pub struct AccountOptions {
+    pub name: Arc<str>,
+    /// None while nothing may be sent: not armed, paused, no key.
+    pub session: Option<Session>,
+    /// Part of Klaviyo's limits that is ours.
+    pub rate_share: f64,
+}
+
+/// How failures are answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    pub backoff: Backoff,
+    /// Strikes after which a message is put aside.
+    pub max_strikes: u32,
+    /// Calls of a lane that may be under way or not yet settled.
+    pub max_in_flight: u32,
+}
+
+/// A call to be made.
+pub struct Call {
+    pub account: Arc<str>,
+    pub session: Session,
+    pub lane: usize,
+    pub body: Vec<u8>,
+    pub sent_at: SystemTime,
+    group: GroupId,
+    messages: Vec<Queued>,
+}
+
+/// A refused account: when the next probe may go, and whether it is out.
+struct Stopped {
+    until: Instant,
+    probing: bool,
+}
+
+pub struct Account {
+    name: Arc<str>,
+    session: Option<Session>,
+    /// The session last used, also while the account sends nothing.
+    last_session: Option<Session>,
+    lanes: Vec<Lane>,
+    queue: Queue,
+    stopped: Option<Stopped>,
+}
+
+impl Account {
+    pub fn new(options: AccountOptions, now: Instant) -> Self {
+        Self {
+            name: options.name,
+            last_session: options.session.clone(),
+            session: options.session,
+            lanes: ENDPOINTS.iter().map(|endpoint| Lane::new(endpoint, options.rate_share, now)).collect(),
+            queue: Queue::new(ENDPOINTS.to_vec()),
+            stopped: None,
+        }
+    }
+
+    pub fn set(&mut self, options: AccountOptions) {
+        // A new key, revision or address deserves a new try at once.
+        if options.session.is_some() && self.last_session != options.session {
+            self.stopped = None;
+            self.last_session.clone_from(&options.session);
+        }
+        self.session = options.session;
+        self.lanes.iter_mut().for_each(|lane| lane.set_share(options.rate_share));
+    }
+
+    pub fn pause(&mut self) {
+        self.session = None;
+    }
+
+    pub fn queue(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+
+    pub fn lane(&mut self, endpoint: &str) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.endpoint.name == endpoint)
+    }
+
+    /// The next call that may start now. Reports of messages that cannot be sent are added to `reports`.
+    pub fn next_call(&mut self, now: Instant, policy: &Policy, reports: &mut Vec<Report>) -> Option<Call> {
+        self.queue.wake(now);
+        let session = self.session.clone()?;
+        if self.stopped.as_ref().is_some_and(|stopped| stopped.probing || now < stopped.until) {
+            return None;
+        }
+        for (position, lane) in self.lanes.iter_mut().enumerate() {
+            while self.queue.has_ready(position) && lane.start_when(now, policy.max_in_flight) == Start::Now {
+                match self.queue.next(position, now)? {
+                    Next::Unsendable { message, code, reason } => {
+                        reports.push(unsendable(&self.name, &message.message, code, reason));
+                    }
+                    Next::Call { group, mut messages, body } => {
+                        lane.started(now);
+                        for queued in &mut messages {
+                            queued.seen.get_or_insert((lane.successes, lane.failures));
+                        }
+                        if let Some(stopped) = &mut self.stopped {
+                            stopped.probing = true;
+                        }
+                        return Some(Call {
+                            account: self.name.clone(),
+                            session,
+                            lane: position,
+                            body,
+                            sent_at: SystemTime::now(),
+                            group,
+                            messages,
+                        });
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// When to look again, if nothing else happens.
+    pub fn wakes_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
+        self.session.as_ref()?;
+        let mut wake = None;
+        if !self.stopped.as_ref().is_some_and(|stopped| stopped.probing) {
+            let not_before = self.stopped.as_ref().map_or(now, |stopped| stopped.until);
+            for (position, lane) in self.lanes.iter_mut().enumerate() {
+                if !self.queue.has_ready(position) {
+                    continue;
+                }
+                let at = match lane.start_when(now, policy.max_in_flight) {
+                    Start::Now => now,
+                    Start::At(at) => at,
+                    Start::AfterCall => continue,
+                };
+                wake = earlier(wake, Some(at.max(not_before)));
+            }
+        }
+        earlier(wake, self.queue.wakes_at())
+    }
+
+    /// A call has ended: what it means for its messages.
+    pub fn ended(
+        &mut self,
+        call: Call,
+        result: Result<Answer, TransportError>,
+        now: Instant,
+        policy: &Policy,
+    ) -> Report {
+        let lane = &mut self.lanes[call.lane];
+        let rate = result.as_ref().ok().and_then(|answer| answer.rate);
+        let verdict = verdict::of(lane.endpoint, result);
+        match &verdict {
+            Verdict::Accepted { .. } | Verdict::Refused { .. } => lane.succeeded(),
+            Verdict::Trouble { retry_after, .. } => lane.failed(now, policy.backoff, *retry_after),
+            Verdict::Throttled { .. } | Verdict::Stopped { .. } => lane.undecided(),
+        }
+        let held = match &verdict {
+            Verdict::Throttled { retry_after, .. } => lane.throttled(now, *retry_after),
+            _ => Duration::ZERO,
+        };
+        lane.ended(now, rate);
+        let mut report = Report {
+            account: self.name.clone(),
+            lane: Some(lane.endpoint),
+            outcomes: Vec::with_capacity(call.messages.len()),
+            account_state: None,
+        };
+        let together = call.messages.len() > 1;
+        let mut settled = Vec::new();
+        let mut again = Vec::new();
+        for mut queued in call.messages {
+            queued.message.attempts += 1;
+            let (failure, wait) = match &verdict {
+                Verdict::Accepted { .. } => (None, None),
+                Verdict::Refused { failure } if together => {
+                    queued.alone = true;
+                    (Some(failure), Some(Duration::ZERO))
+                }
+                Verdict::Refused { failure } => (Some(failure), None),
+                Verdict::Throttled { failure, .. } => (Some(failure), Some(held)),
+                Verdict::Stopped { failure } => (Some(failure), Some(Duration::ZERO)),
+                Verdict::Trouble { retry_after, failure } => {
+                    strike(&mut queued, lane);
+                    let spent = queued.message.strikes >= policy.max_strikes;
+                    let wait =
+                        policy.backoff.delay(queued.message.attempts).max(retry_after.unwrap_or_default());
+                    (Some(failure), (!spent).then_some(wait))
+                }
+            };
+            let ending = match (&verdict, failure, wait) {
+                (_, Some(failure), Some(wait)) => {
+                    Ending::Retry { wait, strikes: queued.message.strikes, failure: failure.clone() }
+                }
+                (_, Some(failure), None) => Ending::Dead { failure: failure.clone() },
+                (Verdict::Accepted { status, resource_id }, None, _) => {
+                    Ending::Accepted { status: *status, resource_id: resource_id.clone() }
+                }
+                (_, None, _) => unreachable!("only what is accepted has no failure"),
+            };
+            report.outcomes.push(Outcome {
+                seq: queued.message.seq,
+                attempts: queued.message.attempts,
+                sent_at: call.sent_at,
+                ending,
+            });
+            match wait {
+                Some(wait) => {
+                    queued.not_before = (!wait.is_zero()).then(|| now + wait);
+                    again.push(queued);
+                }
+                None => settled.push(queued),
+            }
+        }
+        let accepted = matches!(verdict, Verdict::Accepted { .. });
+        self.queue.ended(call.group, if accepted { &settled } else { &[] }, again, now);
+        report.account_state = self.account_state(&verdict, now);
+        report
+    }
+
+    /// What the call says about the account as a whole, where that is news.
+    fn account_state(&mut self, verdict: &Verdict, now: Instant) -> Option<AccountState> {
+        match verdict {
+            Verdict::Stopped { failure } => {
+                let news = self.stopped.is_none();
+                self.stopped = Some(Stopped { until: now + STOPPED_PROBE, probing: false });
+                news.then(|| AccountState::Stopped { reason: failure.reason.clone() })
+            }
+            Verdict::Accepted { .. } | Verdict::Refused { .. } => {
+                self.stopped.take().map(|_| AccountState::Running)
+            }
+            Verdict::Throttled { .. } | Verdict::Trouble { .. } => {
+                if let Some(stopped) = &mut self.stopped {
+                    stopped.probing = false;
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Counts a failure against the message itself, if its lane is healthy otherwise.
+fn strike(queued: &mut Queued, lane: &Lane) {
+    let now = (lane.successes, lane.failures);
+    let (successes, failures) = queued.seen.replace(now).unwrap_or(now);
+    // The lane has just counted this failure too.
+    let of_others = (now.1 - failures).saturating_sub(1);
+    let succeeded = now.0 - successes;
+    if succeeded > 0 && succeeded >= of_others * HEALTHY {
+        queued.message.strikes += 1;
+    }
+}
+
+fn unsendable(account: &Arc<str>, message: &Message, code: &str, reason: String) -> Report {
+    let failure = Failure { code: code.to_owned(), reason, ..Failure::default() };
+    Report {
+        account: account.clone(),
+        lane: None,
+        outcomes: vec![Outcome {
+            seq: message.seq,
+            attempts: message.attempts,
+            sent_at: SystemTime::now(),
+            ending: Ending::Dead { failure },
+        }],
+        account_state: None,
+    }
+}
+
+pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+#[path = "account_tests.rs"]
+mod tests;

@@ -1,0 +1,266 @@
+//! The HTTP thread: owns all accounts, makes the calls, reports what became of them.
+//!
+//! One thread with a current-thread tokio runtime. Commands come in by a channel; reports go out by another, and a
+//! byte on a socket tells the receiver, which sleeps on that socket and has no runtime of its own. Nothing here is
+//! bounded by itself: the receiver bounds what it hands in, and no more than that can be on the way out.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use klaviyo::{Answer, Client, ClientOptions, ENDPOINTS, TransportError};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use crate::account::{Account, AccountOptions, Call, Policy, earlier};
+use crate::message::{Message, Report};
+
+/// What the owner of the outbox tells the thread.
+pub enum Command {
+    /// These are the accounts and this is the policy from now on. An account not named sends nothing more.
+    Configure { accounts: Vec<AccountOptions>, policy: Policy, client: ClientOptions },
+    /// What an account's messages of the past taught about keys, and calls that still count against its limits.
+    Remember { account: Arc<str>, keys: Vec<Vec<String>>, calls: Vec<PastCalls> },
+    /// Committed messages of one account.
+    Add { account: Arc<str>, messages: Vec<Message> },
+    /// The outcomes of one call of that lane are durable.
+    Settled { account: Arc<str>, lane: &'static str },
+    /// Start no more calls; end when those under way have ended, or when the time is up.
+    Stop { within: Duration },
+}
+
+/// Calls of an earlier life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastCalls {
+    pub lane: &'static str,
+    /// How long ago they ended, at least.
+    pub age: Duration,
+    pub count: u64,
+}
+
+/// The thread, from outside.
+pub struct Engine {
+    commands: UnboundedSender<Command>,
+    reports: Receiver<Report>,
+    thread: JoinHandle<()>,
+}
+
+/// The thread is gone, after a panic of its own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl Engine {
+    /// Starts the thread. It writes a byte to `bell` whenever there are reports to fetch; `bell` must not block.
+    ///
+    /// # Errors
+    /// When the thread, the runtime or the HTTP client cannot be made.
+    pub fn start(bell: UnixStream, policy: Policy, client: ClientOptions) -> Result<Self, String> {
+        let http = Client::new(client)?;
+        let (commands, inbox) = unbounded_channel();
+        let (outbox, reports) = channel();
+        let thread = with_signals_blocked(|| {
+            std::thread::Builder::new().name("klaviyo http".to_owned()).spawn(move || {
+                let state = State {
+                    accounts: HashMap::new(),
+                    policy,
+                    client,
+                    http,
+                    calls: JoinSet::new(),
+                    reports: outbox,
+                    bell,
+                    stop_at: None,
+                };
+                run(inbox, state);
+            })
+        })?;
+        Ok(Self { commands, reports, thread: thread.map_err(|error| error.to_string())? })
+    }
+
+    /// Hands in a command.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub fn tell(&self, command: Command) -> Result<(), Gone> {
+        self.commands.send(command).map_err(|_| Gone)
+    }
+
+    /// All reports there are now. `Err` when there are none and there never will be.
+    ///
+    /// # Errors
+    /// When the thread is gone and everything it said has been fetched.
+    pub fn reports(&self) -> Result<Vec<Report>, Gone> {
+        let reports: Vec<Report> = self.reports.try_iter().collect();
+        if reports.is_empty() && self.thread.is_finished() {
+            // It may have spoken between the two.
+            let last: Vec<Report> = self.reports.try_iter().collect();
+            return if last.is_empty() { Err(Gone) } else { Ok(last) };
+        }
+        Ok(reports)
+    }
+}
+
+/// Postgres' signal handlers run on whatever thread the kernel picks; this one must never be picked. Threads inherit
+/// the mask, and so do those that the runtime starts for name look-ups.
+fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> Result<T, String> {
+    let before =
+        SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(|error| error.to_string())?;
+    let result = start();
+    before.thread_set_mask().map_err(|error| error.to_string())?;
+    Ok(result)
+}
+
+type Ended = (Call, Result<Answer, TransportError>);
+
+struct State {
+    accounts: HashMap<Arc<str>, Account>,
+    policy: Policy,
+    client: ClientOptions,
+    http: Client,
+    calls: JoinSet<Ended>,
+    reports: Sender<Report>,
+    bell: UnixStream,
+    stop_at: Option<Instant>,
+}
+
+fn run(mut inbox: UnboundedReceiver<Command>, mut state: State) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .expect("a runtime needs a few file descriptors");
+    runtime.block_on(state.serve(&mut inbox));
+    // A name look-up may hang in the system's resolver; nobody waits for it.
+    runtime.shutdown_background();
+}
+
+impl State {
+    async fn serve(&mut self, inbox: &mut UnboundedReceiver<Command>) {
+        loop {
+            let wake = self.start_calls();
+            let over = self.calls.is_empty() || self.stop_at.is_some_and(|at| at <= Instant::now());
+            if self.stop_at.is_some() && over {
+                return;
+            }
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return,
+                },
+                Some(ended) = self.calls.join_next() => self.ended(ended),
+                () = sleep_until(wake) => {}
+            }
+            // What else has come is taken in one go before calls are started anew.
+            while let Ok(command) = inbox.try_recv() {
+                self.obey(command);
+            }
+            while let Some(ended) = self.calls.try_join_next() {
+                self.ended(ended);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Configure { accounts, policy, client } => self.configure(accounts, policy, client),
+            Command::Remember { account, keys, calls } => {
+                let account = self.account(&account);
+                for key in keys {
+                    account.queue().link(&key);
+                }
+                for past in calls {
+                    if let Some(lane) = account.lane(past.lane) {
+                        lane.occupy(now, past.age, past.count);
+                    }
+                }
+            }
+            Command::Add { account, messages } => {
+                let account = self.account(&account);
+                for message in messages {
+                    account.queue().add(message, now);
+                }
+            }
+            Command::Settled { account, lane } => {
+                if let Some(lane) = self.account(&account).lane(lane) {
+                    lane.settled();
+                }
+            }
+            Command::Stop { within } => self.stop_at = Some(now + within),
+        }
+    }
+
+    fn configure(&mut self, accounts: Vec<AccountOptions>, policy: Policy, client: ClientOptions) {
+        self.policy = policy;
+        if client != self.client
+            && let Ok(http) = Client::new(client)
+        {
+            (self.http, self.client) = (http, client);
+        }
+        self.accounts.values_mut().for_each(Account::pause);
+        for options in accounts {
+            self.account(&options.name.clone()).set(options);
+        }
+    }
+
+    fn account(&mut self, name: &Arc<str>) -> &mut Account {
+        self.accounts.entry(name.clone()).or_insert_with(|| {
+            let options = AccountOptions { name: name.clone(), session: None, rate_share: 1.0 };
+            Account::new(options, Instant::now())
+        })
+    }
+
+    /// Starts every call that may start, account by account in turn, and says when to look again.
+    fn start_calls(&mut self) -> Option<Instant> {
+        if self.stop_at.is_some() {
+            return self.stop_at;
+        }
+        let now = Instant::now();
+        let mut reports = Vec::new();
+        let mut wake = None;
+        for account in self.accounts.values_mut() {
+            while let Some(mut call) = account.next_call(now, &self.policy, &mut reports) {
+                let http = self.http.clone();
+                self.calls.spawn(async move {
+                    let body = std::mem::take(&mut call.body);
+                    let result = http.post(&call.session, ENDPOINTS[call.lane], body).await;
+                    (call, result)
+                });
+            }
+            wake = earlier(wake, account.wakes_at(now, &self.policy));
+        }
+        for report in reports {
+            self.report(report);
+        }
+        wake
+    }
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let (call, result) = match ended {
+            Ok(ended) => ended,
+            // The messages of that call are lost to us: better to start anew and find them in the outbox.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        let policy = self.policy;
+        let report = self.account(&call.account.clone()).ended(call, result, Instant::now(), &policy);
+        self.report(report);
+    }
+
+    fn report(&mut self, report: Report) {
+        // Without a receiver the thread ends with its next look at the commands; a full socket has bytes in it.
+        if self.reports.send(report).is_ok() {
+            let _ = self.bell.write(&[0]);
+        }
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}

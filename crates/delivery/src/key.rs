@@ -1,0 +1,109 @@
+//! The key of a message: whom it is about, under every identifier it names.
+//!
+//! Two messages that share an identifier are about one profile and keep their order. So are two that share none but
+//! are linked by a third that names both identifiers, as far as we have seen that third.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use crate::recent::Recent;
+
+/// The identifiers of a profile, each as `name:value`, in the form that compares: e-mail addresses in lower case.
+pub fn of(email: Option<&str>, phone_number: Option<&str>, external_id: Option<&str>) -> Vec<String> {
+    [
+        email.map(|email| format!("email:{}", email.to_lowercase())),
+        phone_number.map(|phone_number| format!("phone_number:{phone_number}")),
+        external_id.map(|external_id| format!("external_id:{external_id}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// An identifier as the scheduler compares it. Two that collide merely keep an order nobody asked for.
+pub type Identifier = u64;
+
+/// Turns identifiers into [`Identifier`]s; seeded per process, so that nobody can aim for a collision.
+#[derive(Debug, Default)]
+pub struct Hasher(RandomState);
+
+impl Hasher {
+    pub fn identifier(&self, text: &str) -> Identifier {
+        self.0.hash_one(text)
+    }
+}
+
+/// Remembers which identifiers belong to one profile, for the profiles seen last.
+#[derive(Debug)]
+pub struct Aliases(Recent<Identifier, Arc<[Identifier]>>);
+
+/// Identifiers remembered at least: some 8 MB of memory at the most.
+const REMEMBERED: usize = 50_000;
+
+/// Identifiers of one profile that are remembered together. A shop that gives every guest the same phone number
+/// would otherwise make one profile of all of them, and send its messages one by one.
+const MOST_TOGETHER: usize = 8;
+
+impl Default for Aliases {
+    fn default() -> Self {
+        Self(Recent::new(REMEMBERED))
+    }
+}
+
+impl Aliases {
+    /// All identifiers known to belong together with `identifiers`, these included.
+    pub fn expand(&self, identifiers: &[Identifier]) -> Vec<Identifier> {
+        let mut all = identifiers.to_vec();
+        for together in identifiers.iter().filter_map(|identifier| self.0.get(identifier)) {
+            all.extend_from_slice(together);
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Remembers that `identifiers`, named by one message, belong together.
+    pub fn link(&mut self, identifiers: &[Identifier]) {
+        if identifiers.len() < 2 {
+            return;
+        }
+        let mut all = self.expand(identifiers);
+        if all.len() > MOST_TOGETHER {
+            all = identifiers.to_vec();
+        }
+        let together: Arc<[Identifier]> = all.into();
+        for identifier in together.iter() {
+            self.0.insert(*identifier, together.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_compare_as_klaviyo_compares_them() {
+        assert_eq!(
+            of(Some("Ada@Example.COM"), Some("+15005550006"), Some("Ab")),
+            ["email:ada@example.com", "phone_number:+15005550006", "external_id:Ab"]
+        );
+        assert!(of(None, None, None).is_empty());
+    }
+
+    #[test]
+    fn aliases_link_what_was_named_together() {
+        let mut aliases = Aliases::default();
+        aliases.link(&[1, 2]);
+        aliases.link(&[2, 3]);
+        assert_eq!(aliases.expand(&[3]), [1, 2, 3]);
+        assert_eq!(aliases.expand(&[9]), [9]);
+        for other in 100..200 {
+            aliases.link(&[1, other]);
+        }
+        assert!(
+            aliases.expand(&[1]).len() <= MOST_TOGETHER + 1,
+            "one shared number does not make one profile"
+        );
+    }
+}

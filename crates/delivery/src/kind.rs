@@ -1,0 +1,72 @@
+//! Kinds of message. A kind is a file: how its input is checked and laid down, which call carries it, how two of it
+//! merge, and what a lost answer means for it. [`ALL`] is the list.
+
+pub mod event;
+pub mod profile;
+
+use klaviyo::Endpoint;
+
+/// What it means that a call was sent and no answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAmbiguous {
+    /// Sending it again is harmless: Klaviyo drops the repeat, or ends in the same state.
+    Repeat,
+}
+
+/// What the scheduler and the HTTP thread must know of a message.
+pub trait Kind: Sync {
+    /// `outbox.kind`.
+    fn name(&self) -> &'static str;
+
+    /// The call that carries one message of it.
+    fn endpoint(&self) -> &'static Endpoint;
+
+    /// The body of that call.
+    ///
+    /// # Errors
+    /// Says why the payload is none of ours; then it was not queued by our functions.
+    fn body(&self, payload: &str) -> Result<Vec<u8>, String>;
+
+    /// One payload that does what `earlier` and then `later` would do, where there is one. A kind that merges
+    /// describes a state: a later message stands above an earlier one.
+    fn merge(&self, earlier: &str, later: &str) -> Option<String>;
+
+    /// Whether messages describe a state, so that an old one must not follow a newer one.
+    fn is_state(&self) -> bool;
+
+    /// What a lost answer means.
+    fn on_ambiguous(&self) -> OnAmbiguous;
+}
+
+/// Every kind there is.
+pub const ALL: [&dyn Kind; 2] = [&event::Event, &profile::Profile];
+
+/// The kind of that name.
+pub fn find(name: &str) -> Option<&'static dyn Kind> {
+    ALL.into_iter().find(|kind| kind.name() == name)
+}
+
+/// What is laid down in the outbox for a message that passed its checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// See [`crate::key`].
+    pub key: Vec<String>,
+    /// JSON text.
+    pub payload: String,
+}
+
+/// Adds `"name":"value"` to an object that is being written.
+fn push_string(json: &mut String, name: &str, value: &str) {
+    push_raw(json, name, &serde_json::to_string(value).expect("a string can be written to memory"));
+}
+
+/// Adds `"name":raw` to an object that is being written; `raw` is JSON already.
+fn push_raw(json: &mut String, name: &str, raw: &str) {
+    if !json.ends_with('{') {
+        json.push(',');
+    }
+    json.push('"');
+    json.push_str(name);
+    json.push_str("\":");
+    json.push_str(raw);
+}

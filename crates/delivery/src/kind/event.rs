@@ -1,0 +1,302 @@
+//! Events: something a person did, under the name of a metric.
+//!
+//! Payload: `{"profile": {…}, "event": {…}}`, both being attributes as Klaviyo names them. They are kept apart so
+//! that a call for many events can put them together anew by copying.
+
+use iso_currency::Currency;
+use jiff::Timestamp;
+use klaviyo::{CREATE_EVENT, Endpoint};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::profile::{check_attributes, open_object};
+use super::{Checked, Kind, OnAmbiguous, push_raw, push_string};
+use crate::identifiers::Identifiers;
+use crate::invalid::{Fault, Invalid};
+use crate::json::JsonLimits;
+
+/// Limits of `properties` (spec: `EventCreateQueryV2`).
+pub const PROPERTIES: JsonLimits =
+    JsonLimits { argument: "properties", properties: 400, bytes: CREATE_EVENT.max_body };
+
+/// A metric's name has fewer than 128 characters (spec: `MetricCreateQueryResourceObject`).
+const METRIC: usize = 127;
+
+/// Bytes of a unique id. Klaviyo names no bound; ours is 36 long where none is given.
+const UNIQUE_ID: usize = 1_024;
+
+const YEAR_1990: i64 = 631_152_000;
+const YEAR: i64 = 365 * 24 * 60 * 60;
+
+/// What `klaviyo_track_event` was given.
+#[derive(Debug, Clone, Default)]
+pub struct Draft<'a> {
+    pub metric: &'a str,
+    pub identifiers: Identifiers<'a>,
+    /// JSON objects, written by [`crate::json::JsonWriter`].
+    pub profile: Option<&'a str>,
+    pub properties: Option<&'a str>,
+    /// As numeric prints it.
+    pub value: Option<&'a str>,
+    pub value_currency: Option<&'a str>,
+    pub unique_id: Option<&'a str>,
+    /// Microseconds since 1970.
+    pub time: Option<i64>,
+}
+
+impl Draft<'_> {
+    /// Checks it as it would be checked at Klaviyo, and lays it down.
+    ///
+    /// `message_id` is its `unique_id` where none is given; `now` (µs since 1970) its time.
+    pub fn check(&self, message_id: &str, now: i64) -> Result<Checked, Invalid> {
+        check_metric(self.metric)?;
+        self.identifiers.check()?;
+        check_time(self.time.unwrap_or(now), now)?;
+        if let Some(value) = self.value {
+            check_value(value)?;
+        }
+        if let Some(currency) = self.value_currency {
+            check_currency(currency)?;
+        }
+        if let Some(unique_id) = self.unique_id {
+            check_unique_id(unique_id)?;
+        }
+        if let Some(profile) = self.profile {
+            check_attributes("profile", profile)?;
+        }
+        let payload = self.payload(message_id, now);
+        // The body adds a constant frame to what is in the payload.
+        if payload.len() + 128 > CREATE_EVENT.max_body {
+            return Err(too_large(CREATE_EVENT.max_body));
+        }
+        Ok(Checked { key: self.identifiers.key(), payload })
+    }
+
+    fn payload(&self, message_id: &str, now: i64) -> String {
+        let mut json = String::with_capacity(256 + self.properties.map_or(2, str::len));
+        json.push_str("{\"profile\":{");
+        for (name, value) in self.identifiers.given() {
+            push_string(&mut json, name, value);
+        }
+        if let Some(inner) = self.profile.and_then(open_object) {
+            json.push(',');
+            json.push_str(inner);
+        }
+        json.push_str("},\"event\":{\"metric\":{\"data\":{\"type\":\"metric\",\"attributes\":{");
+        push_string(&mut json, "name", self.metric);
+        json.push_str("}}}");
+        push_raw(&mut json, "properties", self.properties.unwrap_or("{}"));
+        push_string(&mut json, "time", &rfc3339(self.time.unwrap_or(now)));
+        if let Some(value) = self.value {
+            push_raw(&mut json, "value", value);
+        }
+        if let Some(currency) = self.value_currency {
+            push_string(&mut json, "value_currency", currency);
+        }
+        push_string(&mut json, "unique_id", self.unique_id.unwrap_or(message_id));
+        json.push_str("}}");
+        json
+    }
+}
+
+fn check_metric(metric: &str) -> Result<(), Invalid> {
+    let detail = match metric.chars().count() {
+        _ if metric.trim().is_empty() => "It is empty.".to_owned(),
+        length if length > METRIC => format!("It has {length} characters; Klaviyo takes {METRIC}."),
+        _ => return Ok(()),
+    };
+    Err(Invalid::new(
+        Fault::Metric,
+        "argument \"metric\" is not the name of a metric",
+        detail,
+        "Use a short constant name, such as 'Placed Order'; what varies belongs into properties.",
+    ))
+}
+
+fn check_time(time: i64, now: i64) -> Result<(), Invalid> {
+    let (time, now) = (time.div_euclid(1_000_000), now.div_euclid(1_000_000));
+    if time >= YEAR_1990 && time <= now.saturating_add(YEAR) {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        Fault::Time,
+        "argument \"event_time\" is out of range",
+        "Klaviyo takes times after 1990 and up to one year ahead.",
+        "Pass the time at which it happened, or NULL for now.",
+    ))
+}
+
+fn check_value(value: &str) -> Result<(), Invalid> {
+    // Klaviyo keeps a double; a number that is none, or has more digits than any amount of money, is a mistake.
+    if value.len() <= 400 && value.parse::<f64>().is_ok_and(f64::is_finite) {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        Fault::Value,
+        "argument \"value\" is not a number that Klaviyo takes",
+        "It must be finite and within the range of a double.",
+        "NaN and infinity mean no value: pass NULL.",
+    ))
+}
+
+fn check_currency(currency: &str) -> Result<(), Invalid> {
+    if Currency::from_code(currency).is_some() {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        Fault::Currency,
+        "argument \"value_currency\" is not an ISO 4217 currency code",
+        "It must be three capital letters, such as USD or EUR.",
+        "Pass the code, not a symbol or a name; upper() helps with lower case.",
+    ))
+}
+
+fn check_unique_id(unique_id: &str) -> Result<(), Invalid> {
+    if !unique_id.trim().is_empty() && unique_id.len() <= UNIQUE_ID {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        Fault::UniqueId,
+        "argument \"unique_id\" is empty or too long",
+        format!("It must have 1 to {UNIQUE_ID} bytes."),
+        "Pass what makes the event unique for its profile and metric, such as the order's number, or NULL for the message's own id.",
+    ))
+}
+
+pub(super) fn too_large(limit: usize) -> Invalid {
+    Invalid::new(
+        Fault::TooLarge,
+        "the message is too large",
+        format!("Klaviyo takes {limit} bytes, all attributes and properties together."),
+        "Send less.",
+    )
+}
+
+/// Microseconds since 1970 as Klaviyo reads a time. The range was checked.
+fn rfc3339(micros: i64) -> String {
+    Timestamp::from_microsecond(micros).unwrap_or_default().to_string()
+}
+
+/// The kind.
+pub struct Event;
+
+impl Kind for Event {
+    fn name(&self) -> &'static str {
+        "event"
+    }
+
+    fn endpoint(&self) -> &'static Endpoint {
+        &CREATE_EVENT
+    }
+
+    fn body(&self, payload: &str) -> Result<Vec<u8>, String> {
+        #[derive(Deserialize)]
+        struct Payload<'a> {
+            #[serde(borrow)]
+            profile: &'a RawValue,
+            #[serde(borrow)]
+            event: &'a RawValue,
+        }
+        let payload: Payload = serde_json::from_str(payload).map_err(|error| error.to_string())?;
+        for part in [payload.profile, payload.event] {
+            if open_object(part.get()).is_none() {
+                return Err("profile and event must be objects that are not empty".to_owned());
+            }
+        }
+        Ok(klaviyo::event_body(payload.event, payload.profile))
+    }
+
+    fn merge(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+
+    fn is_state(&self) -> bool {
+        false
+    }
+
+    /// Every event carries a `unique_id`; Klaviyo keeps the first and accepts the repeat.
+    fn on_ambiguous(&self) -> OnAmbiguous {
+        OnAmbiguous::Repeat
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: i64 = 1_795_000_000_000_000;
+
+    fn draft() -> Draft<'static> {
+        Draft {
+            metric: "Placed Order",
+            identifiers: Identifiers { email: Some("Ada@b.example"), ..Default::default() },
+            ..Default::default()
+        }
+    }
+
+    fn fault(draft: &Draft) -> Fault {
+        draft.check("id", NOW).expect_err("invalid").fault
+    }
+
+    #[test]
+    fn the_body_is_what_klaviyo_wants() {
+        let checked = Draft {
+            profile: Some(r#"{"first_name":"Ada","properties":{"vip":true}}"#),
+            properties: Some(r#"{"n":1.10}"#),
+            value: Some("12.30"),
+            value_currency: Some("EUR"),
+            ..draft()
+        }
+        .check("0197", NOW)
+        .expect("valid");
+        assert_eq!(checked.key, ["email:ada@b.example"]);
+        let body: Value = serde_json::from_slice(&Event.body(&checked.payload).expect("ours")).expect("JSON");
+        assert_eq!(
+            body,
+            json!({"data": {"type": "event", "attributes": {
+                "metric": {"data": {"type": "metric", "attributes": {"name": "Placed Order"}}},
+                "properties": {"n": 1.10}, "time": "2026-11-18T11:06:40Z", "value": 12.30, "value_currency": "EUR",
+                "unique_id": "0197",
+                "profile": {"data": {"type": "profile", "attributes":
+                    {"email": "Ada@b.example", "first_name": "Ada", "properties": {"vip": true}}}}
+            }}})
+        );
+        assert!(checked.payload.contains("\"value\":12.30"), "digits leave as they came");
+    }
+
+    #[test]
+    fn each_mistake_has_its_name() {
+        let long = "x".repeat(128);
+        for metric in ["", "  ", long.as_str()] {
+            assert_eq!(fault(&Draft { metric, ..draft() }), Fault::Metric);
+        }
+        assert_eq!(fault(&Draft { identifiers: Identifiers::default(), ..draft() }), Fault::NoIdentifier);
+        for time in [i64::MIN, i64::MAX, 0, NOW + (YEAR + 1) * 1_000_000] {
+            assert_eq!(fault(&Draft { time: Some(time), ..draft() }), Fault::Time);
+        }
+        let digits = "9".repeat(310);
+        for value in ["NaN", "Infinity", "-Infinity", digits.as_str()] {
+            assert_eq!(fault(&Draft { value: Some(value), ..draft() }), Fault::Value);
+        }
+        for value_currency in ["", "usd", "€", "ZZZ"] {
+            assert_eq!(fault(&Draft { value_currency: Some(value_currency), ..draft() }), Fault::Currency);
+        }
+        assert_eq!(fault(&Draft { unique_id: Some(""), ..draft() }), Fault::UniqueId);
+        assert_eq!(fault(&Draft { profile: Some(r#"{"email":"c@d.example"}"#), ..draft() }), Fault::Profile);
+        let huge = format!("{{\"a\":\"{}\"}}", "x".repeat(5_000_000));
+        assert_eq!(fault(&Draft { properties: Some(&huge), ..draft() }), Fault::TooLarge);
+        let emoji = "é".repeat(127);
+        assert!(Draft { metric: &emoji, ..draft() }.check("id", NOW).is_ok(), "characters, not bytes");
+    }
+
+    #[test]
+    fn a_foreign_payload_is_refused_not_sent() {
+        for payload in
+            ["{}", "[]", r#"{"profile":1,"event":{}}"#, r#"{"profile":{"a":1},"event":{}}"#, "nonsense"]
+        {
+            assert!(Event.body(payload).is_err(), "{payload}");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Profiles: the state of a person, as far as the shop knows it.
+//!
+//! Payload: the profile's attributes as Klaviyo names them. What is absent stays as it is at Klaviyo, what is null is
+//! cleared.
+
+use std::collections::BTreeMap;
+
+use klaviyo::{Endpoint, UPSERT_PROFILE};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::event::too_large;
+use super::{Checked, Kind, OnAmbiguous, push_raw, push_string};
+use crate::identifiers::Identifiers;
+use crate::invalid::{Fault, Invalid};
+use crate::json::JsonLimits;
+
+/// Limits of `properties`, `location` and of an event's `profile` (spec: the call's description).
+pub const fn limits(argument: &'static str) -> JsonLimits {
+    JsonLimits { argument, properties: usize::MAX, bytes: UPSERT_PROFILE.max_body }
+}
+
+/// What `klaviyo_upsert_profile` was given.
+#[derive(Debug, Clone, Default)]
+pub struct Draft<'a> {
+    pub identifiers: Identifiers<'a>,
+    /// Attributes that are text, under Klaviyo's names: see [`TEXTS`].
+    pub texts: [Option<&'a str>; TEXTS.len()],
+    /// JSON objects, written by [`crate::json::JsonWriter`].
+    pub location: Option<&'a str>,
+    pub properties: Option<&'a str>,
+    /// Names of attributes to clear.
+    pub clear: Vec<String>,
+}
+
+/// The attributes that are text, in the order of [`Draft::texts`] (spec: `ProfileUpsertQueryResourceObject`).
+pub const TEXTS: [&str; 6] = ["first_name", "last_name", "organization", "title", "locale", "image"];
+
+impl Draft<'_> {
+    /// Checks it as it would be checked at Klaviyo, and lays it down.
+    pub fn check(&self) -> Result<Checked, Invalid> {
+        self.identifiers.check()?;
+        if let Some(location) = self.location {
+            check_location("location", location)?;
+        }
+        self.check_clear()?;
+        let mut payload = String::from("{");
+        for (name, value) in self.identifiers.given() {
+            push_string(&mut payload, name, value);
+        }
+        for (name, value) in TEXTS.iter().zip(self.texts) {
+            if let Some(value) = value {
+                push_string(&mut payload, name, value);
+            }
+        }
+        for name in &self.clear {
+            push_raw(&mut payload, name, "null");
+        }
+        if let Some(location) = self.location {
+            push_raw(&mut payload, "location", location);
+        }
+        if let Some(properties) = self.properties {
+            push_raw(&mut payload, "properties", properties);
+        }
+        payload.push('}');
+        // The body adds a constant frame to the payload.
+        if payload.len() + 64 > UPSERT_PROFILE.max_body {
+            return Err(too_large(UPSERT_PROFILE.max_body));
+        }
+        Ok(Checked { key: self.identifiers.key(), payload })
+    }
+
+    fn check_clear(&self) -> Result<(), Invalid> {
+        for (position, name) in self.clear.iter().enumerate() {
+            let detail = match TEXTS.iter().position(|text| text == name) {
+                None => format!("It may name {}.", TEXTS.join(", ")),
+                Some(text) if self.texts[text].is_some() => {
+                    format!("Argument \"{name}\" is given a value at the same time.")
+                }
+                Some(_) if self.clear[..position].contains(name) => format!("It names \"{name}\" twice."),
+                Some(_) => continue,
+            };
+            return Err(Invalid::new(
+                Fault::Clear,
+                "argument \"clear\" names something that cannot be cleared",
+                detail,
+                "To clear a property of your own, pass it as null: properties => '{\"name\": null}'.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Attributes of a profile other than its identifiers (spec: `EventProfileCreateQueryResourceObject`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "deserialised to be checked")]
+struct Attributes<'a> {
+    first_name: Option<String>,
+    last_name: Option<String>,
+    organization: Option<String>,
+    title: Option<String>,
+    locale: Option<String>,
+    image: Option<String>,
+    #[serde(borrow)]
+    location: Option<Location<'a>>,
+    #[serde(borrow)]
+    properties: Option<BTreeMap<String, &'a RawValue>>,
+    #[serde(borrow)]
+    meta: Option<BTreeMap<String, &'a RawValue>>,
+}
+
+/// spec: `ProfileLocation`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "deserialised to be checked")]
+struct Location<'a> {
+    address1: Option<String>,
+    address2: Option<String>,
+    city: Option<String>,
+    country: Option<String>,
+    region: Option<String>,
+    zip: Option<String>,
+    timezone: Option<String>,
+    ip: Option<String>,
+    /// A string or a number.
+    #[serde(borrow)]
+    latitude: Option<&'a RawValue>,
+    #[serde(borrow)]
+    longitude: Option<&'a RawValue>,
+}
+
+/// Refuses attributes Klaviyo does not know, which it would drop without a word.
+pub(super) fn check_attributes(argument: &'static str, json: &str) -> Result<(), Invalid> {
+    serde_json::from_str::<Attributes>(json).map(drop).map_err(|error| {
+        Invalid::new(
+            Fault::Profile,
+            format!("argument \"{argument}\" holds what is not an attribute of a profile"),
+            with_full_stop(&error),
+            "Identifiers are arguments of their own; what you define yourself belongs under \"properties\".",
+        )
+    })
+}
+
+fn check_location(argument: &'static str, json: &str) -> Result<(), Invalid> {
+    serde_json::from_str::<Location>(json).map(drop).map_err(|error| {
+        Invalid::new(
+            Fault::Profile,
+            format!("argument \"{argument}\" holds what is not part of a location"),
+            with_full_stop(&error),
+            "A location has address1, address2, city, region, zip, country, timezone, ip, latitude and longitude.",
+        )
+    })
+}
+
+/// serde's text without the position, which counts in a text the caller never saw.
+fn with_full_stop(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+/// What is between the braces of a JSON object, if anything is.
+pub(super) fn open_object(json: &str) -> Option<&str> {
+    let inner = json.trim().strip_prefix('{')?.strip_suffix('}')?;
+    (!inner.trim().is_empty()).then_some(inner)
+}
+
+type Entries<'a> = BTreeMap<&'a str, &'a RawValue>;
+
+/// The kind.
+pub struct Profile;
+
+impl Kind for Profile {
+    fn name(&self) -> &'static str {
+        "profile"
+    }
+
+    fn endpoint(&self) -> &'static Endpoint {
+        &UPSERT_PROFILE
+    }
+
+    fn body(&self, payload: &str) -> Result<Vec<u8>, String> {
+        match serde_json::from_str::<BTreeMap<String, &RawValue>>(payload) {
+            Ok(attributes) if !attributes.is_empty() => Ok(klaviyo::profile_body(payload)),
+            Ok(_) => Err("it has no attributes".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Later fields win; `properties` entry by entry, as Klaviyo itself merges them.
+    ///
+    /// Two states merge only where one call does what two would do: both name the same identifiers (or one could be
+    /// about another profile), and a later location covers every part of an earlier one (whether Klaviyo replaces a
+    /// location or merges into it, its document does not say).
+    fn merge(&self, earlier: &str, later: &str) -> Option<String> {
+        let mut merged: Entries = serde_json::from_str(earlier).ok()?;
+        let newer: Entries = serde_json::from_str(later).ok()?;
+        let same = |name: &str| merged.get(name).map(|raw| raw.get()) == newer.get(name).map(|raw| raw.get());
+        if !["email", "phone_number", "external_id"].into_iter().all(same) {
+            return None;
+        }
+        let mut properties = None;
+        for (name, value) in newer {
+            if let Some(before) = merged.get(name) {
+                match name {
+                    "properties" => properties = Some(merge_entries(before, value)?),
+                    "location" if !covers(before, value)? => return None,
+                    _ => {}
+                }
+            }
+            merged.insert(name, value);
+        }
+        if let Some(properties) = &properties {
+            merged.insert("properties", properties);
+        }
+        serde_json::to_string(&merged).ok()
+    }
+
+    fn is_state(&self) -> bool {
+        true
+    }
+
+    /// The same state again ends in the same state.
+    fn on_ambiguous(&self) -> OnAmbiguous {
+        OnAmbiguous::Repeat
+    }
+}
+
+fn merge_entries(earlier: &RawValue, later: &RawValue) -> Option<Box<RawValue>> {
+    let mut merged: BTreeMap<String, &RawValue> = serde_json::from_str(earlier.get()).ok()?;
+    merged.extend(serde_json::from_str::<BTreeMap<String, &RawValue>>(later.get()).ok()?);
+    serde_json::value::to_raw_value(&merged).ok()
+}
+
+fn covers(earlier: &RawValue, later: &RawValue) -> Option<bool> {
+    let earlier: Entries = serde_json::from_str(earlier.get()).ok()?;
+    let later: Entries = serde_json::from_str(later.get()).ok()?;
+    Some(earlier.keys().all(|name| later.contains_key(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn identified() -> Draft<'static> {
+        Draft {
+            identifiers: Identifiers { external_id: Some("7"), ..Default::default() },
+            ..Default::default()
+        }
+    }
+
+    fn merged(earlier: Value, later: Value) -> Option<Value> {
+        let text = Profile.merge(&earlier.to_string(), &later.to_string())?;
+        Some(serde_json::from_str(&text).expect("JSON"))
+    }
+
+    #[test]
+    fn absent_is_absent_and_clear_is_null() {
+        let draft = Draft {
+            texts: [Some("Ada"), None, None, None, None, None],
+            location: Some(r#"{"city":"London","latitude":51.5}"#),
+            properties: Some(r#"{"plan":null}"#),
+            clear: vec!["title".to_owned()],
+            ..identified()
+        };
+        let payload: Value = serde_json::from_str(&draft.check().expect("valid").payload).expect("JSON");
+        assert_eq!(
+            payload,
+            json!({"external_id": "7", "first_name": "Ada", "title": null,
+                "location": {"city": "London", "latitude": 51.5}, "properties": {"plan": null}})
+        );
+    }
+
+    #[test]
+    fn each_mistake_has_its_name() {
+        let fault = |draft: &Draft| draft.check().expect_err("invalid").fault;
+        assert_eq!(fault(&Draft::default()), Fault::NoIdentifier);
+        assert_eq!(fault(&Draft { location: Some(r#"{"town":"London"}"#), ..identified() }), Fault::Profile);
+        assert_eq!(fault(&Draft { location: Some(r#"{"city":1}"#), ..identified() }), Fault::Profile);
+        for clear in [vec!["email"], vec!["plan"], vec!["title", "title"], vec!["first_name"]] {
+            let clear = clear.into_iter().map(str::to_owned).collect();
+            let texts = [Some("Ada"), None, None, None, None, None];
+            assert_eq!(fault(&Draft { clear, texts, ..identified() }), Fault::Clear);
+        }
+        let huge = format!("{{\"a\":\"{}\"}}", "x".repeat(100_000));
+        assert_eq!(fault(&Draft { properties: Some(&huge), ..identified() }), Fault::TooLarge);
+    }
+
+    #[test]
+    fn later_fields_win_and_the_rest_stays() {
+        assert_eq!(
+            merged(
+                json!({"external_id": "7", "first_name": "Ada", "title": "Countess", "properties": {"a": 1, "b": 2}}),
+                json!({"external_id": "7", "title": null, "properties": {"b": 3, "c": null}}),
+            ),
+            Some(json!({"external_id": "7", "first_name": "Ada", "title": null,
+                "properties": {"a": 1, "b": 3, "c": null}}))
+        );
+    }
+
+    #[test]
+    fn what_one_call_could_not_say_is_not_merged() {
+        assert_eq!(
+            merged(json!({"external_id": "7", "email": "a@b.example"}), json!({"external_id": "7"})),
+            None
+        );
+        assert_eq!(
+            merged(json!({"email": "a@b.example"}), json!({"email": "c@d.example"})),
+            None,
+            "another address may be another profile"
+        );
+        let at = |location: Value| json!({"external_id": "7", "location": location});
+        assert_eq!(merged(at(json!({"city": "London"})), at(json!({"zip": "N1"}))), None);
+        assert_eq!(
+            merged(at(json!({"city": "London"})), at(json!({"zip": "N1", "city": "Paris"}))),
+            Some(at(json!({"zip": "N1", "city": "Paris"})))
+        );
+    }
+
+    #[test]
+    fn digits_survive_a_merge() {
+        let merged = Profile.merge(
+            r#"{"external_id":"7","properties":{"n":12345678901234567890.10}}"#,
+            r#"{"external_id":"7","properties":{"m":1}}"#,
+        );
+        assert!(merged.expect("merged").contains("12345678901234567890.10"));
+    }
+}

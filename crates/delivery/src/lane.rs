@@ -1,0 +1,250 @@
+//! A lane: one endpoint of one account, with everything that may hold it back.
+
+use std::time::{Duration, Instant};
+
+use klaviyo::{Endpoint, RateHeaders};
+
+use crate::backoff::Backoff;
+use crate::breaker::Breaker;
+use crate::window::Window;
+
+/// How long to hold back after a 429 that does not say.
+const THROTTLED: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Lane {
+    pub endpoint: &'static Endpoint,
+    windows: Vec<Window>,
+    breaker: Breaker,
+    /// Klaviyo's `Retry-After`.
+    held_until: Option<Instant>,
+    /// What Klaviyo says is left of its steady window, and when that ends. Matters where others spend the account's
+    /// budget too.
+    left: Option<(u32, Instant)>,
+    /// Calls under way, and calls ended whose outcome is not yet durable. Together they are what a crash sends again.
+    under_way: u32,
+    unsettled: u32,
+    /// Calls that succeeded and failed, ever: what tells a bad message from a bad day.
+    pub successes: u64,
+    pub failures: u64,
+}
+
+/// Whether a call may start.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Start {
+    Now,
+    /// Not before then.
+    At(Instant),
+    /// Not before a call under way has ended or been settled.
+    AfterCall,
+}
+
+impl Lane {
+    pub fn new(endpoint: &'static Endpoint, share: f64, now: Instant) -> Self {
+        let windows = endpoint.limits.windows();
+        Self {
+            endpoint,
+            windows: windows.map(|(length, calls)| Window::new(length, scaled(calls, share), now)).collect(),
+            breaker: Breaker::default(),
+            held_until: None,
+            left: None,
+            under_way: 0,
+            unsettled: 0,
+            successes: 0,
+            failures: 0,
+        }
+    }
+
+    /// Sets the part of Klaviyo's limits that is ours.
+    pub fn set_share(&mut self, share: f64) {
+        for (window, (_, calls)) in self.windows.iter_mut().zip(self.endpoint.limits.windows()) {
+            window.set_limit(scaled(calls, share));
+        }
+    }
+
+    /// Counts calls of an earlier life of ours.
+    pub fn occupy(&mut self, now: Instant, age: Duration, calls: u64) {
+        for window in &mut self.windows {
+            window.occupy(now, age, calls);
+        }
+    }
+
+    pub fn start_when(&mut self, now: Instant, max_in_flight: u32) -> Start {
+        if self.under_way + self.unsettled >= max_in_flight {
+            return Start::AfterCall;
+        }
+        let mut at = now;
+        if !self.breaker.allows(now) {
+            match self.breaker.opens_at() {
+                Some(opens) => at = at.max(opens),
+                None => return Start::AfterCall,
+            }
+        }
+        at = at.max(self.held_until.unwrap_or(now));
+        if let Some((0, until)) = self.left {
+            at = at.max(until);
+        }
+        for window in &mut self.windows {
+            if window.free(now) == 0 {
+                match window.next_free() {
+                    Some(free) => at = at.max(free),
+                    None => return Start::AfterCall,
+                }
+            }
+        }
+        if at > now { Start::At(at) } else { Start::Now }
+    }
+
+    pub fn started(&mut self, now: Instant) {
+        self.under_way += 1;
+        self.breaker.started();
+        self.windows.iter_mut().for_each(Window::start);
+        self.left = match self.left {
+            Some((left, until)) if now < until => Some((left.saturating_sub(1), until)),
+            _ => None,
+        };
+    }
+
+    /// A call ended; its outcome waits to be settled.
+    pub fn ended(&mut self, now: Instant, rate: Option<RateHeaders>) {
+        self.under_way -= 1;
+        self.unsettled += 1;
+        self.windows.iter_mut().for_each(|window| window.end(now));
+        let Some(rate) = rate else { return };
+        let (left, until) = (rate.remaining.saturating_sub(self.under_way), now + rate.reset);
+        self.left = match self.left {
+            // Answers overtake each other: within one window of Klaviyo's the lowest is the newest.
+            Some((known, end))
+                if now < end && until.saturating_duration_since(end) < Duration::from_secs(2) =>
+            {
+                Some((known.min(left), end.max(until)))
+            }
+            _ => Some((left, until)),
+        };
+    }
+
+    pub fn settled(&mut self) {
+        self.unsettled = self.unsettled.saturating_sub(1);
+    }
+
+    pub fn succeeded(&mut self) {
+        self.successes += 1;
+        self.breaker.succeeded();
+    }
+
+    pub fn failed(&mut self, now: Instant, backoff: Backoff, retry_after: Option<Duration>) {
+        self.failures += 1;
+        self.breaker.failed(now, backoff);
+        self.hold(retry_after.map(|after| now + after));
+    }
+
+    /// A 429. What Klaviyo says comes cut to whole seconds; a little jitter keeps several senders apart.
+    pub fn throttled(&mut self, now: Instant, retry_after: Option<Duration>) -> Duration {
+        let wait = retry_after.unwrap_or(THROTTLED) + Duration::from_millis(fastrand::u64(0..250));
+        self.breaker.undecided();
+        self.hold(Some(now + wait));
+        wait
+    }
+
+    /// The account was refused: says nothing about the lane.
+    pub fn undecided(&mut self) {
+        self.breaker.undecided();
+    }
+
+    fn hold(&mut self, until: Option<Instant>) {
+        self.held_until = self.held_until.max(until);
+    }
+}
+
+fn scaled(calls: u32, share: f64) -> u64 {
+    (f64::from(calls) * share).floor() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use klaviyo::{CREATE_EVENT, UPSERT_PROFILE};
+
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) };
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn call(lane: &mut Lane, now: Instant, rate: Option<RateHeaders>) {
+        lane.started(now);
+        lane.ended(now, rate);
+        lane.settled();
+    }
+
+    /// Calls it starts at `now` when each ends at once.
+    fn spend(lane: &mut Lane, now: Instant) -> u32 {
+        let mut calls = 0;
+        while lane.start_when(now, 64) == Start::Now {
+            call(lane, now, None);
+            calls += 1;
+        }
+        calls
+    }
+
+    #[test]
+    fn both_windows_hold_and_an_earlier_life_counts() {
+        let now = Instant::now();
+        let mut lane = Lane::new(&UPSERT_PROFILE, 1.0, now);
+        lane.occupy(now, Duration::from_secs(30), 100);
+        assert_eq!(spend(&mut lane, now), 75, "the burst");
+        let mut calls = 75;
+        for tick in 1..300 {
+            calls += spend(&mut lane, now + Duration::from_millis(100) * tick);
+        }
+        assert_eq!(calls, 650, "the rest of the minute");
+        assert_eq!(spend(&mut lane, now + Duration::from_secs(31)), 75, "the earlier calls are a minute ago");
+    }
+
+    #[test]
+    fn what_is_not_settled_holds_its_place() {
+        let now = Instant::now();
+        let mut lane = Lane::new(&CREATE_EVENT, 1e6, now);
+        for _ in 0..4 {
+            assert_eq!(lane.start_when(now, 4), Start::Now);
+            lane.started(now);
+        }
+        assert_eq!(lane.start_when(now, 4), Start::AfterCall);
+        lane.ended(now, None);
+        assert_eq!(lane.start_when(now, 4), Start::AfterCall);
+        lane.settled();
+        assert_eq!(lane.start_when(now, 4), Start::Now);
+    }
+
+    #[test]
+    fn klaviyos_headers_hold_it_back_when_others_spend_too() {
+        let now = Instant::now();
+        let mut lane = Lane::new(&CREATE_EVENT, 1.0, now);
+        let rate = |remaining| Some(RateHeaders { remaining, reset: Duration::from_secs(10) });
+        call(&mut lane, now, rate(3));
+        call(&mut lane, now, rate(7));
+        assert_eq!(spend(&mut lane, now), 2, "an older answer that came later is not believed");
+        assert_eq!(lane.start_when(now, 64), Start::At(now + Duration::from_secs(10)));
+        assert!(spend(&mut lane, now + Duration::from_secs(10)) > 300);
+    }
+
+    #[test]
+    fn retry_after_and_the_breaker_hold_it_back() {
+        let now = Instant::now();
+        let mut lane = Lane::new(&CREATE_EVENT, 1.0, now);
+        lane.started(now);
+        lane.throttled(now, Some(MINUTE));
+        lane.ended(now, None);
+        lane.settled();
+        let Start::At(at) = lane.start_when(now, 64) else { panic!("held") };
+        assert!(at >= now + MINUTE && at < now + MINUTE + THROTTLED);
+        for _ in 0..5 {
+            lane.started(at);
+            lane.failed(at, BACKOFF, None);
+            lane.ended(at, None);
+            lane.settled();
+        }
+        assert!(matches!(lane.start_when(at, 64), Start::At(_)));
+        assert_eq!(lane.start_when(at + MINUTE, 64), Start::Now);
+        lane.started(at + MINUTE);
+        assert_eq!(lane.start_when(at + MINUTE, 64), Start::AfterCall, "one probe at a time");
+    }
+}

@@ -1,0 +1,27 @@
+//! What happens to a message between the outbox and Klaviyo: its checks, its order, its lane, its call, its outcome.
+//!
+//! In here: kinds of message, order per key, lanes with their windows and breakers, retries, and the thread that
+//! speaks HTTP. Not in here: Postgres. Whoever owns the outbox hands messages in and is told what became of each.
+
+mod account;
+mod backoff;
+mod breaker;
+mod engine;
+pub mod gaps;
+pub mod identifiers;
+pub mod invalid;
+pub mod json;
+pub mod key;
+pub mod kind;
+mod lane;
+mod message;
+mod queue;
+mod recent;
+mod verdict;
+mod window;
+
+pub use account::{AccountOptions, Policy};
+pub use backoff::Backoff;
+pub use engine::{Command, Engine, Gone, PastCalls};
+pub use klaviyo;
+pub use message::{AccountState, Ending, Failure, Message, Outcome, Report};

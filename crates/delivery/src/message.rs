@@ -1,0 +1,83 @@
+//! What goes in and what comes out: messages and what became of them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use klaviyo::Endpoint;
+
+use crate::kind::Kind;
+
+/// A committed message, on its way.
+#[derive(Clone)]
+pub struct Message {
+    /// Local order, and what an [`Outcome`] names it by. Unique.
+    pub seq: i64,
+    pub kind: &'static dyn Kind,
+    /// Identifiers of whom it is about, see [`crate::key`].
+    pub key: Vec<String>,
+    /// JSON text, see the kind.
+    pub payload: String,
+    /// Calls it has been in, in earlier lives of ours too.
+    pub attempts: u32,
+    /// Those of them that failed while others succeeded.
+    pub strikes: u32,
+    /// How long it must still wait for its next attempt.
+    pub wait: Duration,
+    /// Whether it comes from the dead letters, and may be older than what has been sent since.
+    pub redriven: bool,
+}
+
+/// What one call, or the refusal to make it, meant for a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub seq: i64,
+    /// Calls it has now been in.
+    pub attempts: u32,
+    /// When the last of them was sent.
+    pub sent_at: SystemTime,
+    pub ending: Ending,
+}
+
+/// How it ended, or did not yet.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// Klaviyo accepted it. That is not yet: processed.
+    Accepted { status: u16, resource_id: Option<String> },
+    /// It stays with us and is tried again.
+    Retry { wait: Duration, strikes: u32, failure: Failure },
+    /// It will not be tried again by itself.
+    Dead { failure: Failure },
+}
+
+/// Why a call failed, for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Failure {
+    /// HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// Klaviyo's code, or one of ours.
+    pub code: String,
+    pub reason: String,
+    /// Klaviyo's id of the error.
+    pub error_id: Option<String>,
+}
+
+/// One call's outcomes, to be settled together.
+#[derive(Debug)]
+pub struct Report {
+    pub account: Arc<str>,
+    /// The lane whose place the call holds until it is settled; none where no call was made.
+    pub lane: Option<&'static Endpoint>,
+    pub outcomes: Vec<Outcome>,
+    /// Set when the account was stopped, or goes on again.
+    pub account_state: Option<AccountState>,
+}
+
+/// Whether Klaviyo takes the account's calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountState {
+    /// It refuses the key, or the call as such. One call a minute finds out whether that has changed.
+    Stopped {
+        reason: String,
+    },
+    Running,
+}

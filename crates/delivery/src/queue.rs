@@ -1,0 +1,289 @@
+//! The messages in memory, in the order their keys allow.
+//!
+//! Messages that share an identifier, directly or through others, form a group. Of a group only the oldest may go,
+//! and while it is in a call none of the others: so no message of a key overtakes another, in whatever lane it rides.
+//! States of one profile that stand next to each other go as one call.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Instant;
+
+use klaviyo::Endpoint;
+
+use crate::key::{Aliases, Hasher, Identifier};
+use crate::message::Message;
+use crate::recent::Recent;
+
+/// States merged into one call at the most: bounds what one refusal can make us send again one by one.
+const MERGED: usize = 100;
+
+/// Profiles whose last accepted state is remembered, far more than can be unsettled at a time. What is settled is
+/// looked up in the database when a message is redriven.
+const REMEMBERED: usize = 50_000;
+
+pub type GroupId = u64;
+
+/// A message with what its earlier attempts taught.
+pub struct Queued {
+    pub message: Message,
+    pub not_before: Option<Instant>,
+    /// Successes and failures of its lane when it last failed.
+    pub seen: Option<(u64, u64)>,
+    /// Was refused together with others; goes alone now.
+    pub alone: bool,
+    identifiers: Vec<Identifier>,
+}
+
+#[derive(Default)]
+struct Group {
+    identifiers: Vec<Identifier>,
+    /// By seq.
+    queue: VecDeque<Queued>,
+    calls: u32,
+    place: Place,
+}
+
+/// In which index a group stands.
+#[derive(Default, Clone, Copy)]
+enum Place {
+    #[default]
+    None,
+    Ready(usize, i64),
+    Sleeping(Instant),
+}
+
+/// What to do with the oldest message of a lane.
+pub enum Next {
+    /// Send this, and tell the queue when the call has ended.
+    Call { group: GroupId, messages: Vec<Queued>, body: Vec<u8> },
+    /// Nothing can be sent; the message has left the queue.
+    Unsendable { message: Box<Queued>, code: &'static str, reason: String },
+}
+
+pub struct Queue {
+    lanes: Vec<&'static Endpoint>,
+    hasher: Hasher,
+    aliases: Aliases,
+    newest: Recent<Identifier, i64>,
+    by_identifier: HashMap<Identifier, GroupId>,
+    groups: HashMap<GroupId, Group>,
+    /// Groups that became part of another while calls of theirs were under way: into which, and how many calls.
+    joined: HashMap<GroupId, (GroupId, u32)>,
+    next_group: GroupId,
+    /// For each lane the groups whose oldest message may go, by its seq.
+    ready: Vec<BTreeSet<(i64, GroupId)>>,
+    sleeping: BTreeSet<(Instant, GroupId)>,
+}
+
+impl Queue {
+    pub fn new(lanes: Vec<&'static Endpoint>) -> Self {
+        Self {
+            ready: vec![BTreeSet::new(); lanes.len()],
+            lanes,
+            hasher: Hasher::default(),
+            aliases: Aliases::default(),
+            newest: Recent::new(REMEMBERED),
+            by_identifier: HashMap::new(),
+            groups: HashMap::new(),
+            joined: HashMap::new(),
+            next_group: 0,
+            sleeping: BTreeSet::new(),
+        }
+    }
+
+    /// Learns that identifiers belong together from a message of the past.
+    pub fn link(&mut self, key: &[String]) {
+        self.aliases.link(&self.identifiers(key));
+    }
+
+    pub fn add(&mut self, message: Message, now: Instant) {
+        let identifiers = self.identifiers(&message.key);
+        self.aliases.link(&identifiers);
+        let all = self.aliases.expand(&identifiers);
+        let id = self.group_of(all);
+        let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
+        self.insert(id, Queued { message, not_before, seen: None, alone: false, identifiers }, now);
+    }
+
+    /// Whether a message of that lane may go, as far as its key is concerned.
+    pub fn has_ready(&self, lane: usize) -> bool {
+        !self.ready[lane].is_empty()
+    }
+
+    /// When the next message comes out of its backoff.
+    pub fn wakes_at(&self) -> Option<Instant> {
+        self.sleeping.first().map(|(at, _)| *at)
+    }
+
+    /// Makes ready what has waited long enough.
+    pub fn wake(&mut self, now: Instant) {
+        while let Some((_, id)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
+            self.place(id, now);
+        }
+    }
+
+    /// Takes the oldest message that may go in that lane, with those that merge into its call.
+    pub fn next(&mut self, lane: usize, now: Instant) -> Option<Next> {
+        let (_, id) = self.ready[lane].first().copied()?;
+        self.displace(id);
+        let newest = |identifiers: &[Identifier]| {
+            identifiers.iter().filter_map(|identifier| self.newest.get(identifier)).max().copied()
+        };
+        let group = self.groups.get_mut(&id)?;
+        let first = group.queue.pop_front()?;
+        let kind = first.message.kind;
+        let superseded = first.message.redriven
+            && kind.is_state()
+            && newest(&group.identifiers).is_some_and(|newest| newest > first.message.seq);
+        let body = if superseded {
+            Err(("superseded", "a newer state of this profile has been accepted since".to_owned()))
+        } else {
+            kind.body(&first.message.payload).map_err(|reason| ("malformed_payload", reason))
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err((code, reason)) => {
+                self.place(id, now);
+                return Some(Next::Unsendable { message: Box::new(first), code, reason });
+            }
+        };
+        let mut payload: Option<String> = None;
+        let mut messages = vec![first];
+        while let Some(later) = group.queue.front() {
+            let before = payload.as_deref().unwrap_or(&messages[0].message.payload);
+            let may = !messages[0].alone
+                && !later.alone
+                && messages.len() < MERGED
+                && later.message.kind.name() == kind.name()
+                && !later.message.redriven
+                && later.not_before.is_none_or(|at| at <= now);
+            let merged = if may { kind.merge(before, &later.message.payload) } else { None };
+            // The body adds a constant frame to the payload.
+            let Some(merged) = merged.filter(|merged| merged.len() + 64 <= kind.endpoint().max_body) else {
+                break;
+            };
+            payload = Some(merged);
+            messages.extend(group.queue.pop_front());
+        }
+        group.calls += 1;
+        let body = match payload {
+            Some(payload) => kind.body(&payload).expect("what merges out of two states is one"),
+            None => body,
+        };
+        Some(Next::Call { group: id, messages, body })
+    }
+
+    /// A call has ended: `again` goes back to its place, the accepted states are remembered.
+    pub fn ended(&mut self, group: GroupId, accepted: &[Queued], again: Vec<Queued>, now: Instant) {
+        for queued in accepted.iter().filter(|queued| queued.message.kind.is_state()) {
+            for identifier in &queued.identifiers {
+                let known = self.newest.get(identifier).copied().unwrap_or(i64::MIN);
+                self.newest.insert(*identifier, known.max(queued.message.seq));
+            }
+        }
+        let mut id = group;
+        while let Some((into, calls)) = self.joined.get_mut(&id) {
+            let joined = id;
+            id = *into;
+            *calls -= 1;
+            if *calls == 0 {
+                self.joined.remove(&joined);
+            }
+        }
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.calls -= 1;
+            for queued in again {
+                insert_by_seq(&mut group.queue, queued);
+            }
+        }
+        self.place(id, now);
+    }
+
+    fn identifiers(&self, key: &[String]) -> Vec<Identifier> {
+        key.iter().map(|text| self.hasher.identifier(text)).collect()
+    }
+
+    /// The group of these identifiers: a new one, the one they have, or the one that those they have become.
+    fn group_of(&mut self, identifiers: Vec<Identifier>) -> GroupId {
+        let mut found: Vec<GroupId> =
+            identifiers.iter().filter_map(|identifier| self.by_identifier.get(identifier).copied()).collect();
+        found.sort_unstable();
+        found.dedup();
+        let id = found.first().copied().unwrap_or_else(|| {
+            self.next_group += 1;
+            self.groups.insert(self.next_group, Group::default());
+            self.next_group
+        });
+        let mut all = identifiers;
+        for other in found.into_iter().skip(1) {
+            self.displace(other);
+            let Some(other_group) = self.groups.remove(&other) else { continue };
+            if other_group.calls > 0 {
+                self.joined.insert(other, (id, other_group.calls));
+            }
+            all.extend(&other_group.identifiers);
+            let group = self.groups.entry(id).or_default();
+            group.calls += other_group.calls;
+            for queued in other_group.queue {
+                insert_by_seq(&mut group.queue, queued);
+            }
+        }
+        for identifier in all {
+            if self.by_identifier.insert(identifier, id) != Some(id) {
+                self.groups.entry(id).or_default().identifiers.push(identifier);
+            }
+        }
+        id
+    }
+
+    fn insert(&mut self, id: GroupId, queued: Queued, now: Instant) {
+        insert_by_seq(&mut self.groups.entry(id).or_default().queue, queued);
+        self.place(id, now);
+    }
+
+    /// Puts a group where its oldest message says, or forgets it when it is empty.
+    fn place(&mut self, id: GroupId, now: Instant) {
+        self.displace(id);
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if group.calls > 0 {
+            return;
+        }
+        let Some(first) = group.queue.front() else {
+            for identifier in &group.identifiers {
+                self.by_identifier.remove(identifier);
+            }
+            self.groups.remove(&id);
+            return;
+        };
+        match first.not_before {
+            Some(at) if at > now => {
+                group.place = Place::Sleeping(at);
+                self.sleeping.insert((at, id));
+            }
+            _ => {
+                let endpoint = first.message.kind.endpoint();
+                let lane =
+                    self.lanes.iter().position(|lane| *lane == endpoint).expect("every kind has a lane");
+                group.place = Place::Ready(lane, first.message.seq);
+                self.ready[lane].insert((first.message.seq, id));
+            }
+        }
+    }
+
+    fn displace(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        match std::mem::take(&mut group.place) {
+            Place::None => false,
+            Place::Ready(lane, seq) => self.ready[lane].remove(&(seq, id)),
+            Place::Sleeping(at) => self.sleeping.remove(&(at, id)),
+        };
+    }
+}
+
+fn insert_by_seq(queue: &mut VecDeque<Queued>, queued: Queued) {
+    let at = queue.partition_point(|other| other.message.seq < queued.message.seq);
+    queue.insert(at, queued);
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

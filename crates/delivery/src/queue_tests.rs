@@ -1,0 +1,205 @@
+use std::time::Duration;
+
+use klaviyo::{CREATE_EVENT, UPSERT_PROFILE};
+
+use super::*;
+use crate::kind;
+
+const EVENTS: usize = 0;
+const PROFILES: usize = 1;
+
+fn queue() -> Queue {
+    Queue::new(vec![&CREATE_EVENT, &UPSERT_PROFILE])
+}
+
+fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
+    let payload = match kind {
+        "event" => format!(r#"{{"profile":{{"external_id":"x"}},"event":{{"n":{seq}}}}}"#),
+        _ => format!(r#"{{"external_id":"x","n{seq}":{seq}}}"#),
+    };
+    Message {
+        seq,
+        kind: kind::find(kind).expect("a kind"),
+        key: key.iter().map(|text| (*text).to_owned()).collect(),
+        payload,
+        attempts: 0,
+        strikes: 0,
+        wait: Duration::ZERO,
+        redriven: false,
+    }
+}
+
+/// The seqs of the next call of a lane, and the call.
+fn call(queue: &mut Queue, lane: usize, now: Instant) -> Option<(Vec<i64>, GroupId, Vec<Queued>)> {
+    match queue.next(lane, now)? {
+        Next::Call { group, messages, .. } => {
+            Some((messages.iter().map(|queued| queued.message.seq).collect(), group, messages))
+        }
+        Next::Unsendable { .. } => panic!("unsendable"),
+    }
+}
+
+#[test]
+fn one_of_a_key_at_a_time_oldest_first_across_lanes() {
+    let now = Instant::now();
+    let mut queue = queue();
+    for (seq, kind) in [(3, "event"), (1, "event"), (2, "profile")] {
+        queue.add(message(seq, kind, &["a"]), now);
+    }
+    queue.add(message(4, "event", &["b"]), now);
+    let (seqs, group, sent) = call(&mut queue, EVENTS, now).expect("the first of a");
+    assert_eq!(seqs, [1]);
+    assert_eq!(call(&mut queue, EVENTS, now).expect("b is not held up").0, [4]);
+    assert!(!queue.has_ready(EVENTS) && !queue.has_ready(PROFILES));
+    queue.ended(group, &sent, vec![], now);
+    assert!(!queue.has_ready(EVENTS), "2 goes before 3");
+    let (seqs, group, sent) = call(&mut queue, PROFILES, now).expect("the second");
+    assert_eq!(seqs, [2]);
+    queue.ended(group, &sent, vec![], now);
+    assert_eq!(call(&mut queue, EVENTS, now).expect("the third").0, [3]);
+}
+
+#[test]
+fn a_message_with_two_identifiers_ties_two_keys_even_with_calls_under_way() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(message(1, "event", &["email"]), now);
+    queue.add(message(2, "event", &["id"]), now);
+    let (_, first, sent_first) = call(&mut queue, EVENTS, now).expect("1");
+    let (_, second, sent_second) = call(&mut queue, EVENTS, now).expect("2, not known to be the same");
+    queue.add(message(3, "event", &["email", "id"]), now);
+    queue.add(message(4, "event", &["id"]), now);
+    assert!(!queue.has_ready(EVENTS));
+    queue.ended(first, &[], sent_first, now);
+    assert!(!queue.has_ready(EVENTS), "the other call is still under way");
+    queue.ended(second, &sent_second, vec![], now);
+    for expected in [1, 3, 4] {
+        let (seqs, group, sent) = call(&mut queue, EVENTS, now).expect("in order");
+        assert_eq!(seqs, [expected]);
+        assert!(!queue.has_ready(EVENTS));
+        queue.ended(group, &sent, vec![], now);
+    }
+    assert!(queue.groups.is_empty() && queue.by_identifier.is_empty() && queue.joined.is_empty());
+    queue.add(message(5, "event", &["email"]), now);
+    queue.add(message(6, "event", &["id"]), now);
+    assert_eq!(call(&mut queue, EVENTS, now).expect("5").0, [5]);
+    assert!(!queue.has_ready(EVENTS), "that they are one profile is remembered");
+}
+
+#[test]
+fn states_side_by_side_merge_and_an_event_between_keeps_them_apart() {
+    let now = Instant::now();
+    let mut queue = queue();
+    for (seq, kind) in [(1, "profile"), (2, "profile"), (3, "event"), (4, "profile")] {
+        queue.add(message(seq, kind, &["a"]), now);
+    }
+    let Some(Next::Call { group, messages, body }) = queue.next(PROFILES, now) else { panic!("a call") };
+    assert_eq!(messages.len(), 2);
+    let body = String::from_utf8(body).expect("UTF-8");
+    assert!(body.contains("\"n1\":1") && body.contains("\"n2\":2") && !body.contains("\"n4\""), "{body}");
+    let mut alone = messages;
+    alone.iter_mut().for_each(|queued| queued.alone = true);
+    queue.ended(group, &[], alone, now);
+    assert_eq!(call(&mut queue, PROFILES, now).expect("refused together, sent alone").0, [1]);
+}
+
+#[test]
+fn backoff_holds_the_key_and_only_the_key() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(5);
+    let mut queue = queue();
+    queue.add(message(1, "event", &["a"]), now);
+    queue.add(message(2, "event", &["a"]), now);
+    let (_, group, mut sent) = call(&mut queue, EVENTS, now).expect("1");
+    sent[0].not_before = Some(later);
+    queue.ended(group, &[], sent, now);
+    queue.add(message(3, "event", &["b"]), now);
+    assert_eq!(call(&mut queue, EVENTS, now).expect("b").0, [3]);
+    assert!(!queue.has_ready(EVENTS));
+    assert_eq!(queue.wakes_at(), Some(later));
+    queue.wake(later);
+    assert_eq!(call(&mut queue, EVENTS, later).expect("1 again").0, [1]);
+}
+
+#[test]
+fn a_redriven_state_never_follows_a_newer_one() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(message(7, "profile", &["a"]), now);
+    let (_, group, sent) = call(&mut queue, PROFILES, now).expect("7");
+    queue.add(Message { redriven: true, ..message(5, "profile", &["a"]) }, now);
+    queue.ended(group, &sent, vec![], now);
+    let Some(Next::Unsendable { message: queued, code, .. }) = queue.next(PROFILES, now) else {
+        panic!("superseded while it waited");
+    };
+    assert_eq!((queued.message.seq, code), (5, "superseded"));
+    queue.add(Message { redriven: true, ..message(6, "profile", &["a"]) }, now);
+    assert!(
+        matches!(queue.next(PROFILES, now), Some(Next::Unsendable { .. })),
+        "remembered when all is sent"
+    );
+    queue.add(Message { redriven: true, ..message(8, "profile", &["a"]) }, now);
+    queue.add(Message { redriven: true, ..message(2, "event", &["a"]) }, now);
+    assert!(!queue.has_ready(PROFILES), "the event is older");
+    assert_eq!(call(&mut queue, EVENTS, now).expect("events are no states").0, [2]);
+}
+
+#[test]
+fn a_foreign_payload_is_put_aside() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(Message { payload: "[]".to_owned(), ..message(1, "event", &["a"]) }, now);
+    queue.add(message(2, "event", &["a"]), now);
+    assert!(matches!(queue.next(EVENTS, now), Some(Next::Unsendable { code: "malformed_payload", .. })));
+    assert_eq!(call(&mut queue, EVENTS, now).expect("the next").0, [2]);
+}
+
+/// Many keys, random ends: no key is ever in two calls, and each keeps its order.
+#[test]
+fn order_holds_under_random_play() {
+    for seed in 0..50 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let now = Instant::now();
+        let mut queue = queue();
+        let names: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+        let mut under_way: Vec<(GroupId, Vec<Queued>)> = Vec::new();
+        let mut done: Vec<(i64, Vec<String>)> = Vec::new();
+        let mut seq = 0;
+        while seq < 400 || !under_way.is_empty() || queue.has_ready(EVENTS) || queue.has_ready(PROFILES) {
+            if seq < 400 && dice.bool() {
+                seq += 1;
+                let profile = dice.usize(0..6);
+                // Two identifiers a profile, either or both of which a message names.
+                let both = [names[profile * 2].as_str(), names[profile * 2 + 1].as_str()];
+                let key = match dice.u8(0..3) {
+                    0 => &both[..1],
+                    1 => &both[1..],
+                    _ => &both[..],
+                };
+                queue.add(message(seq, if dice.bool() { "event" } else { "profile" }, key), now);
+            }
+            if let Some((_, group, messages)) = call(&mut queue, dice.usize(0..2), now) {
+                under_way.push((group, messages));
+            }
+            if !under_way.is_empty() && dice.bool() {
+                let (group, mut messages) = under_way.swap_remove(dice.usize(0..under_way.len()));
+                if dice.u8(0..4) == 0 {
+                    messages.iter_mut().for_each(|queued| queued.alone = dice.bool());
+                    queue.ended(group, &[], messages, now);
+                } else {
+                    done.extend(
+                        messages.iter().map(|queued| (queued.message.seq, queued.message.key.clone())),
+                    );
+                    queue.ended(group, &messages, vec![], now);
+                }
+            }
+        }
+        assert_eq!(done.len(), 400, "seed {seed}");
+        for name in &names {
+            let seqs: Vec<i64> =
+                done.iter().filter(|(_, key)| key.contains(name)).map(|(seq, _)| *seq).collect();
+            assert!(seqs.is_sorted(), "seed {seed}, key {name}: {seqs:?}");
+        }
+        assert!(queue.groups.is_empty() && queue.joined.is_empty());
+    }
+}

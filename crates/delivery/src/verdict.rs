@@ -1,0 +1,148 @@
+//! What an answer means, by its status and Klaviyo's code.
+
+use std::time::Duration;
+
+use klaviyo::{Answer, Endpoint, TransportError, errors_of, resource_id};
+
+use crate::message::Failure;
+
+/// What to do after a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Accepted {
+        status: u16,
+        resource_id: Option<String>,
+    },
+    /// A limit was hit. Says nothing about the message or Klaviyo's health.
+    Throttled {
+        retry_after: Option<Duration>,
+        failure: Failure,
+    },
+    /// No answer, or one that says that Klaviyo or the way to it is in trouble.
+    Trouble {
+        retry_after: Option<Duration>,
+        failure: Failure,
+    },
+    /// No message of this account can get through until someone changes something.
+    Stopped {
+        failure: Failure,
+    },
+    /// Klaviyo will never take this message.
+    Refused {
+        failure: Failure,
+    },
+}
+
+/// Reads an answer, or the lack of one.
+pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdict {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(error) => {
+            let code = match &error {
+                TransportError::Connect(_) => "connect",
+                TransportError::Timeout => "timeout",
+                TransportError::Lost(_) => "connection_lost",
+                TransportError::TooLarge => "answer_too_large",
+            };
+            let failure = Failure { code: code.to_owned(), reason: error.to_string(), ..Failure::default() };
+            return Verdict::Trouble { retry_after: None, failure };
+        }
+    };
+    let errors = errors_of(&answer.body);
+    let failure = failure(answer.status, &errors);
+    let about_revision = failure.code.contains("revision")
+        || errors.iter().any(|error| error.source.parameter.as_deref() == Some("revision"));
+    match answer.status {
+        200..=299 => Verdict::Accepted { status: answer.status, resource_id: resource_id(&answer.body) },
+        429 => Verdict::Throttled { retry_after: answer.retry_after, failure },
+        401 => stopped(failure, "Klaviyo does not accept the private key"),
+        403 => stopped(
+            failure,
+            &format!("the private key may not do this; it needs the scope {}", endpoint.scope),
+        ),
+        400 if about_revision => stopped(failure, "Klaviyo does not accept the revision"),
+        // Klaviyo's own refusal of this very message. Without its error body the answer is somebody else's.
+        400 | 409 | 413 | 422 if !errors.is_empty() => Verdict::Refused { failure },
+        413 => Verdict::Refused { failure },
+        408 | 425 | 400 | 409 | 422 | 500..=599 => {
+            Verdict::Trouble { retry_after: answer.retry_after, failure }
+        }
+        // 3xx, 404, 405, 410, 415 and the like: wrong address, retired path. True of every message.
+        status => stopped(failure, &format!("unexpected answer {status}; is the base URL right?")),
+    }
+}
+
+fn stopped(failure: Failure, why: &str) -> Verdict {
+    let reason =
+        if failure.reason.is_empty() { why.to_owned() } else { format!("{why} ({})", failure.reason) };
+    Verdict::Stopped { failure: Failure { reason, ..failure } }
+}
+
+fn failure(status: u16, errors: &[klaviyo::ApiError]) -> Failure {
+    let first = errors.first();
+    Failure {
+        status: Some(status),
+        code: first
+            .map(|error| error.code.clone())
+            .filter(|code| !code.is_empty())
+            .unwrap_or_else(|| format!("http_{status}")),
+        reason: errors.iter().map(klaviyo::ApiError::reason).collect::<Vec<_>>().join("; "),
+        error_id: first.map(|error| error.id.clone()).filter(|id| !id.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use klaviyo::CREATE_EVENT;
+
+    use super::*;
+
+    fn verdict(status: u16, body: &str) -> Verdict {
+        let answer = Answer { status, rate: None, retry_after: None, body: body.as_bytes().to_vec() };
+        of(&CREATE_EVENT, Ok(answer))
+    }
+
+    fn error(code: &str, source: &str) -> String {
+        format!(r#"{{"errors":[{{"id":"e1","code":"{code}","title":"T","detail":"D","source":{source}}}]}}"#)
+    }
+
+    #[test]
+    fn status_and_code_decide() {
+        let invalid = error("invalid", "{}");
+        assert!(matches!(verdict(202, ""), Verdict::Accepted { status: 202, resource_id: None }));
+        assert!(matches!(
+            verdict(201, r#"{"data":{"id":"P"}}"#),
+            Verdict::Accepted { resource_id: Some(_), .. }
+        ));
+        assert!(matches!(verdict(429, ""), Verdict::Throttled { .. }));
+        for status in [401, 403, 404, 405, 410, 415, 301] {
+            assert!(matches!(verdict(status, &invalid), Verdict::Stopped { .. }), "{status}");
+        }
+        for status in [400, 409, 413, 422] {
+            assert!(matches!(verdict(status, &invalid), Verdict::Refused { .. }), "{status}");
+        }
+        for status in [408, 500, 502, 503, 504, 524] {
+            assert!(matches!(verdict(status, ""), Verdict::Trouble { .. }), "{status}");
+        }
+        assert!(
+            matches!(verdict(400, "<html>Bad Request</html>"), Verdict::Trouble { .. }),
+            "a proxy's 400 says nothing about the message"
+        );
+        assert!(matches!(verdict(400, &error("revision_retired", "{}")), Verdict::Stopped { .. }));
+        assert!(matches!(
+            verdict(400, &error("invalid", r#"{"parameter":"revision"}"#)),
+            Verdict::Stopped { .. }
+        ));
+    }
+
+    #[test]
+    fn a_refusal_names_klaviyos_error() {
+        let Verdict::Refused { failure } = verdict(400, &error("invalid", r#"{"pointer":"/data"}"#)) else {
+            panic!("refused");
+        };
+        assert_eq!(failure.error_id.as_deref(), Some("e1"));
+        assert_eq!((failure.code.as_str(), failure.reason.as_str()), ("invalid", "T. D (at /data)"));
+        let Verdict::Stopped { failure } = verdict(403, "") else { panic!("stopped") };
+        assert!(failure.reason.contains("events:write"));
+    }
+}

@@ -1,0 +1,201 @@
+//! One HTTP client for all accounts: connection reuse, timeouts, a cap on what is read back.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
+
+use crate::{Endpoint, Session};
+
+const JSON_API: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
+const REVISION: HeaderName = HeaderName::from_static("revision");
+
+/// How often a quiet HTTP/2 connection is asked whether it still lives, and how long it may take to say so. A
+/// connection that a firewall dropped silently is found within their sum, not one request timeout after another.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Answers longer than this are cut off: the longest we read is an error body.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// How long a call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Until the connection stands, TLS included.
+    pub connect_timeout: Duration,
+    /// Between two reads of an answer.
+    pub read_timeout: Duration,
+    /// From the start to the last byte of the answer.
+    pub request_timeout: Duration,
+}
+
+/// Sends requests. Cheap to clone; all clones share one pool of connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+}
+
+/// What came back, whatever the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub rate: Option<RateHeaders>,
+    pub retry_after: Option<Duration>,
+    pub body: Vec<u8>,
+}
+
+/// `RateLimit-Remaining` and `RateLimit-Reset`: what is left of the steady window and how long it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateHeaders {
+    pub remaining: u32,
+    pub reset: Duration,
+}
+
+/// No (whole) answer. The text names neither key nor body.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The request never left: it cannot have had an effect.
+    #[error("could not connect: {0}")]
+    Connect(String),
+    /// It may have had its effect.
+    #[error("no answer in time")]
+    Timeout,
+    /// It may have had its effect.
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// It may have had its effect.
+    #[error("the answer is longer than {MAX_ANSWER} bytes")]
+    TooLarge,
+}
+
+impl TransportError {
+    /// Whether Klaviyo may have acted on the request.
+    pub fn is_ambiguous(&self) -> bool {
+        !matches!(self, Self::Connect(_))
+    }
+}
+
+impl Client {
+    /// A client with a pool of its own.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be loaded.
+    pub fn new(options: ClientOptions) -> Result<Self, String> {
+        static PROVIDER: Once = Once::new();
+        // An error means that a provider is installed already, which is as good.
+        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("klaviyo_sync/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(options.connect_timeout)
+            .read_timeout(options.read_timeout)
+            .timeout(options.request_timeout)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .tcp_nodelay(true)
+            .redirect(Policy::none())
+            .build()
+            .map_err(|error| chain(&error))?;
+        Ok(Self { http })
+    }
+
+    /// Sends one call and reads its answer to the end.
+    ///
+    /// # Errors
+    /// When there is no whole answer; [`TransportError::is_ambiguous`] says whether it may have had its effect.
+    pub async fn post(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        body: Vec<u8>,
+    ) -> Result<Answer, TransportError> {
+        let mut response = self
+            .http
+            .post(session.url(endpoint.path))
+            .header(AUTHORIZATION, session.authorization())
+            .header(REVISION, session.revision())
+            .header(CONTENT_TYPE, JSON_API)
+            .header(ACCEPT, JSON_API)
+            .body(body)
+            .send()
+            .await
+            .map_err(transport)?;
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            rate: rate_headers(response.headers()),
+            retry_after: seconds(response.headers(), "retry-after"),
+            body: Vec::new(),
+        };
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            if answer.body.len() + chunk.len() > MAX_ANSWER {
+                return Err(TransportError::TooLarge);
+            }
+            answer.body.extend_from_slice(&chunk);
+        }
+        Ok(answer)
+    }
+}
+
+fn transport(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    if error.is_connect() {
+        TransportError::Connect(chain(&error))
+    } else if error.is_timeout() {
+        TransportError::Timeout
+    } else {
+        TransportError::Lost(chain(&error))
+    }
+}
+
+/// An error with its causes: reqwest's own text says only "error sending request".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn rate_headers(headers: &HeaderMap) -> Option<RateHeaders> {
+    Some(RateHeaders {
+        remaining: headers.get("ratelimit-remaining")?.to_str().ok()?.trim().parse().ok()?,
+        reset: seconds(headers, "ratelimit-reset")?,
+    })
+}
+
+/// A header that counts seconds. A day is the longest that is believed: it stands in no window that is longer.
+fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
+    let value: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(value.clamp(0.0, 86_400.0)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_count_are_read_and_others_ignored() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(rate_headers(&headers), None);
+        headers.insert("RateLimit-Remaining", HeaderValue::from_static("17"));
+        headers.insert("RateLimit-Reset", HeaderValue::from_static("42"));
+        assert_eq!(
+            rate_headers(&headers),
+            Some(RateHeaders { remaining: 17, reset: Duration::from_secs(42) })
+        );
+        for (text, expected) in [
+            ("1", Some(Duration::from_secs(1))),
+            ("1e9", Some(Duration::from_secs(86_400))),
+            ("-3", Some(Duration::ZERO)),
+            ("NaN", None),
+            ("Tue, 14 Apr 2026 03:50:12 GMT", None),
+        ] {
+            headers.insert("retry-after", HeaderValue::from_static(text));
+            assert_eq!(seconds(&headers, "retry-after"), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Klaviyo's API: how to reach it, what its calls are, what it allows and how it says no.
+//!
+//! In here: the wire. Not in here: Postgres, queues, retries, pacing. What is a fact of the API stands beside
+//! its source, `spec` being Klaviyo's OpenAPI document of revision [`REVISION`].
+
+mod client;
+mod endpoint;
+mod error;
+mod session;
+mod types;
+
+pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
+pub use endpoint::{CREATE_EVENT, ENDPOINTS, Endpoint, Limits, UPSERT_PROFILE};
+pub use error::{ApiError, errors_of};
+pub use session::{Session, SessionError, is_loopback};
+pub use types::{event_body, profile_body, resource_id};
+
+/// The API revision this code was written against, sent in every request unless an account says otherwise.
+pub const REVISION: &str = "2026-07-15";
+
+/// Where Klaviyo answers (spec: `servers`).
+pub const BASE_URL: &str = "https://a.klaviyo.com";
