@@ -1,1 +1,36 @@
+//! klaviyo_sync: keeps Klaviyo in step with a Postgres database, inside its own transactions.
+//!
+//! - [`settings`]: every setting.
+//! - [`api`]: what SQL sees. Checks input, calls down.
+//! - [`worker`]: the launcher and the worker of each database.
+//! - [`outbox`]: enqueue, claim, settle. Alone in touching the tables of messages.
+//! - [`pg`]: Postgres' own interfaces, wrapped small.
+//!
+//! What needs no Postgres stands in `crates/delivery` and `crates/klaviyo`.
+
+use pgrx::prelude::*;
+
+mod api;
+mod outbox;
+mod pg;
+mod settings;
+mod worker;
+
 pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/10_tables.sql", name = "tables");
+extension_sql_file!("../sql/20_accounts.sql", name = "accounts", requires = ["tables"]);
+extension_sql_file!("../sql/30_messages.sql", name = "messages", requires = ["accounts"]);
+extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["messages"]);
+extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["results"]);
+extension_sql_file!("../sql/90_start.sql", name = "start", requires = ["dead_letters"]);
+
+/// Called when the library is loaded: by the postmaster, or by a backend of a server that has not preloaded it.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    let preloading = pg::is_preloading();
+    settings::define(preloading);
+    if preloading {
+        worker::register();
+    }
+}

@@ -85,7 +85,6 @@ mod tests {
         assert!(!breaker.allows(later + BACKOFF.max), "one probe at a time");
         breaker.failed(later, BACKOFF);
         assert!(!breaker.allows(later));
-        let later = breaker.opens_at().expect("a time");
         breaker.started();
         breaker.succeeded();
         assert!(breaker.allows(now) && breaker.opens_at().is_none());

@@ -89,6 +89,11 @@ impl Engine {
         self.commands.send(command).map_err(|_| Gone)
     }
 
+    /// Whether the thread is gone, as it was told or by a panic.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// All reports there are now. `Err` when there are none and there never will be.
     ///
     /// # Errors

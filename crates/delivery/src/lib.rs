@@ -17,6 +17,7 @@ mod lane;
 mod message;
 mod queue;
 mod recent;
+pub mod room;
 mod verdict;
 mod window;
 

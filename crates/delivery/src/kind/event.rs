@@ -25,7 +25,8 @@ const METRIC: usize = 127;
 /// Bytes of a unique id. Klaviyo names no bound; ours is 36 long where none is given.
 const UNIQUE_ID: usize = 1_024;
 
-const YEAR_1990: i64 = 631_152_000;
+/// 1991-01-01: the time must be after the year 1990 (spec: `EventCreateQueryV2`).
+const EARLIEST: i64 = 662_688_000;
 const YEAR: i64 = 365 * 24 * 60 * 60;
 
 /// What `klaviyo_track_event` was given.
@@ -115,13 +116,13 @@ fn check_metric(metric: &str) -> Result<(), Invalid> {
 
 fn check_time(time: i64, now: i64) -> Result<(), Invalid> {
     let (time, now) = (time.div_euclid(1_000_000), now.div_euclid(1_000_000));
-    if time >= YEAR_1990 && time <= now.saturating_add(YEAR) {
+    if time >= EARLIEST && time <= now.saturating_add(YEAR) {
         return Ok(());
     }
     Err(Invalid::new(
         Fault::Time,
         "argument \"event_time\" is out of range",
-        "Klaviyo takes times after 1990 and up to one year ahead.",
+        "Klaviyo takes times after the year 1990 and up to one year ahead.",
         "Pass the time at which it happened, or NULL for now.",
     ))
 }

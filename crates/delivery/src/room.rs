@@ -1,0 +1,222 @@
+//! Which messages are in memory, and how much room there is.
+//!
+//! Memory is bounded: so many messages and bytes a lane. What finds no room stays in the outbox and is read again when
+//! there is room. Reading goes on past it for the lanes that have room, or one lane that stands still would hold up
+//! all others; but it never takes a message whose key has an older one waiting in the outbox, or order would be lost.
+//! So the keys of what was passed over are remembered, and where those become too many, reading ahead stops.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+
+/// Messages of one lane in memory: some seconds of work for the fastest.
+const LANE_MESSAGES: usize = 2_000;
+
+/// Bytes of payload of one lane in memory. A message is let in whatever its size while there is any room.
+const LANE_BYTES: usize = 8 << 20;
+
+/// Identifiers of an account's messages that were passed over. What lies beyond is not read until the account has
+/// caught up. Ten times what a lane holds: further ahead, reading costs more than it finds.
+const PASSED_OVER: usize = 20_000;
+
+/// Room taken by one lane: an account's messages of one kind.
+#[derive(Debug, Default)]
+struct Lane {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Lane {
+    fn has_room(&self) -> bool {
+        self.messages < LANE_MESSAGES && self.bytes < LANE_BYTES
+    }
+
+    fn has_much_room(&self) -> bool {
+        self.messages <= LANE_MESSAGES / 2 && self.bytes <= LANE_BYTES / 2
+    }
+}
+
+/// What of an account's messages in the outbox was passed over.
+#[derive(Debug, Default)]
+struct Behind {
+    /// The first of them.
+    from: i64,
+    /// From here on nothing has been looked at; none when all that was read of the outbox has been.
+    unseen: Option<i64>,
+    /// Identifiers of those that were looked at.
+    keys: HashSet<u64>,
+    /// Kinds that found no room.
+    waiting: HashSet<&'static str>,
+    /// Passed over because the account could not send.
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    open: bool,
+    lanes: HashMap<&'static str, Lane>,
+    behind: Option<Behind>,
+}
+
+impl Account {
+    /// Whether looking further could find something to take.
+    fn can_take(&self) -> bool {
+        self.open && (self.lanes.is_empty() || self.lanes.values().any(Lane::has_room))
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    account: String,
+    kind: &'static str,
+    bytes: usize,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Room {
+    entries: HashMap<i64, Entry>,
+    accounts: HashMap<String, Account>,
+    hasher: RandomState,
+}
+
+/// What to read again.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CatchUp {
+    pub account: String,
+    /// The first number to read.
+    pub from: i64,
+}
+
+impl Room {
+    /// Whether a message is in memory.
+    pub fn holds(&self, seq: i64) -> bool {
+        self.entries.contains_key(&seq)
+    }
+
+    /// How many messages are in memory.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no message is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Says which accounts can send. The messages of others are left where they are.
+    pub fn open(&mut self, names: &HashSet<String>) {
+        for name in names {
+            self.accounts.entry(name.clone()).or_default();
+        }
+        for (name, account) in &mut self.accounts {
+            account.open = names.contains(name);
+        }
+    }
+
+    /// Whether a message found in the outbox is to be taken. If not, it is remembered as passed over. Messages of an
+    /// account are to be offered in order, but for those that committed late.
+    pub fn admit(&mut self, seq: i64, account: &str, kind: &'static str, key: &[String]) -> bool {
+        let account = self.accounts.entry(account.to_owned()).or_default();
+        let room = account.open && account.lanes.entry(kind).or_default().has_room();
+        let can_take = account.can_take();
+        if room && account.behind.is_none() {
+            return true;
+        }
+        let behind = account.behind.get_or_insert_with(|| Behind { from: seq, ..Behind::default() });
+        if behind.unseen.is_some_and(|unseen| seq >= unseen) {
+            return false;
+        }
+        let keys: Vec<u64> = key.iter().map(|text| self.hasher.hash_one(text)).collect();
+        if room && keys.iter().all(|key| !behind.keys.contains(key)) {
+            return true;
+        }
+        behind.from = behind.from.min(seq);
+        behind.closed |= !account.open;
+        if account.open && !room {
+            behind.waiting.insert(kind);
+        }
+        behind.keys.extend(keys);
+        if !can_take || behind.keys.len() > PASSED_OVER {
+            behind.unseen = Some(behind.unseen.map_or(seq + 1, |unseen| unseen.min(seq + 1)));
+        }
+        false
+    }
+
+    /// A message is in memory from now on.
+    pub fn add(&mut self, seq: i64, account: &str, kind: &'static str, bytes: usize) {
+        let lane = self.accounts.entry(account.to_owned()).or_default().lanes.entry(kind).or_default();
+        lane.messages += 1;
+        lane.bytes += bytes;
+        self.entries.insert(seq, Entry { account: account.to_owned(), kind, bytes });
+    }
+
+    /// A message has left for good.
+    pub fn remove(&mut self, seq: i64) {
+        let Some(entry) = self.entries.remove(&seq) else { return };
+        let account = self.accounts.get_mut(&entry.account);
+        if let Some(lane) = account.and_then(|account| account.lanes.get_mut(entry.kind)) {
+            lane.messages -= 1;
+            lane.bytes -= entry.bytes;
+        }
+    }
+
+    /// Whether what is new in the outbox could be taken by anyone.
+    pub fn wants_new(&self) -> bool {
+        let mut open = self.accounts.values().filter(|account| account.open);
+        open.any(|account| match &account.behind {
+            None => true,
+            Some(behind) => behind.unseen.is_none() && account.can_take(),
+        })
+    }
+
+    /// Whether there is room for one more message of that kind.
+    pub fn has_room(&self, account: &str, kind: &str) -> bool {
+        let account = self.accounts.get(account);
+        account.is_some_and(|account| account.lanes.get(kind).is_none_or(Lane::has_room))
+    }
+
+    /// An account of which something is to be read again: from the first that was passed over when a lane that found
+    /// no room has much of it now, else on from where looking stopped.
+    pub fn catch_up(&mut self) -> Option<CatchUp> {
+        for (name, account) in self.accounts.iter_mut().filter(|(_, account)| account.open) {
+            let can_take = account.can_take();
+            let Some(behind) = &mut account.behind else { continue };
+            let much_room = |kind: &&str| account.lanes.get(*kind).is_some_and(Lane::has_much_room);
+            if behind.closed || behind.waiting.iter().any(much_room) {
+                let from = behind.from;
+                *behind = Behind { from, unseen: Some(from), ..Behind::default() };
+                return Some(CatchUp { account: name.clone(), from });
+            }
+            if let Some(from) = behind.unseen.filter(|_| can_take && behind.keys.len() <= PASSED_OVER) {
+                return Some(CatchUp { account: name.clone(), from });
+            }
+        }
+        None
+    }
+
+    /// Reading of an account begins where [`Room::catch_up`] said: what is offered now is being looked at.
+    pub fn look(&mut self, account: &str) {
+        if let Some(behind) = self.accounts.get_mut(account).and_then(|account| account.behind.as_mut()) {
+            behind.unseen = None;
+        }
+    }
+
+    /// Reading of an account has ended: before `next`, or, with none, where reading of the outbox stands.
+    pub fn looked(&mut self, account: &str, next: Option<i64>) {
+        let Some(account) = self.accounts.get_mut(account) else { return };
+        let Some(behind) = &mut account.behind else { return };
+        behind.unseen = match (behind.unseen, next) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        if behind.keys.is_empty() && behind.unseen.is_none() {
+            account.behind = None;
+        } else if behind.keys.is_empty() {
+            behind.from = behind.unseen.unwrap_or(behind.from);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+//! Reading typed fields out of a JSON body, noting what is wrong with a pointer to it.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+
+/// A place in the body. Costs nothing until it is written out as a JSON pointer (RFC 6901).
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    parent: Option<&'a At<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Root,
+    Key(&'a str),
+    Index(usize),
+}
+
+impl<'a> At<'a> {
+    pub const ROOT: Self = At { parent: None, step: Step::Root };
+
+    pub fn key(&'a self, key: &'a str) -> Self {
+        At { parent: Some(self), step: Step::Key(key) }
+    }
+
+    pub fn index(&'a self, index: usize) -> Self {
+        At { parent: Some(self), step: Step::Index(index) }
+    }
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Root => Ok(()),
+            Step::Key(key) => write!(f, "/{}", key.replace('~', "~0").replace('/', "~1")),
+            Step::Index(index) => write!(f, "/{index}"),
+        }
+    }
+}
+
+/// What is wrong with a body.
+#[derive(Default)]
+pub struct Findings(Vec<ApiError>);
+
+impl Findings {
+    pub fn add(&mut self, at: At<'_>, detail: impl Into<String>) {
+        self.0.push(ApiError::invalid(at.to_string(), detail));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn into_errors(self) -> Vec<ApiError> {
+        self.0
+    }
+}
+
+/// A JSON object at a place in the body.
+#[derive(Clone, Copy)]
+pub struct Object<'a> {
+    pub map: &'a Map<String, Value>,
+    pub at: At<'a>,
+}
+
+impl<'a> Object<'a> {
+    /// The body itself.
+    pub fn root(findings: &mut Findings, body: &'a Value) -> Option<Self> {
+        let map = body.as_object();
+        if map.is_none() {
+            findings.add(At::ROOT.key("data"), "The request body must be a JSON object.");
+        }
+        Some(Self { map: map?, at: At::ROOT })
+    }
+
+    /// A field that must be an object.
+    pub fn object(&'a self, findings: &mut Findings, key: &'a str) -> Option<Self> {
+        if self.map.get(key).is_none_or(Value::is_null) {
+            self.missing(findings, key);
+            return None;
+        }
+        self.optional_object(findings, key)
+    }
+
+    /// A field that may be absent or null.
+    pub fn optional_object(&'a self, findings: &mut Findings, key: &'a str) -> Option<Self> {
+        let map = self.typed(findings, key, "an object", Value::as_object)?;
+        Some(Self { map, at: self.at.key(key) })
+    }
+
+    /// A string that may be absent or null.
+    pub fn text(&self, findings: &mut Findings, key: &str) -> Option<&'a str> {
+        self.typed(findings, key, "a string", Value::as_str)
+    }
+
+    /// A field of some type that may be absent or null; `name` is the type's, with its article.
+    pub fn typed<T>(
+        &self,
+        findings: &mut Findings,
+        key: &str,
+        name: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.map.get(key).filter(|value| !value.is_null())?;
+        let typed = read(value);
+        if typed.is_none() {
+            findings.add(self.at.key(key), format!("'{key}' must be {name}."));
+        }
+        typed
+    }
+
+    /// The member `type`, which JSON:API requires to name the resource.
+    pub fn resource_type(&self, findings: &mut Findings, expected: &str) {
+        match self.map.get("type") {
+            None => self.missing(findings, "type"),
+            Some(Value::String(found)) if found == expected => {}
+            Some(_) => findings.add(self.at.key("type"), format!("'type' must be '{expected}'.")),
+        }
+    }
+
+    /// Members outside the list. Klaviyo refuses a body with fields it does not know.
+    pub fn only(&self, findings: &mut Findings, resource: &str, known: &[&str]) {
+        for key in self.map.keys().filter(|key| !known.contains(&key.as_str())) {
+            let detail = format!("'{key}' is not a valid field for the resource '{resource}'.");
+            findings.add(self.at.key(key), detail);
+        }
+    }
+
+    pub fn missing(&self, findings: &mut Findings, key: &str) {
+        findings.add(self.at.key(key), format!("'{key}' is a required field."));
+    }
+}

@@ -1,0 +1,81 @@
+//! Errors in the shape of Klaviyo's API: `{"errors": [{id, code, title, detail, source, …}]}`.
+//!
+//! `id`, `code`, `title` and `detail` are required by `components/responses/ClientError` of Klaviyo's OpenAPI
+//! document; `status`, `links` and `meta` are what its answers carry besides.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+/// Where an error points when it is about no field in particular.
+pub const WHOLE_BODY: &str = "/data";
+
+/// One error object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiError {
+    pub status: StatusCode,
+    /// Klaviyo's machine-readable code, such as `invalid` or `throttled`.
+    pub code: String,
+    pub title: &'static str,
+    pub detail: String,
+    /// JSON pointer into the request body.
+    pub pointer: String,
+    /// The profile that has the identifiers already, for `duplicate_profile`.
+    pub duplicate_profile_id: Option<String>,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, code: &str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code: code.to_owned(),
+            title,
+            detail: detail.into(),
+            pointer: WHOLE_BODY.to_owned(),
+            duplicate_profile_id: None,
+        }
+    }
+
+    /// A field that is missing, of the wrong type or over a limit.
+    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", "Invalid input.", detail).at(pointer)
+    }
+
+    /// The limit of a rate window is reached; `seconds` is what Retry-After says.
+    pub fn throttled(seconds: u64) -> Self {
+        let unit = if seconds == 1 { "second" } else { "seconds" };
+        let detail = format!("Request was throttled. Expected available in {seconds} {unit}.");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "throttled", "Request was throttled.", detail)
+    }
+
+    pub fn at(self, pointer: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), ..self }
+    }
+
+    fn object(&self) -> Value {
+        let meta = match &self.duplicate_profile_id {
+            Some(id) => json!({"duplicate_profile_id": id}),
+            None => json!({}),
+        };
+        json!({
+            "id": random_uuid(),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "title": self.title,
+            "detail": self.detail,
+            "source": {"pointer": self.pointer},
+            "links": {},
+            "meta": meta,
+        })
+    }
+}
+
+/// The body of an answer that carries these errors.
+pub fn body(errors: &[ApiError]) -> Bytes {
+    let errors: Vec<Value> = errors.iter().map(ApiError::object).collect();
+    Bytes::from(json!({ "errors": errors }).to_string())
+}
+
+fn random_uuid() -> String {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().to_string()
+}

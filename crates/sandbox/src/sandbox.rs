@@ -1,0 +1,99 @@
+//! What all connections share: the settings, and one mutex around everything that changes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use crate::faults::Faults;
+use crate::rates::{RateSettings, Rates};
+use crate::receipts::Receipts;
+use crate::server::Command;
+use crate::store::Store;
+
+/// What the command line fixed.
+pub struct Settings {
+    /// The accepted keys; none means every key that starts with `pk_`.
+    pub keys: Vec<String>,
+    pub store_bodies: bool,
+    /// The API listener's base URL, for the links in answers.
+    pub api_url: String,
+    pub seed: u64,
+    pub rates: RateSettings,
+}
+
+/// The sandbox. Nothing waits while it holds the lock.
+pub struct Sandbox {
+    pub settings: Settings,
+    /// To the API listener.
+    pub door: mpsc::Sender<Command>,
+    started: Instant,
+    up: AtomicBool,
+    connections: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// All that a reset forgets or a control path changes.
+pub struct State {
+    pub store: Store,
+    pub receipts: Receipts,
+    pub rates: Rates,
+    pub faults: Faults,
+}
+
+impl Sandbox {
+    pub fn new(settings: Settings, door: mpsc::Sender<Command>) -> Self {
+        let state = State {
+            store: Store::new(settings.seed),
+            receipts: Receipts::new(settings.store_bodies),
+            rates: Rates::new(settings.rates, settings.seed),
+            faults: Faults::new(settings.seed),
+        };
+        Self {
+            settings,
+            door,
+            started: Instant::now(),
+            up: AtomicBool::new(true),
+            connections: AtomicU64::new(0),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// A panic in one request must not end the sandbox for all others: the lock is taken even if poisoned.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Microseconds since the start, never going back.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    pub fn set_up(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+
+    /// Counts an accepted API connection and returns its number, from 1.
+    pub fn count_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Forgets profiles, events, receipts and faults, and begins new rate windows. The rate settings stay, and so
+    /// does the number of connections, which are still open.
+    pub fn reset(&self) {
+        let mut state = self.state();
+        state.store.clear();
+        state.receipts.clear();
+        state.faults.replace(Vec::new());
+        state.rates.restart();
+    }
+}

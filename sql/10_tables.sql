@@ -1,0 +1,207 @@
+-- Tables. Functions stand in the schema the extension is installed into; tables in schema klaviyo, whatever that is.
+-- Only functions of the extension and its worker write here.
+
+DO $$
+BEGIN
+    IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
+        RAISE EXCEPTION 'klaviyo_sync needs a database with encoding UTF8, this one has %', pg_catalog.getdatabaseencoding()
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Klaviyo speaks UTF-8 only. Create the database with ENCODING ''UTF8''.';
+    END IF;
+END
+$$;
+
+CREATE SCHEMA klaviyo;
+COMMENT ON SCHEMA klaviyo IS 'klaviyo_sync: messages on their way to Klaviyo and what became of them';
+
+-- Accounts ----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE klaviyo.account (
+    name             text PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9_.-]{1,63}$'),
+    base_url         text NOT NULL DEFAULT 'https://a.klaviyo.com',
+    revision         text NOT NULL DEFAULT '2026-07-15' CHECK (revision ~ '^\d{4}-\d{2}-\d{2}$'),
+    private_key_file text,
+    private_key_env  text,
+    rate_share       double precision NOT NULL DEFAULT 1,
+    armed_system     bigint,
+    armed_database   oid,
+    armed_name       text,
+    armed_instance   text,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    changed_at       timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT account_base_url_check CHECK (
+        base_url ~ '^https://[^/?#@\s]+/?$'
+        OR base_url ~ '^http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?/?$'
+    ),
+    CONSTRAINT account_rate_share_check CHECK (rate_share > 0 AND rate_share <= 1e9),
+    CONSTRAINT account_one_key_source_check CHECK (private_key_file IS NULL OR private_key_env IS NULL)
+);
+COMMENT ON TABLE klaviyo.account IS 'Klaviyo accounts that messages are sent to; see klaviyo_set_account()';
+COMMENT ON COLUMN klaviyo.account.name IS 'Name used in the account argument of functions; "default" where none is given';
+COMMENT ON COLUMN klaviyo.account.base_url IS 'Where the API answers; https, or http for a loopback address';
+COMMENT ON COLUMN klaviyo.account.revision IS 'API revision sent in every request';
+COMMENT ON COLUMN klaviyo.account.private_key_file IS 'File on the server that holds the private key';
+COMMENT ON COLUMN klaviyo.account.private_key_env IS 'Environment variable of the server that holds the private key';
+COMMENT ON COLUMN klaviyo.account.rate_share IS 'Part of Klaviyo''s limits that this database may use; above 1 only for a loopback base_url';
+COMMENT ON COLUMN klaviyo.account.armed_system IS 'system_identifier of the cluster it may send from; NULL until armed';
+COMMENT ON COLUMN klaviyo.account.armed_database IS 'OID of the database it may send from';
+COMMENT ON COLUMN klaviyo.account.armed_name IS 'Name of the database it may send from';
+COMMENT ON COLUMN klaviyo.account.armed_instance IS 'klaviyo.instance of the server it may send from; empty where that is not set';
+COMMENT ON COLUMN klaviyo.account.created_at IS 'When it was added';
+COMMENT ON COLUMN klaviyo.account.changed_at IS 'When klaviyo_set_account() or klaviyo_arm_account() last changed it';
+
+CREATE TABLE klaviyo.account_key (
+    account     text PRIMARY KEY REFERENCES klaviyo.account ON DELETE CASCADE,
+    private_key text NOT NULL
+);
+COMMENT ON TABLE klaviyo.account_key IS 'Private keys given in a statement. Only the owner reads it, and no dump carries it';
+COMMENT ON COLUMN klaviyo.account_key.account IS 'Account';
+COMMENT ON COLUMN klaviyo.account_key.private_key IS 'Private key; never shown by any view or function';
+
+CREATE TABLE klaviyo.account_status (
+    account        text PRIMARY KEY,
+    stopped_at     timestamptz,
+    stopped_reason text
+);
+COMMENT ON TABLE klaviyo.account_status IS 'What the worker says of an account. Written by the worker alone, so that nobody''s open transaction holds it up';
+COMMENT ON COLUMN klaviyo.account_status.account IS 'Account';
+COMMENT ON COLUMN klaviyo.account_status.stopped_at IS 'Since when nothing can be sent; NULL while it can';
+COMMENT ON COLUMN klaviyo.account_status.stopped_reason IS 'Why nothing can be sent, and what to do';
+
+-- Messages ----------------------------------------------------------------------------------------------------------
+
+-- Rows are inserted and deleted, never updated. The one index serves the reader, which moves up seq.
+CREATE TABLE klaviyo.outbox (
+    seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message_id  uuid NOT NULL,
+    account     text NOT NULL,
+    kind        text NOT NULL,
+    key         text[] NOT NULL,
+    payload     json NOT NULL,
+    enqueued_at timestamptz NOT NULL
+) WITH (
+    -- A queue is all dead rows: vacuum by number, not by share, and let the truncation's lock be.
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_cost_delay = 0,
+    vacuum_truncate = off
+);
+COMMENT ON TABLE klaviyo.outbox IS 'Messages that no call has been made for yet. Append-only; a row leaves when its first call has ended';
+COMMENT ON COLUMN klaviyo.outbox.seq IS 'Order within this database';
+COMMENT ON COLUMN klaviyo.outbox.message_id IS 'Global identity, and an event''s unique_id where none was given';
+COMMENT ON COLUMN klaviyo.outbox.account IS 'Account it goes to';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile';
+COMMENT ON COLUMN klaviyo.outbox.key IS 'Identifiers of whom it is about; messages that share one keep their order';
+COMMENT ON COLUMN klaviyo.outbox.payload IS 'What is sent, as the kind lays it down';
+COMMENT ON COLUMN klaviyo.outbox.enqueued_at IS 'When it was queued';
+
+CREATE TABLE klaviyo.retry (
+    seq             bigint PRIMARY KEY,
+    message_id      uuid NOT NULL UNIQUE,
+    account         text NOT NULL,
+    kind            text NOT NULL,
+    key             text[] NOT NULL,
+    payload         json NOT NULL,
+    enqueued_at     timestamptz NOT NULL,
+    attempts        integer NOT NULL,
+    strikes         integer NOT NULL,
+    not_before      timestamptz NOT NULL,
+    last_attempt_at timestamptz,
+    last_status     integer,
+    last_code       text,
+    last_error      text,
+    redriven_at     timestamptz
+);
+COMMENT ON TABLE klaviyo.retry IS 'Messages whose calls have failed so far and that will be tried again';
+COMMENT ON COLUMN klaviyo.retry.seq IS 'Order within this database, kept from the outbox';
+COMMENT ON COLUMN klaviyo.retry.message_id IS 'Message';
+COMMENT ON COLUMN klaviyo.retry.account IS 'Account it goes to';
+COMMENT ON COLUMN klaviyo.retry.kind IS 'Kind of message';
+COMMENT ON COLUMN klaviyo.retry.key IS 'Identifiers of whom it is about';
+COMMENT ON COLUMN klaviyo.retry.payload IS 'What is sent';
+COMMENT ON COLUMN klaviyo.retry.enqueued_at IS 'When it was queued';
+COMMENT ON COLUMN klaviyo.retry.attempts IS 'Calls it has been in';
+COMMENT ON COLUMN klaviyo.retry.strikes IS 'Calls that failed while others of the lane succeeded; klaviyo.max_strikes of them make it a dead letter';
+COMMENT ON COLUMN klaviyo.retry.not_before IS 'When it is tried again at the earliest';
+COMMENT ON COLUMN klaviyo.retry.last_attempt_at IS 'When the last call was made';
+COMMENT ON COLUMN klaviyo.retry.last_status IS 'HTTP status of the last answer, if there was one';
+COMMENT ON COLUMN klaviyo.retry.last_code IS 'Error code of the last failure';
+COMMENT ON COLUMN klaviyo.retry.last_error IS 'What went wrong in the last call';
+COMMENT ON COLUMN klaviyo.retry.redriven_at IS 'When klaviyo_redrive() took it out of the dead letters';
+
+CREATE TABLE klaviyo.delivery (
+    message_id  uuid PRIMARY KEY,
+    seq         bigint NOT NULL,
+    account     text NOT NULL,
+    kind        text NOT NULL,
+    key         text[] NOT NULL,
+    http_status integer NOT NULL,
+    attempts    integer NOT NULL,
+    klaviyo_id  text,
+    enqueued_at timestamptz NOT NULL,
+    sent_at     timestamptz NOT NULL,
+    settled_at  timestamptz NOT NULL
+);
+CREATE INDEX delivery_settled_at_idx ON klaviyo.delivery (settled_at);
+COMMENT ON TABLE klaviyo.delivery IS 'Messages that Klaviyo has accepted';
+COMMENT ON COLUMN klaviyo.delivery.message_id IS 'Message';
+COMMENT ON COLUMN klaviyo.delivery.seq IS 'Order within this database';
+COMMENT ON COLUMN klaviyo.delivery.account IS 'Account it went to';
+COMMENT ON COLUMN klaviyo.delivery.kind IS 'Kind of message';
+COMMENT ON COLUMN klaviyo.delivery.key IS 'Identifiers of whom it is about';
+COMMENT ON COLUMN klaviyo.delivery.http_status IS 'HTTP status of Klaviyo''s answer';
+COMMENT ON COLUMN klaviyo.delivery.attempts IS 'Calls it took';
+COMMENT ON COLUMN klaviyo.delivery.klaviyo_id IS 'Klaviyo''s id of what the call made or changed, where the answer names it';
+COMMENT ON COLUMN klaviyo.delivery.enqueued_at IS 'When it was queued';
+COMMENT ON COLUMN klaviyo.delivery.sent_at IS 'When the call that Klaviyo accepted was sent';
+COMMENT ON COLUMN klaviyo.delivery.settled_at IS 'When the answer was recorded';
+
+CREATE TABLE klaviyo.dead_letter (
+    message_id       uuid PRIMARY KEY,
+    seq              bigint,
+    account          text NOT NULL,
+    kind             text NOT NULL,
+    key              text[] NOT NULL,
+    payload          json NOT NULL,
+    code             text NOT NULL,
+    reason           text NOT NULL,
+    http_status      integer,
+    klaviyo_error_id text,
+    attempts         integer NOT NULL,
+    enqueued_at      timestamptz NOT NULL,
+    died_at          timestamptz NOT NULL
+);
+CREATE INDEX dead_letter_key_idx ON klaviyo.dead_letter USING gin (key);
+COMMENT ON TABLE klaviyo.dead_letter IS 'Messages that are not tried again until somebody decides: klaviyo_redrive(), klaviyo_discard()';
+COMMENT ON COLUMN klaviyo.dead_letter.message_id IS 'Message';
+COMMENT ON COLUMN klaviyo.dead_letter.seq IS 'Order within this database; NULL for one that was refused when it was queued (klaviyo.on_invalid)';
+COMMENT ON COLUMN klaviyo.dead_letter.account IS 'Account it was to go to';
+COMMENT ON COLUMN klaviyo.dead_letter.kind IS 'Kind of message';
+COMMENT ON COLUMN klaviyo.dead_letter.key IS 'Identifiers of whom it is about; empty for one that was refused when it was queued';
+COMMENT ON COLUMN klaviyo.dead_letter.payload IS 'What was to be sent; for one refused when it was queued, the arguments it was queued with';
+COMMENT ON COLUMN klaviyo.dead_letter.code IS 'Klaviyo''s error code, or one of ours';
+COMMENT ON COLUMN klaviyo.dead_letter.reason IS 'What is wrong with it';
+COMMENT ON COLUMN klaviyo.dead_letter.http_status IS 'HTTP status of the last answer, if there was one';
+COMMENT ON COLUMN klaviyo.dead_letter.klaviyo_error_id IS 'Klaviyo''s id of the error, for its support';
+COMMENT ON COLUMN klaviyo.dead_letter.attempts IS 'Calls it has been in';
+COMMENT ON COLUMN klaviyo.dead_letter.enqueued_at IS 'When it was queued';
+COMMENT ON COLUMN klaviyo.dead_letter.died_at IS 'When it was put aside';
+
+CREATE TABLE klaviyo.superseded (
+    message_id uuid PRIMARY KEY,
+    newer_seq  bigint NOT NULL
+);
+COMMENT ON TABLE klaviyo.superseded IS 'Dead letters that describe a state of a profile older than one Klaviyo has accepted since; they are not redriven';
+COMMENT ON COLUMN klaviyo.superseded.message_id IS 'Dead letter';
+COMMENT ON COLUMN klaviyo.superseded.newer_seq IS 'The accepted message''s seq';
+
+-- A dump carries configuration and every message not yet settled; keys and history it does not.
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.account', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.outbox', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.outbox_seq_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.retry', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.superseded', '');
+
+REVOKE ALL ON SCHEMA klaviyo FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA klaviyo FROM PUBLIC;

@@ -1,0 +1,145 @@
+-- Accounts: whom messages go to, with which key, and whether this database may send at all.
+
+-- Takes: nothing. Returns: the role that calls, whatever SECURITY DEFINER function it calls through.
+CREATE FUNCTION klaviyo.caller() RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE pg_catalog.current_setting('role')
+        WHEN 'none' THEN session_user
+        ELSE pg_catalog.current_setting('role')::name
+    END
+$$;
+COMMENT ON FUNCTION klaviyo.caller() IS 'The role that calls, seen from inside a SECURITY DEFINER function';
+
+CREATE FUNCTION klaviyo.wake_worker(configuration boolean) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'klaviyo_wake_worker';
+COMMENT ON FUNCTION klaviyo.wake_worker(boolean) IS
+    'Wakes the worker of this database when the current transaction commits; with true it also reads its configuration anew';
+
+-- Takes: what to add or change; NULL leaves a thing as it is. Touches: account, account_key.
+-- A key comes from one place: naming one forgets the others.
+CREATE FUNCTION klaviyo_set_account(
+    name             text DEFAULT 'default',
+    private_key_file text DEFAULT NULL,
+    private_key_env  text DEFAULT NULL,
+    private_key      text DEFAULT NULL,
+    rate_share       double precision DEFAULT NULL,
+    base_url         text DEFAULT NULL,
+    revision         text DEFAULT NULL
+) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    account_name text := coalesce(name, 'default');
+    sources      int := pg_catalog.num_nonnulls(private_key_file, private_key_env, private_key);
+    superuser    boolean := (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = klaviyo.caller());
+    known        klaviyo.account;
+BEGIN
+    IF account_name !~ '^[A-Za-z0-9_.-]{1,63}$' THEN
+        RAISE EXCEPTION 'argument "name" is not a name for an account'
+            USING ERRCODE = 'KS020', DETAIL = 'It must have 1 to 63 letters, digits, points, hyphens or underscores.',
+                  HINT = 'Leave it out for the account "default".';
+    END IF;
+    IF sources > 1 THEN
+        RAISE EXCEPTION 'a private key comes from one place'
+            USING ERRCODE = 'KS021', DETAIL = 'More than one of private_key_file, private_key_env and private_key is given.',
+                  HINT = 'A file of the server is best: private_key_file => ''/etc/klaviyo/private_key''.';
+    END IF;
+    IF base_url IS NOT NULL AND NOT superuser THEN
+        RAISE EXCEPTION 'only a superuser may set the base URL of an account'
+            USING ERRCODE = 'insufficient_privilege', DETAIL = 'It says which host gets the account''s key and its customers'' data.';
+    END IF;
+    IF (private_key_file IS NOT NULL OR private_key_env IS NOT NULL)
+        AND NOT (superuser OR pg_catalog.pg_has_role(klaviyo.caller(), 'pg_read_server_files', 'USAGE')) THEN
+        RAISE EXCEPTION 'only a superuser or a member of pg_read_server_files may name a file or variable of the server'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF base_url IS NOT NULL AND base_url !~ '^https://[^/?#@\s]+/?$'
+        AND base_url !~ '^http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?/?$' THEN
+        RAISE EXCEPTION 'argument "base_url" is not a URL that Klaviyo could answer at'
+            USING ERRCODE = 'KS022', DETAIL = 'It must be https://host[:port]; http is for loopback addresses only.',
+                  HINT = 'Klaviyo answers at https://a.klaviyo.com.';
+    END IF;
+    IF revision IS NOT NULL AND revision !~ '^\d{4}-\d{2}-\d{2}$' THEN
+        RAISE EXCEPTION 'argument "revision" is not an API revision'
+            USING ERRCODE = 'KS023', DETAIL = 'It must be a date of the form YYYY-MM-DD.';
+    END IF;
+    IF private_key IS NOT NULL AND private_key !~ '^[!-~]+$' THEN
+        RAISE EXCEPTION 'argument "private_key" is not a key'
+            USING ERRCODE = 'KS024', DETAIL = 'It is empty or has characters that no key has.';
+    END IF;
+
+    INSERT INTO klaviyo.account AS a (name) VALUES (account_name)
+    ON CONFLICT ON CONSTRAINT account_pkey DO UPDATE SET changed_at = now()
+    RETURNING a.* INTO known;
+
+    IF rate_share IS NOT NULL AND NOT (
+        rate_share > 0 AND (rate_share <= 1 OR coalesce(base_url, known.base_url) LIKE 'http:%' AND rate_share <= 1e9)
+    ) THEN
+        RAISE EXCEPTION 'argument "rate_share" is out of range'
+            USING ERRCODE = 'KS025', DETAIL = 'It is the part of Klaviyo''s limits this database may use: above 0, up to 1.',
+                  HINT = 'Above 1 is for a sandbox on this machine only.';
+    END IF;
+
+    UPDATE klaviyo.account AS a
+    SET base_url = coalesce(klaviyo_set_account.base_url, a.base_url),
+        revision = coalesce(klaviyo_set_account.revision, a.revision),
+        rate_share = CASE
+            WHEN klaviyo_set_account.rate_share IS NOT NULL THEN klaviyo_set_account.rate_share
+            -- A share above 1 does not survive a move from the sandbox to Klaviyo.
+            WHEN klaviyo_set_account.base_url LIKE 'https:%' THEN least(a.rate_share, 1)
+            ELSE a.rate_share
+        END,
+        private_key_file = CASE WHEN sources = 0 THEN a.private_key_file ELSE klaviyo_set_account.private_key_file END,
+        private_key_env = CASE WHEN sources = 0 THEN a.private_key_env ELSE klaviyo_set_account.private_key_env END
+    WHERE a.name = account_name;
+
+    IF sources > 0 THEN
+        DELETE FROM klaviyo.account_key AS k WHERE k.account = account_name;
+    END IF;
+    IF private_key IS NOT NULL THEN
+        INSERT INTO klaviyo.account_key (account, private_key) VALUES (account_name, private_key);
+        RAISE NOTICE 'the key was given in a statement: statement logs and psql''s history may hold it'
+            USING HINT = 'Prefer private_key_file or private_key_env.';
+    END IF;
+    IF known.armed_system IS NULL THEN
+        RAISE NOTICE 'account "%" is not armed: its messages wait', account_name
+            USING HINT = pg_catalog.format('SELECT klaviyo_arm_account(%L) lets this database send.', account_name);
+    END IF;
+    PERFORM klaviyo.wake_worker(true);
+END
+$$;
+COMMENT ON FUNCTION klaviyo_set_account(text, text, text, text, double precision, text, text) IS
+    'Adds a Klaviyo account or changes it; what is NULL stays as it is. The private key comes from a file or an environment variable of the server, or is stored. base_url is for superusers: https, or a sandbox on a loopback address';
+
+-- Takes: an account's name. Touches: account.
+CREATE FUNCTION klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE klaviyo.account AS a
+    SET armed_system = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c),
+        armed_database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database()),
+        armed_name = current_database(),
+        armed_instance = coalesce(pg_catalog.current_setting('klaviyo.instance', true), ''),
+        changed_at = now()
+    WHERE a.name = klaviyo_arm_account.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'account "%" does not exist', klaviyo_arm_account.name
+            USING ERRCODE = 'KS013', HINT = 'Add it with klaviyo_set_account().';
+    END IF;
+    PERFORM klaviyo.wake_worker(true);
+END
+$$;
+COMMENT ON FUNCTION klaviyo_arm_account(text) IS
+    'Lets this very database send the account''s messages. A copy of it (a restored dump, a cloned server) sends nothing until it is armed itself';
+
+REVOKE ALL ON FUNCTION klaviyo.caller() FROM PUBLIC;
+REVOKE ALL ON FUNCTION klaviyo.wake_worker(boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION klaviyo_set_account(text, text, text, text, double precision, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION klaviyo_arm_account(text) FROM PUBLIC;

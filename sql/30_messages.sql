@@ -1,0 +1,44 @@
+-- Queueing: the functions that triggers and applications call.
+
+CREATE FUNCTION klaviyo_track_event(
+    metric         text,
+    email          text DEFAULT NULL,
+    properties     jsonb DEFAULT NULL,
+    value          numeric DEFAULT NULL,
+    value_currency text DEFAULT NULL,
+    unique_id      text DEFAULT NULL,
+    event_time     timestamptz DEFAULT NULL,
+    phone_number   text DEFAULT NULL,
+    external_id    text DEFAULT NULL,
+    profile        jsonb DEFAULT NULL,
+    account        text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'klaviyo_track_event';
+COMMENT ON FUNCTION klaviyo_track_event(text, text, jsonb, numeric, text, text, timestamptz, text, text, jsonb, text) IS
+    'Queues an event: that a person did something. Sent when the transaction has committed. NULL means absent; at least one of email, phone_number, external_id names the person; event_time defaults to now, unique_id to the message''s id. Returns the message_id';
+
+CREATE FUNCTION klaviyo_upsert_profile(
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    external_id  text DEFAULT NULL,
+    first_name   text DEFAULT NULL,
+    last_name    text DEFAULT NULL,
+    organization text DEFAULT NULL,
+    title        text DEFAULT NULL,
+    locale       text DEFAULT NULL,
+    image        text DEFAULT NULL,
+    location     jsonb DEFAULT NULL,
+    properties   jsonb DEFAULT NULL,
+    account      text DEFAULT NULL,
+    clear        text[] DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'klaviyo_upsert_profile';
+COMMENT ON FUNCTION klaviyo_upsert_profile(text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text[]) IS
+    'Queues the state of a profile, to be made or updated at Klaviyo. Sent when the transaction has committed. NULL means absent and leaves a field as it is; clear names fields to empty. Returns the message_id';
+
+REVOKE ALL ON FUNCTION klaviyo_track_event(text, text, jsonb, numeric, text, text, timestamptz, text, text, jsonb, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION klaviyo_upsert_profile(text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text[]) FROM PUBLIC;

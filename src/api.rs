@@ -1,0 +1,4 @@
+//! What SQL sees, an area a file. Their declarations, with defaults, comments and rights, are in `sql/`.
+
+mod messages;
+mod server;

@@ -1,0 +1,225 @@
+//! `klaviyo_track_event`, `klaviyo_upsert_profile`: check, queue, return the id.
+
+use std::cell::Cell;
+
+use delivery::identifiers::Identifiers;
+use delivery::invalid::{Fault, Invalid};
+use delivery::json::{JsonLimits, JsonWriter};
+use delivery::kind::{Checked, event, profile};
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, Uuid, pg_sys};
+
+use crate::outbox::enqueue;
+use crate::pg;
+use crate::pg::function::{Arguments, Refusal, Returned, sql_function};
+use crate::settings::{ON_INVALID, OnInvalid};
+
+sql_function!(klaviyo_track_event, pg_finfo_klaviyo_track_event, track_event);
+sql_function!(klaviyo_upsert_profile, pg_finfo_klaviyo_upsert_profile, upsert_profile);
+
+/// The account of a message that names none.
+const DEFAULT_ACCOUNT: &str = "default";
+
+/// Bytes of an argument that a dead letter keeps. A longer one is never valid.
+const KEPT: usize = 100_000;
+
+/// `klaviyo_track_event(metric, email, properties, value, value_currency, unique_id, event_time, phone_number,
+/// external_id, profile, account)`
+fn track_event(arguments: &Arguments) -> Returned {
+    let message_id = enqueue::new_message_id();
+    let now = pg::now();
+    let checked = || {
+        let profile = json(arguments, 9, profile::limits("profile"))?;
+        let properties = json(arguments, 2, event::PROPERTIES)?;
+        event::Draft {
+            metric: arguments.get(0).unwrap_or_default(),
+            identifiers: Identifiers {
+                email: arguments.get(1),
+                phone_number: arguments.get(7),
+                external_id: arguments.get(8),
+            },
+            profile: profile.as_deref(),
+            properties: properties.as_deref(),
+            value: numeric(arguments, 3),
+            value_currency: arguments.get(4),
+            unique_id: arguments.get(5),
+            // timestamptz is passed as the 64 bits it is.
+            time: arguments.datum(6).map(|time| pg::micros(time.value() as i64)),
+        }
+        .check(&message_id.to_string(), now)
+    };
+    let given = || {
+        let mut given = Given::default();
+        for (name, number) in [
+            ("metric", 0),
+            ("email", 1),
+            ("phone_number", 7),
+            ("external_id", 8),
+            ("value_currency", 4),
+            ("unique_id", 5),
+        ] {
+            given.text(name, arguments.get(number));
+        }
+        given.text("value", numeric(arguments, 3));
+        given.text("event_time", arguments.datum(6).map(timestamp_text).as_deref());
+        given.json("properties", arguments, 2);
+        given.json("profile", arguments, 9);
+        given.finish()
+    };
+    queue("event", message_id, arguments.get(10), now, checked, given)
+}
+
+/// `klaviyo_upsert_profile(email, phone_number, external_id, first_name, last_name, organization, title, locale,
+/// image, location, properties, account, clear)`
+fn upsert_profile(arguments: &Arguments) -> Returned {
+    let message_id = enqueue::new_message_id();
+    let checked = || {
+        let location = json(arguments, 9, profile::limits("location"))?;
+        let properties = json(arguments, 10, profile::limits("properties"))?;
+        profile::Draft {
+            identifiers: Identifiers {
+                email: arguments.get(0),
+                phone_number: arguments.get(1),
+                external_id: arguments.get(2),
+            },
+            texts: std::array::from_fn(|text| arguments.get(3 + text)),
+            location: location.as_deref(),
+            properties: properties.as_deref(),
+            clear: arguments
+                .get::<Vec<Option<String>>>(12)
+                .unwrap_or_default()
+                .into_iter()
+                .map(Option::unwrap_or_default)
+                .collect(),
+        }
+        .check()
+    };
+    let given = || {
+        let mut given = Given::default();
+        for (number, name) in
+            ["email", "phone_number", "external_id"].into_iter().chain(profile::TEXTS).enumerate()
+        {
+            given.text(name, arguments.get(number));
+        }
+        given.json("location", arguments, 9);
+        given.json("properties", arguments, 10);
+        let clear = arguments.get::<Vec<Option<String>>>(12).unwrap_or_default();
+        given.text("clear", (!clear.is_empty()).then(|| format!("{clear:?}")).as_deref());
+        given.finish()
+    };
+    queue("profile", message_id, arguments.get(11), pg::now(), checked, given)
+}
+
+/// Queues what passes its checks. What does not is refused, or, if the shop prefers, buried.
+fn queue(
+    kind: &'static str,
+    message_id: uuid::Uuid,
+    account: Option<&str>,
+    now: i64,
+    checked: impl FnOnce() -> Result<Checked, Invalid>,
+    given: impl FnOnce() -> String,
+) -> Returned {
+    let account = account.unwrap_or(DEFAULT_ACCOUNT);
+    let queued = checked().and_then(|checked| {
+        match enqueue::enqueue(message_id, account, kind, &checked, now) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(unknown_account(account)),
+            Err(error) => error!("{error}"),
+        }
+    });
+    match queued {
+        Ok(()) => hint_if_not_preloaded(),
+        Err(invalid) if ON_INVALID.get() == OnInvalid::DeadLetter => {
+            let reason = format!("{}. {}", invalid.message, invalid.detail);
+            let account = cut(account, 63);
+            if let Err(error) =
+                enqueue::bury(message_id, account, kind, &given(), invalid.fault, &reason, now)
+            {
+                error!("{error}");
+            }
+        }
+        Err(invalid) => return Err(Refusal::from(invalid)),
+    }
+    Ok(Uuid::from_bytes(*message_id.as_bytes()).into_datum())
+}
+
+fn unknown_account(account: &str) -> Invalid {
+    Invalid::new(
+        Fault::UnknownAccount,
+        format!("account \"{}\" does not exist", cut(account, 63)),
+        "The message has nowhere to go.",
+        "Add it with klaviyo_set_account().",
+    )
+}
+
+/// Says once a session that messages will wait: nothing else would, on a server that lacks the worker.
+fn hint_if_not_preloaded() {
+    thread_local! {
+        static SAID: Cell<bool> = const { Cell::new(false) };
+    }
+    if !crate::worker::is_loaded() && !SAID.replace(true) {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "queued, but nothing delivers it: klaviyo_sync is not loaded by the server",
+            "Add klaviyo_sync to shared_preload_libraries and restart the server; the messages wait until then."
+        );
+    }
+}
+
+/// A jsonb argument as text, within Klaviyo's limits.
+fn json(arguments: &Arguments, number: usize, limits: JsonLimits) -> Result<Option<String>, Invalid> {
+    let Some(datum) = arguments.datum(number) else { return Ok(None) };
+    let mut writer = JsonWriter::new(limits);
+    pg::jsonb::write(datum, &mut writer)?;
+    Ok(Some(writer.finish()))
+}
+
+/// A numeric argument as it prints.
+fn numeric(arguments: &Arguments, number: usize) -> Option<&str> {
+    let datum = arguments.datum(number)?;
+    // SAFETY: the argument is declared numeric; the text lives as long as the statement.
+    unsafe { pg::jsonb::numeric_text(datum) }.to_str().ok()
+}
+
+/// A timestamptz as Postgres prints it, infinity included.
+fn timestamp_text(time: pg_sys::Datum) -> String {
+    // SAFETY: prints 64 bits into a buffer of its own, which is copied.
+    unsafe { std::ffi::CStr::from_ptr(pg_sys::timestamptz_to_str(time.value() as i64)) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The first bytes of a text, at most so many.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// The arguments of a refused message, for its dead letter. What is too long to be valid is cut.
+#[derive(Default)]
+struct Given(serde_json::Map<String, serde_json::Value>);
+
+impl Given {
+    fn text(&mut self, name: &str, text: Option<&str>) {
+        let Some(text) = text else { return };
+        let kept = cut(text, KEPT);
+        self.0.insert(name.to_owned(), kept.into());
+        if kept.len() < text.len() {
+            self.0.insert(format!("{name} (bytes before it was cut)"), text.len().into());
+        }
+    }
+
+    fn json(&mut self, name: &str, arguments: &Arguments, number: usize) {
+        const LIMITS: JsonLimits = JsonLimits { argument: "", properties: usize::MAX, bytes: 1_000_000 };
+        let value = match json(arguments, number, LIMITS) {
+            Ok(None) => return,
+            Ok(Some(text)) => serde_json::from_str(&text).unwrap_or_default(),
+            Err(invalid) => format!("(left out: {})", invalid.detail).into(),
+        };
+        self.0.insert(name.to_owned(), value);
+    }
+
+    fn finish(self) -> String {
+        serde_json::Value::Object(self.0).to_string()
+    }
+}

@@ -1,0 +1,36 @@
+//! Small questions to, and nudges of, the server.
+
+use pgrx::{IntoDatum, pg_sys};
+
+use crate::pg::function::{Arguments, Returned, sql_function};
+use crate::pg::transaction::{AtCommit, at_commit, is_current};
+
+sql_function!(klaviyo_wake_worker, pg_finfo_klaviyo_wake_worker, wake_worker);
+sql_function!(klaviyo_announce_database, pg_finfo_klaviyo_announce_database, announce_database);
+sql_function!(klaviyo_worker_pid, pg_finfo_klaviyo_worker_pid, worker_pid);
+sql_function!(klaviyo_is_own_transaction, pg_finfo_klaviyo_is_own_transaction, is_own_transaction);
+
+/// `klaviyo.wake_worker(configuration boolean)`
+fn wake_worker(arguments: &Arguments) -> Returned {
+    let configuration = arguments.get::<bool>(0).unwrap_or_default();
+    at_commit(AtCommit { wake: true, configuration, announce: false });
+    Ok(None)
+}
+
+/// `klaviyo.announce_database()`
+fn announce_database(_: &Arguments) -> Returned {
+    at_commit(AtCommit { announce: true, ..AtCommit::default() });
+    Ok(None)
+}
+
+/// `klaviyo.worker_pid()`
+fn worker_pid(_: &Arguments) -> Returned {
+    Ok(crate::worker::pid().into_datum())
+}
+
+/// `klaviyo.is_own_transaction(xid)`
+fn is_own_transaction(arguments: &Arguments) -> Returned {
+    // Read as it is passed: pgrx has no type for a bare xid in every major.
+    let xid = arguments.datum(0).map(|datum| pg_sys::TransactionId::from(datum.value() as u32));
+    Ok(xid.is_some_and(is_current).into_datum())
+}

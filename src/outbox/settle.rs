@@ -1,0 +1,229 @@
+//! Recording what became of messages: one transaction for all outcomes there are.
+
+use delivery::{Ending, Failure, Outcome, kind};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+use pgrx::spi;
+
+use crate::pg;
+use crate::pg::spi::{arg, run};
+
+/// What leaves `outbox` and `retry` for good, in the columns the two have in common. `$1` are the numbers.
+macro_rules! gone {
+    () => {
+        "WITH of_outbox AS (
+            DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1)
+            RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at
+        ), of_retry AS (
+            DELETE FROM klaviyo.retry AS r WHERE r.seq = ANY ($1)
+            RETURNING r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at
+        ), gone AS (
+            SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry
+        )"
+    };
+}
+
+const ACCEPTED: &str = concat!(
+    gone!(),
+    "
+    INSERT INTO klaviyo.delivery
+        (message_id, seq, account, kind, key, http_status, attempts, klaviyo_id, enqueued_at, sent_at, settled_at)
+    SELECT g.message_id, g.seq, g.account, g.kind, g.key, o.status, o.attempts, o.klaviyo_id, g.enqueued_at, o.sent_at,
+           pg_catalog.clock_timestamp()
+    FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::timestamptz[])
+        AS o (seq, status, attempts, klaviyo_id, sent_at)
+    JOIN gone AS g ON g.seq = o.seq"
+);
+
+const DEAD: &str = concat!(
+    gone!(),
+    "
+    INSERT INTO klaviyo.dead_letter
+        (message_id, seq, account, kind, key, payload, code, reason, http_status, klaviyo_error_id, attempts,
+         enqueued_at, died_at)
+    SELECT g.message_id, g.seq, g.account, g.kind, g.key, g.payload, o.code, o.reason, o.status, o.error_id, o.attempts,
+           g.enqueued_at, pg_catalog.clock_timestamp()
+    FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[])
+        AS o (seq, status, attempts, code, reason, error_id)
+    JOIN gone AS g ON g.seq = o.seq"
+);
+
+/// The first failure moves a message from `outbox` to `retry`, further ones change its row there.
+const RETRY: &str = "
+    WITH outcome AS (
+        SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::text[], $6::text[], $7::timestamptz[],
+                             $8::timestamptz[])
+            AS o (seq, status, attempts, strikes, code, reason, sent_at, not_before)
+    ), moved AS (
+        DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1)
+        RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at
+    ), changed AS (
+        UPDATE klaviyo.retry AS r
+        SET attempts = o.attempts, strikes = o.strikes, not_before = o.not_before, last_attempt_at = o.sent_at,
+            last_status = o.status, last_code = o.code, last_error = o.reason
+        FROM outcome AS o
+        WHERE r.seq = o.seq AND r.seq = ANY ($1)
+    )
+    INSERT INTO klaviyo.retry
+        (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before, last_attempt_at,
+         last_status, last_code, last_error)
+    SELECT m.seq, m.message_id, m.account, m.kind, m.key, m.payload, m.enqueued_at, o.attempts, o.strikes, o.not_before,
+           o.sent_at, o.status, o.code, o.reason
+    FROM outcome AS o
+    JOIN moved AS m ON m.seq = o.seq";
+
+/// States that were just accepted stand above older ones of the same profile that are put aside or redriven.
+const SUPERSEDE: &str = "
+    INSERT INTO klaviyo.superseded (message_id, newer_seq)
+    SELECT old.message_id, max(d.seq)
+    FROM klaviyo.delivery AS d
+    JOIN (
+        SELECT l.message_id, l.seq, l.account, l.key, l.kind FROM klaviyo.dead_letter AS l WHERE l.seq IS NOT NULL
+        UNION ALL
+        SELECT r.message_id, r.seq, r.account, r.key, r.kind FROM klaviyo.retry AS r WHERE r.redriven_at IS NOT NULL
+    ) AS old ON old.account = d.account AND old.kind = d.kind AND old.key && d.key AND old.seq < d.seq
+    WHERE d.settled_at >= pg_catalog.now() AND d.seq = ANY ($1) AND d.kind = ANY ($2)
+    GROUP BY old.message_id
+    ON CONFLICT (message_id) DO NOTHING";
+
+const FORGET_SUPERSEDED: &str = "
+    DELETE FROM klaviyo.superseded AS s
+    WHERE NOT EXISTS (SELECT FROM klaviyo.dead_letter AS l WHERE l.message_id = s.message_id)
+      AND NOT EXISTS (SELECT FROM klaviyo.retry AS r WHERE r.message_id = s.message_id)";
+
+const HAS_OLD_STATES: &str = "
+    SELECT EXISTS (SELECT FROM klaviyo.dead_letter AS l WHERE l.seq IS NOT NULL AND l.kind = ANY ($1))
+        OR EXISTS (SELECT FROM klaviyo.retry AS r WHERE r.redriven_at IS NOT NULL AND r.kind = ANY ($1))";
+
+/// Records outcomes. Keeps whether there are states put aside, which accepted ones must be compared with.
+pub struct Settler {
+    old_states: bool,
+}
+
+impl Settler {
+    /// Looks whether states are put aside.
+    pub fn new() -> Result<Self, spi::Error> {
+        let old_states = Spi::get_one_with_args::<bool>(HAS_OLD_STATES, &[arg(states())])?;
+        Ok(Self { old_states: old_states.unwrap_or_default() })
+    }
+
+    /// Records outcomes, in the transaction the caller has begun.
+    pub fn settle(&mut self, outcomes: &[Outcome]) -> Result<(), spi::Error> {
+        self.accepted(outcomes)?;
+        retry(outcomes)?;
+        self.dead(outcomes)
+    }
+
+    fn accepted(&mut self, outcomes: &[Outcome]) -> Result<(), spi::Error> {
+        let accepted: Vec<(&Outcome, i32, Option<String>)> = outcomes
+            .iter()
+            .filter_map(|outcome| match &outcome.ending {
+                Ending::Accepted { status, resource_id } => {
+                    Some((outcome, i32::from(*status), resource_id.clone()))
+                }
+                _ => None,
+            })
+            .collect();
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        let seqs: Vec<i64> = accepted.iter().map(|(outcome, ..)| outcome.seq).collect();
+        run(
+            ACCEPTED,
+            &[
+                arg(seqs.clone()),
+                arg(accepted.iter().map(|(_, status, _)| *status).collect::<Vec<_>>()),
+                arg(accepted.iter().map(|(outcome, ..)| count(outcome.attempts)).collect::<Vec<_>>()),
+                arg(accepted.iter().map(|(.., id)| id.clone()).collect::<Vec<_>>()),
+                arg(accepted.iter().map(|(outcome, ..)| sent_at(outcome)).collect::<Vec<_>>()),
+            ],
+        )?;
+        if self.old_states {
+            run(SUPERSEDE, &[arg(seqs), arg(states())])?;
+            run(FORGET_SUPERSEDED, &[])?;
+        }
+        Ok(())
+    }
+
+    fn dead(&mut self, outcomes: &[Outcome]) -> Result<(), spi::Error> {
+        let dead: Vec<(&Outcome, &Failure)> = outcomes
+            .iter()
+            .filter_map(|outcome| match &outcome.ending {
+                Ending::Dead { failure } => Some((outcome, failure)),
+                _ => None,
+            })
+            .collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        self.old_states = true;
+        let failures = || dead.iter().map(|(_, failure)| *failure);
+        run(
+            DEAD,
+            &[
+                arg(dead.iter().map(|(outcome, _)| outcome.seq).collect::<Vec<_>>()),
+                arg(statuses(failures())),
+                arg(dead.iter().map(|(outcome, _)| count(outcome.attempts)).collect::<Vec<_>>()),
+                arg(failures().map(|failure| failure.code.clone()).collect::<Vec<_>>()),
+                arg(failures().map(|failure| failure.reason.clone()).collect::<Vec<_>>()),
+                arg(failures().map(|failure| failure.error_id.clone()).collect::<Vec<_>>()),
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Somebody has redriven messages: there may be states among them.
+    pub fn look_for_redriven(&mut self) {
+        self.old_states = true;
+    }
+}
+
+fn retry(outcomes: &[Outcome]) -> Result<(), spi::Error> {
+    let again: Vec<(&Outcome, std::time::Duration, u32, &Failure)> = outcomes
+        .iter()
+        .filter_map(|outcome| match &outcome.ending {
+            Ending::Retry { wait, strikes, failure } => Some((outcome, *wait, *strikes, failure)),
+            _ => None,
+        })
+        .collect();
+    if again.is_empty() {
+        return Ok(());
+    }
+    let now = pg::now();
+    let failures = || again.iter().map(|(.., failure)| *failure);
+    let not_before = |wait: std::time::Duration| {
+        pg::timestamp(now.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
+    };
+    run(
+        RETRY,
+        &[
+            arg(again.iter().map(|(outcome, ..)| outcome.seq).collect::<Vec<_>>()),
+            arg(statuses(failures())),
+            arg(again.iter().map(|(outcome, ..)| count(outcome.attempts)).collect::<Vec<_>>()),
+            arg(again.iter().map(|(_, _, strikes, _)| count(*strikes)).collect::<Vec<_>>()),
+            arg(failures().map(|failure| failure.code.clone()).collect::<Vec<_>>()),
+            arg(failures().map(|failure| failure.reason.clone()).collect::<Vec<_>>()),
+            arg(again.iter().map(|(outcome, ..)| sent_at(outcome)).collect::<Vec<_>>()),
+            arg(again.iter().map(|(_, wait, ..)| not_before(*wait)).collect::<Vec<_>>()),
+        ],
+    )
+    .map(drop)
+}
+
+/// Names of the kinds that describe a state.
+fn states() -> Vec<String> {
+    kind::ALL.iter().filter(|kind| kind.is_state()).map(|kind| kind.name().to_owned()).collect()
+}
+
+fn statuses<'a>(failures: impl Iterator<Item = &'a Failure>) -> Vec<Option<i32>> {
+    failures.map(|failure| failure.status.map(i32::from)).collect()
+}
+
+fn count(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn sent_at(outcome: &Outcome) -> TimestampWithTimeZone {
+    let since = outcome.sent_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    pg::timestamp(i64::try_from(since.as_micros()).unwrap_or_default())
+}

@@ -1,0 +1,39 @@
+//! Postgres' own interfaces, wrapped small. What is `unsafe` is here, or right where a pointer of Postgres' is used.
+
+pub mod function;
+pub mod jsonb;
+pub mod spi;
+pub mod transaction;
+
+use pgrx::pg_sys;
+
+/// Whether the postmaster is loading us (shared_preload_libraries).
+pub fn is_preloading() -> bool {
+    // SAFETY: a plain variable, set before any library is loaded.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// The database we are connected to.
+pub fn database() -> pg_sys::Oid {
+    // SAFETY: a plain variable, set once at the start of a backend.
+    unsafe { pg_sys::MyDatabaseId }
+}
+
+/// Microseconds from 1970 to 2000, where Postgres' time begins (`POSTGRES_EPOCH_JDATE`).
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// The time now in microseconds since 1970, as `clock_timestamp()` has it.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() + EPOCH }
+}
+
+/// A timestamptz from microseconds since 1970.
+pub fn timestamp(micros: i64) -> pgrx::datum::TimestampWithTimeZone {
+    (micros - EPOCH).try_into().unwrap_or_else(|_| pgrx::datum::transaction_timestamp())
+}
+
+/// Microseconds since 1970 from a timestamptz as Postgres holds it; infinities stay extreme.
+pub fn micros(timestamp: i64) -> i64 {
+    timestamp.saturating_add(EPOCH)
+}

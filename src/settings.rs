@@ -1,0 +1,199 @@
+//! Every setting: its type, default, unit, and why it is there.
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+
+/// What happens to a message that Klaviyo would never take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum OnInvalid {
+    #[name = c"error"]
+    Error,
+    #[name = c"dead_letter"]
+    DeadLetter,
+}
+
+/// Off: the workers stay, nothing is sent, messages wait.
+pub static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+/// A shop that would rather sell than track sets `dead_letter`: then no bad row fails a customer's order.
+pub static ON_INVALID: GucSetting<OnInvalid> = GucSetting::<OnInvalid>::new(OnInvalid::Error);
+
+/// The databases that can have a worker at a time. Each takes one of max_worker_processes.
+pub static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(8);
+
+/// A name of this server that no copy of its data directory has. See `klaviyo_arm_account()`.
+pub static INSTANCE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// A commit wakes the worker at once. This is the net under it: COMMIT PREPARED wakes nobody, a key file changes.
+static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+
+/// Until a connection stands, TLS included. A host that drops packets must not hold a call for a whole request's time.
+static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+
+/// From the start of a call to the last byte of its answer.
+static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+
+/// Calls of one lane under way or not yet recorded. Also the most that a crash sends again, and what a fresh start
+/// assumes to have been sent just before it: more is faster on a slow network, less is gentler after a crash.
+static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(64);
+
+/// The bound of the wait after a first failure; it doubles from there.
+static RETRY_MIN_DELAY: GucSetting<i32> = GucSetting::<i32>::new(500);
+
+/// The longest wait between two attempts, and between two probes while Klaviyo is down.
+static RETRY_MAX_DELAY: GucSetting<i32> = GucSetting::<i32>::new(60_000);
+
+/// Failures of a message while others of its lane succeed, after which it is put aside. With the default delays some
+/// ten minutes.
+static MAX_STRIKES: GucSetting<i32> = GucSetting::<i32>::new(20);
+
+const MS: GucFlags = GucFlags::UNIT_MS;
+
+/// Defines all settings. Those of the postmaster can be defined only while it loads us.
+pub fn define(preloading: bool) {
+    GucRegistry::define_bool_guc(
+        c"klaviyo.enabled",
+        c"Whether messages are sent to Klaviyo.",
+        c"Off: they wait in the outbox. The workers stay.",
+        &ENABLED,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"klaviyo.on_invalid",
+        c"What happens to a message that Klaviyo would never take.",
+        c"error: the statement fails. dead_letter: it goes to klaviyo.dead_letter and the statement goes on.",
+        &ON_INVALID,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"klaviyo.instance",
+        c"A name of this server, kept outside of its data directory.",
+        c"An account armed under one name does not send under another: a file-level copy of the server stays silent.",
+        &INSTANCE,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    if preloading {
+        GucRegistry::define_int_guc(
+            c"klaviyo.max_databases",
+            c"Databases that can have a worker at a time.",
+            c"Each takes one of max_worker_processes; the launcher takes one more.",
+            &MAX_DATABASES,
+            1,
+            crate::worker::MAX_DATABASES as i32,
+            GucContext::Postmaster,
+            GucFlags::default(),
+        );
+    }
+    define_delays();
+    GucRegistry::define_int_guc(
+        c"klaviyo.max_in_flight",
+        c"Calls of one account and endpoint that may be under way or not yet recorded.",
+        c"Also the most that a crash makes the worker send again.",
+        &MAX_IN_FLIGHT,
+        1,
+        1_000,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.max_strikes",
+        c"Failures of a message, while others succeed, after which it becomes a dead letter.",
+        c"Failures while much else fails too do not count: an outage makes no dead letters.",
+        &MAX_STRIKES,
+        1,
+        1_000_000,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+}
+
+fn define_delays() {
+    GucRegistry::define_int_guc(
+        c"klaviyo.poll_interval",
+        c"How often the worker looks for what no commit told it of.",
+        c"A commit wakes it at once; this is the net under that.",
+        &POLL_INTERVAL,
+        100,
+        3_600_000,
+        GucContext::Sighup,
+        MS,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.connect_timeout",
+        c"How long connecting to Klaviyo may take.",
+        c"TLS included.",
+        &CONNECT_TIMEOUT,
+        10,
+        600_000,
+        GucContext::Sighup,
+        MS,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.request_timeout",
+        c"How long a call may take.",
+        c"From its start to the last byte of the answer.",
+        &REQUEST_TIMEOUT,
+        10,
+        600_000,
+        GucContext::Sighup,
+        MS,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.retry_min_delay",
+        c"The bound of the random wait after a first failure.",
+        c"It doubles with every further failure.",
+        &RETRY_MIN_DELAY,
+        1,
+        3_600_000,
+        GucContext::Sighup,
+        MS,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.retry_max_delay",
+        c"The longest wait between two attempts.",
+        c"Also between two probes while Klaviyo is down.",
+        &RETRY_MAX_DELAY,
+        1,
+        86_400_000,
+        GucContext::Sighup,
+        MS,
+    );
+}
+
+/// `klaviyo.poll_interval`.
+pub fn poll_interval() -> Duration {
+    milliseconds(&POLL_INTERVAL)
+}
+
+/// How failures are answered, as the settings have it now.
+pub fn policy() -> delivery::Policy {
+    let min = milliseconds(&RETRY_MIN_DELAY);
+    delivery::Policy {
+        backoff: delivery::Backoff { min, max: milliseconds(&RETRY_MAX_DELAY).max(min) },
+        max_strikes: MAX_STRIKES.get().unsigned_abs(),
+        max_in_flight: max_in_flight(),
+    }
+}
+
+/// `klaviyo.max_in_flight`.
+pub fn max_in_flight() -> u32 {
+    MAX_IN_FLIGHT.get().unsigned_abs()
+}
+
+/// Timeouts of a call, as the settings have them now.
+pub fn client() -> delivery::klaviyo::ClientOptions {
+    delivery::klaviyo::ClientOptions {
+        connect_timeout: milliseconds(&CONNECT_TIMEOUT),
+        read_timeout: milliseconds(&REQUEST_TIMEOUT),
+        request_timeout: milliseconds(&REQUEST_TIMEOUT),
+    }
+}
+
+fn milliseconds(setting: &GucSetting<i32>) -> Duration {
+    Duration::from_millis(u64::from(setting.get().unsigned_abs()))
+}

@@ -1,0 +1,41 @@
+//! The processes: one launcher a cluster, one worker a database. See `worker/README.md` for their states.
+
+mod accounts;
+mod database;
+mod launcher;
+mod process;
+mod slots;
+
+pub use slots::MAX_DATABASES;
+
+use crate::pg;
+use crate::pg::transaction::AtCommit;
+
+/// Called while the postmaster loads us: asks for shared memory and for the launcher.
+pub fn register() {
+    slots::request();
+    launcher::register();
+}
+
+/// Whether this server has loaded us at its start, so that there is a launcher.
+pub fn is_loaded() -> bool {
+    slots::shared().is_some()
+}
+
+/// Process id of this database's worker: None while there is none, -1 when there cannot be one.
+pub fn pid() -> Option<i32> {
+    let Some(shared) = slots::shared() else { return Some(-1) };
+    shared.slot_of(pg::database()).and_then(|slot| slot.pid())
+}
+
+/// Tells the worker of this database, or the launcher, what has just been committed. Atomics and a latch only: this
+/// runs where an error would take the server down.
+pub fn tell(note: AtCommit) {
+    let Some(shared) = slots::shared() else { return };
+    if note.announce {
+        shared.announce(pg::database());
+    }
+    if let Some(slot) = shared.slot_of(pg::database()) {
+        slot.tell(note.configuration);
+    }
+}

@@ -1,0 +1,254 @@
+//! The worker of a database: the one thread that reads the outbox and writes what became of messages.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant, SystemTime};
+
+use delivery::{AccountOptions, Command, Ending, Engine, Failure, Gone, Outcome, Report};
+use pgrx::bgworkers::BackgroundWorker;
+use pgrx::prelude::*;
+use pgrx::{FromDatum, pg_sys};
+
+use super::accounts::{self, Accounts};
+use super::process::{self, transaction};
+use super::slots::{Slot, shared, state};
+use crate::outbox::claim::{Claimed, Claimer};
+use crate::outbox::settle::Settler;
+use crate::{pg, settings};
+
+/// How long calls under way may still take when the worker is to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Settings of the server that must not reach the worker's session.
+const SESSION: &str = "
+    SET search_path = pg_catalog, pg_temp;
+    SET default_transaction_read_only = off;
+    SET default_transaction_isolation = 'read committed';
+    SET synchronous_commit = on;
+    SET statement_timeout = 0;
+    SET lock_timeout = 0;
+    SET idle_in_transaction_session_timeout = 0;
+    SET row_security = off;
+    SET jit = off;
+    -- The tables of a queue are never what their statistics say; by its index each is always read well.
+    SET enable_seqscan = off;
+    SET plan_cache_mode = force_generic_plan";
+
+/// The process.
+///
+/// # Safety
+/// Called by the postmaster with the number of a slot.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
+    process::handle_signals();
+    // SAFETY: the launcher passes an int4.
+    let number = unsafe { i32::from_datum(argument, false) }.unwrap_or_default();
+    let slots = shared().map(|shared| shared.slots()).unwrap_or_default();
+    let Some(slot) = usize::try_from(number).ok().and_then(|number| slots.get(number)) else { return };
+    if !slot.enter(process::pid(), process::latch()) {
+        return;
+    }
+    // SAFETY: the callback finds the slot by the number, in memory that outlives the process.
+    unsafe { pg_sys::before_shmem_exit(Some(on_exit), argument) };
+    BackgroundWorker::connect_worker_to_spi_by_oid(Some(slot.database()), None);
+    if !transaction(c"starting", || {
+        Spi::run(SESSION)?;
+        accounts::is_installed()
+    }) {
+        slot.set_state(state::ABSENT);
+        process::end();
+    }
+    match Worker::start(slot).and_then(|mut worker| worker.serve()) {
+        Ok(()) => process::end(),
+        Err(reason) => error!("klaviyo_sync: the HTTP thread has ended: {reason}"),
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_exit(_code: i32, argument: pg_sys::Datum) {
+    let slots = shared().map(|shared| shared.slots()).unwrap_or_default();
+    if let Some(slot) = slots.get(argument.value()) {
+        slot.leave(process::pid());
+    }
+}
+
+struct Worker {
+    slot: &'static Slot,
+    engine: Engine,
+    bell: UnixStream,
+    accounts: Accounts,
+    claimer: Claimer,
+    settler: Settler,
+    /// Messages that no call was needed for to know that they are dead.
+    undeliverable: Vec<Outcome>,
+}
+
+fn gone(_: Gone) -> String {
+    "it panicked, see the message before".to_owned()
+}
+
+impl Worker {
+    /// Starts the HTTP thread and tells it all it must know before the first call.
+    fn start(slot: &'static Slot) -> Result<Self, String> {
+        let (bell, ringer) = UnixStream::pair().map_err(|error| error.to_string())?;
+        for end in [&bell, &ringer] {
+            end.set_nonblocking(true).map_err(|error| error.to_string())?;
+        }
+        let engine = Engine::start(ringer, settings::policy(), settings::client())?;
+        let mut worker = Self {
+            slot,
+            engine,
+            bell,
+            accounts: Accounts::default(),
+            claimer: Claimer::default(),
+            settler: transaction(c"starting", Settler::new),
+            undeliverable: Vec::new(),
+        };
+        let configured = transaction(c"reading accounts", || worker.accounts.load());
+        let past = transaction(c"reading the last minute", || {
+            accounts::past(&configured, settings::max_in_flight())
+        });
+        for (account, (keys, calls)) in past {
+            worker.tell(Command::Remember { account, keys, calls })?;
+        }
+        let recovered = transaction(c"reading retries", || worker.claimer.recover());
+        worker.dispatch(recovered)?;
+        worker.configure(configured)?;
+        Ok(worker)
+    }
+
+    fn serve(&mut self) -> Result<(), String> {
+        let mut poll_at = Instant::now();
+        let mut more = true;
+        let mut read = true;
+        while !process::is_terminating() {
+            let now = Instant::now();
+            let timeout = if more { Duration::ZERO } else { poll_at.saturating_duration_since(now) };
+            let mut reconfigure = process::wait(timeout, Some(self.bell.as_raw_fd()));
+            self.answer_bell();
+            let polled = Instant::now() >= poll_at;
+            if polled {
+                poll_at = Instant::now() + settings::poll_interval();
+            }
+            // Taken before anything is read: what is committed after that rings again.
+            read |= self.slot.take_pending() || polled || more;
+            reconfigure |= self.slot.take_configuration() || polled;
+            if reconfigure && !self.reload()? {
+                return Ok(());
+            }
+            read |= self.settle()?;
+            if std::mem::take(&mut read) && settings::ENABLED.get() {
+                more = self.claim()?;
+            } else {
+                more = false;
+            }
+        }
+        self.stop()
+    }
+
+    /// Reads accounts and settings anew. False when the extension is gone.
+    fn reload(&mut self) -> Result<bool, String> {
+        let accounts = transaction(c"reading accounts", || {
+            if accounts::is_installed()? { self.accounts.load().map(Some) } else { Ok(None) }
+        });
+        let Some(accounts) = accounts else {
+            self.slot.set_state(state::ABSENT);
+            return Ok(false);
+        };
+        // Messages may have been redriven, by whoever committed what made us read.
+        self.claimer.look_for_redriven();
+        self.settler.look_for_redriven();
+        self.configure(accounts)?;
+        Ok(true)
+    }
+
+    fn configure(&mut self, accounts: Vec<AccountOptions>) -> Result<(), String> {
+        let open: HashSet<String> = accounts
+            .iter()
+            .filter(|account| account.session.is_some())
+            .map(|account| account.name.to_string())
+            .collect();
+        self.claimer.room.open(&open);
+        let accounts = if settings::ENABLED.get() { accounts } else { Vec::new() };
+        self.tell(Command::Configure { accounts, policy: settings::policy(), client: settings::client() })
+    }
+
+    /// One round of reading. Returns whether there is more to be had at once.
+    fn claim(&mut self) -> Result<bool, String> {
+        let claimed = transaction(c"reading the outbox", || self.claimer.claim());
+        let more = claimed.more;
+        if !claimed.messages.is_empty() {
+            // Nothing leaves before it is as safe here as it will be there.
+            pg::transaction::flush();
+        }
+        self.dispatch(claimed)?;
+        Ok(more)
+    }
+
+    fn dispatch(&mut self, claimed: Claimed) -> Result<(), String> {
+        for (account, messages) in claimed.messages {
+            self.tell(Command::Add { account: account.into(), messages })?;
+        }
+        self.undeliverable.extend(claimed.undeliverable.into_iter().map(|(seq, code, reason)| Outcome {
+            seq,
+            attempts: 0,
+            sent_at: SystemTime::now(),
+            ending: Ending::Dead { failure: Failure { code: code.to_owned(), reason, ..Failure::default() } },
+        }));
+        Ok(())
+    }
+
+    /// Records what the HTTP thread reports. Returns whether that made room for more.
+    fn settle(&mut self) -> Result<bool, String> {
+        let reports = self.engine.reports().map_err(gone)?;
+        let mut outcomes = std::mem::take(&mut self.undeliverable);
+        let mut lanes = Vec::new();
+        let mut states = Vec::new();
+        for Report { account, lane, outcomes: of_call, account_state } in reports {
+            outcomes.extend(of_call);
+            states.extend(account_state.map(|state| (account.clone(), state)));
+            lanes.extend(lane.map(|lane| (account, lane.name)));
+        }
+        if outcomes.is_empty() {
+            return Ok(false);
+        }
+        transaction(c"recording outcomes", || {
+            self.settler.settle(&outcomes)?;
+            states.iter().try_for_each(|(account, state)| self.accounts.note(account, state))
+        });
+        for (account, lane) in lanes {
+            self.tell(Command::Settled { account, lane })?;
+        }
+        let mut room = false;
+        for outcome in outcomes.iter().filter(|outcome| !matches!(outcome.ending, Ending::Retry { .. })) {
+            self.claimer.room.remove(outcome.seq);
+            room = true;
+        }
+        Ok(room)
+    }
+
+    /// Ends: no new calls, a moment for those under way, and what they brought is recorded.
+    fn stop(&mut self) -> Result<(), String> {
+        self.tell(Command::Stop { within: GRACE })?;
+        let end = Instant::now() + GRACE + GRACE / 4;
+        while Instant::now() < end && !self.engine.has_ended() {
+            process::wait(Duration::from_millis(20), Some(self.bell.as_raw_fd()));
+            self.answer_bell();
+        }
+        transaction(c"stopping", || Spi::run("SET lock_timeout = '1s'"));
+        self.settle().map(drop)
+    }
+
+    fn answer_bell(&mut self) {
+        let mut bytes = [0; 256];
+        // Nothing to read, or all of it read: either ends it.
+        while self.bell.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
+    }
+
+    fn tell(&self, command: Command) -> Result<(), String> {
+        self.engine.tell(command).map_err(gone)
+    }
+}

@@ -1,0 +1,214 @@
+//! Shared memory: a slot a database. Atomics only, so that any process may look at any time.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::SeqCst};
+
+use pgrx::{pg_guard, pg_sys};
+
+/// Slots there are. `klaviyo.max_databases` says how many of them are used.
+pub const MAX_DATABASES: usize = 64;
+
+/// Slot states; see README.md.
+pub mod state {
+    pub const WANTED: u32 = 0;
+    pub const STARTED: u32 = 1;
+    pub const ABSENT: u32 = 2;
+}
+
+/// One database's place. All zero is a free one.
+#[repr(C)]
+pub struct Slot {
+    database: AtomicU32,
+    state: AtomicU32,
+    pid: AtomicI32,
+    latch: AtomicPtr<pg_sys::Latch>,
+    pending: AtomicBool,
+    configuration: AtomicBool,
+}
+
+/// What lies in shared memory.
+#[repr(C)]
+pub struct Shared {
+    launcher: AtomicPtr<pg_sys::Latch>,
+    /// A database that has just got the extension; `EVERY` if there were several.
+    announced: AtomicU32,
+    slots: [Slot; MAX_DATABASES],
+}
+
+/// Stands for all databases in `announced`. No database has this OID (`access/transam.h`: OIDs wrap before it).
+pub const EVERY: u32 = u32::MAX;
+
+static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The shared memory; none where the server has not preloaded us.
+pub fn shared() -> Option<&'static Shared> {
+    // SAFETY: set once in the postmaster to memory that outlives every process, and inherited by them; zeroed there,
+    // which is a valid Shared. All of it is atomics.
+    unsafe { SHARED.load(SeqCst).as_ref() }
+}
+
+/// Asks for the memory. In the postmaster, while it loads libraries.
+pub fn request() {
+    // SAFETY: hooks are chained as Postgres asks for it; the statics are only touched in the postmaster, which has one
+    // thread.
+    unsafe {
+        #[cfg(feature = "pg14")]
+        pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
+        #[cfg(not(feature = "pg14"))]
+        {
+            PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
+            pg_sys::shmem_request_hook = Some(on_request);
+        }
+        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(on_startup);
+    }
+}
+
+#[cfg(not(feature = "pg14"))]
+static mut PREVIOUS_REQUEST: Option<unsafe extern "C-unwind" fn()> = None;
+/// `AddinShmemInitLock`, number 21 in every major from 14 to 18 (storage/lwlocknames.txt, lwlocklist.h).
+const ADDIN_SHMEM_INIT_LOCK: usize = 21;
+
+static mut PREVIOUS_STARTUP: Option<unsafe extern "C-unwind" fn()> = None;
+
+#[cfg(not(feature = "pg14"))]
+#[pg_guard]
+unsafe extern "C-unwind" fn on_request() {
+    // SAFETY: see `request`.
+    unsafe {
+        if let Some(previous) = PREVIOUS_REQUEST {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous());
+        }
+        pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_startup() {
+    // SAFETY: see `request`. The memory is zeroed under the lock the header asks for (storage/shmem.h).
+    unsafe {
+        if let Some(previous) = PREVIOUS_STARTUP {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| previous());
+        }
+        let lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let mut found = false;
+        let memory: *mut Shared =
+            pg_sys::ShmemInitStruct(c"klaviyo_sync".as_ptr(), size_of::<Shared>(), &mut found).cast();
+        if !found {
+            memory.write_bytes(0, 1);
+        }
+        pg_sys::LWLockRelease(lock);
+        SHARED.store(memory, SeqCst);
+    }
+}
+
+impl Shared {
+    /// The slots in use.
+    pub fn slots(&self) -> &[Slot] {
+        let used = usize::try_from(crate::settings::MAX_DATABASES.get()).unwrap_or(1);
+        &self.slots[..used.min(MAX_DATABASES)]
+    }
+
+    pub fn slot_of(&self, database: pg_sys::Oid) -> Option<&Slot> {
+        self.slots().iter().find(|slot| slot.database() == database)
+    }
+
+    /// The launcher says where to reach it.
+    pub fn set_launcher(&self, latch: *mut pg_sys::Latch) {
+        self.launcher.store(latch, SeqCst);
+    }
+
+    /// A database has got the extension.
+    pub fn announce(&self, database: pg_sys::Oid) {
+        let mine = u32::from(database);
+        if self.announced.compare_exchange(0, mine, SeqCst, SeqCst).is_err_and(|other| other != mine) {
+            self.announced.store(EVERY, SeqCst);
+        }
+        set_latch(&self.launcher);
+    }
+
+    /// What has been announced since the last look: 0 for nothing, or [`EVERY`].
+    pub fn take_announced(&self) -> u32 {
+        self.announced.swap(0, SeqCst)
+    }
+}
+
+impl Slot {
+    pub fn database(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.database.load(SeqCst))
+    }
+
+    pub fn is_free(&self) -> bool {
+        self.database.load(SeqCst) == 0
+    }
+
+    /// The launcher gives the slot to a database.
+    pub fn assign(&self, database: pg_sys::Oid) {
+        self.state.store(state::WANTED, SeqCst);
+        self.pid.store(0, SeqCst);
+        self.database.store(u32::from(database), SeqCst);
+    }
+
+    /// The launcher takes the slot back.
+    pub fn release(&self) {
+        self.database.store(0, SeqCst);
+    }
+
+    pub fn state(&self) -> u32 {
+        self.state.load(SeqCst)
+    }
+
+    pub fn set_state(&self, state: u32) {
+        self.state.store(state, SeqCst);
+    }
+
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.pid.load(SeqCst)).filter(|pid| *pid != 0)
+    }
+
+    /// A worker takes the slot as its own. False if another one has it, which must end first.
+    pub fn enter(&self, pid: i32, latch: *mut pg_sys::Latch) -> bool {
+        if self.pid.compare_exchange(0, pid, SeqCst, SeqCst).is_err() {
+            return false;
+        }
+        self.latch.store(latch, SeqCst);
+        true
+    }
+
+    /// The worker is about to end.
+    pub fn leave(&self, pid: i32) {
+        if self.pid.load(SeqCst) == pid {
+            self.latch.store(std::ptr::null_mut(), SeqCst);
+            self.pid.store(0, SeqCst);
+        }
+    }
+
+    /// Something was committed.
+    pub fn tell(&self, configuration: bool) {
+        if configuration {
+            self.configuration.store(true, SeqCst);
+        }
+        self.pending.store(true, SeqCst);
+        set_latch(&self.latch);
+    }
+
+    /// Whether something was committed since the last look.
+    pub fn take_pending(&self) -> bool {
+        self.pending.swap(false, SeqCst)
+    }
+
+    /// Whether accounts were changed since the last look.
+    pub fn take_configuration(&self) -> bool {
+        self.configuration.swap(false, SeqCst)
+    }
+}
+
+/// Sets the latch of a process, if it has one. Latches of processes lie in shared memory for as long as the server
+/// runs, so at worst another process is woken for nothing.
+fn set_latch(latch: &AtomicPtr<pg_sys::Latch>) {
+    let latch = latch.load(SeqCst);
+    if !latch.is_null() {
+        // SAFETY: a latch of shared memory; SetLatch (storage/ipc/latch.c) cannot fail.
+        unsafe { pg_sys::SetLatch(latch) };
+    }
+}

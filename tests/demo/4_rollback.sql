@@ -1,0 +1,5 @@
+BEGIN;
+INSERT INTO orders (number, user_id, total) VALUES ('A-1099', 4, 9999.00);
+SELECT kind, count(*) AS queued FROM klaviyo.outbox GROUP BY kind;
+ROLLBACK;
+SELECT count(*) AS queued FROM klaviyo.outbox;

@@ -1,0 +1,5 @@
+INSERT INTO orders (number, user_id, total)
+SELECT 'A-' || n, 1 + n % 4, 10 + n % 7 * 3.35
+  FROM generate_series(1101, 1112) AS n;
+
+UPDATE users SET email = 'zoe@example.org' WHERE email = 'zoe@example.com';

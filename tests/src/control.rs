@@ -1,0 +1,396 @@
+//! The sandbox's control paths: what it saw, what it keeps, and how it is told to misbehave.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::receipt::Receipt;
+use crate::wait::PATIENCE;
+
+/// Receipts fetched in one go; each may be as large as a request.
+const PAGE: usize = 2000;
+
+/// A client for the control paths of one sandbox.
+#[derive(Clone, Debug)]
+pub struct Control {
+    url: String,
+    agent: Agent,
+}
+
+/// What the sandbox counts.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stats {
+    /// Requests that were read to their end.
+    pub requests: u64,
+    /// Connections taken.
+    pub connections: u64,
+    /// Requests by path, status and fault.
+    pub by: Vec<StatsRow>,
+    /// Events kept.
+    pub events: u64,
+    /// Profiles kept.
+    pub profiles: u64,
+    /// Events that came again under the same unique_id.
+    pub event_repeats: u64,
+    /// Requests answered 429.
+    pub throttled: u64,
+}
+
+/// How many requests ended in one way.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StatsRow {
+    /// The request's path.
+    pub path: String,
+    /// The status sent, if any was.
+    pub status: Option<u16>,
+    /// The fault that decided, if one did.
+    pub fault: Option<String>,
+    /// The number of requests.
+    pub count: u64,
+}
+
+impl Stats {
+    /// How many requests met a fault, by its kind.
+    pub fn faults(&self) -> BTreeMap<&str, u64> {
+        let mut faults = BTreeMap::new();
+        for row in &self.by {
+            if let Some(fault) = &row.fault {
+                *faults.entry(fault.as_str()).or_default() += row.count;
+            }
+        }
+        faults
+    }
+
+    /// How many requests were answered with a status.
+    pub fn answered(&self, status: u16) -> u64 {
+        self.by.iter().filter(|row| row.status == Some(status)).map(|row| row.count).sum()
+    }
+}
+
+/// An event that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredEvent {
+    /// Its id in the sandbox.
+    pub id: String,
+    /// The metric's name.
+    pub metric: String,
+    /// The id under which it was sent.
+    pub unique_id: Option<String>,
+    /// The profile it belongs to.
+    pub profile_id: String,
+    /// When it happened, as sent.
+    pub time: Value,
+    /// Its value.
+    pub value: Value,
+    /// Its value's currency.
+    pub value_currency: Option<String>,
+    /// Its properties.
+    pub properties: Value,
+    /// How often it came in, repeats included.
+    pub received: u64,
+    /// The receipt that made it.
+    pub n: u64,
+}
+
+/// A profile that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredProfile {
+    /// Its id in the sandbox.
+    pub id: String,
+    /// Its attributes.
+    pub attributes: Value,
+    /// How often it was written.
+    pub updates: u64,
+}
+
+/// One way to misbehave, for the requests it matches. The first in the list that matches and whose dice say yes fires.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Fault {
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    body_contains: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms: Option<u64>,
+    probability: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    times: Option<u64>,
+    /// How often it fired; only in what the sandbox tells.
+    #[serde(default, skip_serializing)]
+    pub fired: u64,
+}
+
+impl Fault {
+    fn new(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            path: None,
+            body_contains: None,
+            status: None,
+            code: None,
+            detail: None,
+            pointer: None,
+            retry_after: None,
+            ms: None,
+            probability: 1.0,
+            times: None,
+            fired: 0,
+        }
+    }
+
+    /// Answers with this status; nothing is stored.
+    pub fn status(status: u16) -> Self {
+        Self { status: Some(status), ..Self::new("status") }
+    }
+
+    /// Answers 429 with this `Retry-After`; nothing is stored.
+    pub fn throttle(retry_after: u64) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new("throttle") }
+    }
+
+    /// Reads the request and resets the connection; nothing is stored.
+    pub fn reset_before() -> Self {
+        Self::new("reset_before")
+    }
+
+    /// Stores and resets the connection.
+    pub fn reset_after() -> Self {
+        Self::new("reset_after")
+    }
+
+    /// Reads the request and never answers; nothing is stored.
+    pub fn hang() -> Self {
+        Self::new("hang")
+    }
+
+    /// Stores and never answers.
+    pub fn hang_after() -> Self {
+        Self::new("hang_after")
+    }
+
+    /// Stores and sends half an answer.
+    pub fn half() -> Self {
+        Self::new("half")
+    }
+
+    /// Answers 500 with something that is not JSON; nothing is stored.
+    pub fn malformed() -> Self {
+        Self::new("malformed")
+    }
+
+    /// Answers late.
+    pub fn latency(by: Duration) -> Self {
+        Self::new("latency").lasting(by)
+    }
+
+    /// Ends a hang after this time.
+    #[must_use]
+    pub fn lasting(mut self, time: Duration) -> Self {
+        self.ms = Some(time.as_millis().try_into().expect("a time in milliseconds fits"));
+        self
+    }
+
+    /// The error's code and detail, of a status.
+    #[must_use]
+    pub fn error(mut self, code: &str, detail: &str) -> Self {
+        (self.code, self.detail) = (Some(code.to_owned()), Some(detail.to_owned()));
+        self
+    }
+
+    /// The error's pointer into the request, of a status.
+    #[must_use]
+    pub fn pointer(mut self, pointer: &str) -> Self {
+        self.pointer = Some(pointer.to_owned());
+        self
+    }
+
+    /// Only for paths that begin with this.
+    #[must_use]
+    pub fn path(mut self, prefix: &str) -> Self {
+        self.path = Some(prefix.to_owned());
+        self
+    }
+
+    /// Only for bodies that contain this.
+    #[must_use]
+    pub fn matching(mut self, text: &str) -> Self {
+        self.body_contains = Some(text.to_owned());
+        self
+    }
+
+    /// How likely it fires when it matches.
+    #[must_use]
+    pub fn probability(mut self, probability: f64) -> Self {
+        self.probability = probability;
+        self
+    }
+
+    /// How often it fires at most.
+    #[must_use]
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// The kind's name, as receipts and statistics show it.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+}
+
+/// A change of the rate windows; what is absent stays.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Rates {
+    /// Whether they are enforced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// What multiplies the number of requests a window allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count_scale: Option<f64>,
+    /// What multiplies a window's length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_scale: Option<f64>,
+}
+
+impl Control {
+    /// A client for the sandbox at this URL.
+    pub fn new(url: &str) -> Self {
+        // Nothing of an environment's HTTP proxy: the sandbox is on this machine.
+        let config = Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None);
+        Self { url: url.to_owned(), agent: config.build().into() }
+    }
+
+    /// The URL under which the control paths lie.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        let answer = self.agent.get(format!("{}/_sandbox/{path}", self.url)).call();
+        // Pages of receipts with large bodies exceed the default limit of 10 MB.
+        let answer =
+            answer.and_then(|mut answer| answer.body_mut().with_config().limit(u64::MAX).read_json());
+        answer.unwrap_or_else(|error| panic!("GET /_sandbox/{path}: {error}"))
+    }
+
+    fn post(&self, path: &str, body: &Value) {
+        let answer = self.agent.post(format!("{}/_sandbox/{path}", self.url)).send_json(body);
+        answer.unwrap_or_else(|error| panic!("POST /_sandbox/{path}: {error}"));
+    }
+
+    fn put(&self, path: &str, body: &Value) {
+        let answer = self.agent.put(format!("{}/_sandbox/{path}", self.url)).send_json(body);
+        answer.unwrap_or_else(|error| panic!("PUT /_sandbox/{path}: {error}"));
+    }
+
+    /// Whether the API listens at the moment.
+    pub fn is_up(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Health {
+            api: String,
+        }
+        self.get::<Health>("health").api == "up"
+    }
+
+    /// Every request so far, in order of arrival.
+    pub fn receipts(&self) -> Vec<Receipt> {
+        self.receipts_after(0)
+    }
+
+    /// The requests after the one with this number.
+    pub fn receipts_after(&self, mut n: u64) -> Vec<Receipt> {
+        #[derive(Deserialize)]
+        struct Page {
+            receipts: Vec<Receipt>,
+        }
+        let mut all = Vec::new();
+        loop {
+            let page: Page = self.get(&format!("receipts?after={n}&limit={PAGE}"));
+            let Some(last) = page.receipts.last() else { return all };
+            n = last.n;
+            all.extend(page.receipts);
+        }
+    }
+
+    /// What it has counted.
+    pub fn stats(&self) -> Stats {
+        self.get("stats")
+    }
+
+    /// Every event kept.
+    pub fn events(&self) -> Vec<StoredEvent> {
+        #[derive(Deserialize)]
+        struct Answer {
+            events: Vec<StoredEvent>,
+        }
+        self.get::<Answer>("events").events
+    }
+
+    /// Every profile kept.
+    pub fn profiles(&self) -> Vec<StoredProfile> {
+        #[derive(Deserialize)]
+        struct Answer {
+            profiles: Vec<StoredProfile>,
+        }
+        self.get::<Answer>("profiles").profiles
+    }
+
+    /// Replaces the list of faults.
+    pub fn set_faults(&self, faults: &[Fault]) {
+        self.put("faults", &json!({ "faults": faults }));
+    }
+
+    /// The faults in force, with how often each fired.
+    pub fn faults(&self) -> Vec<Fault> {
+        #[derive(Deserialize)]
+        struct Answer {
+            faults: Vec<Fault>,
+        }
+        self.get::<Answer>("faults").faults
+    }
+
+    /// Behaves again.
+    pub fn clear_faults(&self) {
+        self.set_faults(&[]);
+    }
+
+    /// Changes the rate windows and begins them anew.
+    pub fn set_rates(&self, rates: &Rates) {
+        self.put("rates", &json!(rates));
+    }
+
+    /// Goes down: refuses connections and breaks those it has.
+    pub fn down(&self) {
+        self.post("down", &json!({}));
+    }
+
+    /// Goes down and comes back by itself.
+    pub fn down_for(&self, time: Duration) {
+        self.post("down", &json!({ "seconds": time.as_secs_f64() }));
+    }
+
+    /// Comes back, on the same port.
+    pub fn up(&self) {
+        self.post("up", &json!({}));
+    }
+
+    /// Forgets all it has seen, keeps and was told.
+    pub fn reset(&self) {
+        self.post("reset", &json!({}));
+    }
+}

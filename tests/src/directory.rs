@@ -1,0 +1,94 @@
+//! Where clusters live: directories that the server's user can reach, with paths short enough for a Unix socket.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::unistd::geteuid;
+
+use crate::process::Process;
+use crate::server_user::ServerUser;
+
+/// Set to keep the directories of clusters for a look at them afterwards.
+const KEEP: &str = "KLAVIYO_TEST_KEEP";
+
+/// A directory of this process, owned by the server's user and removed at the end.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    lasting: bool,
+}
+
+impl Directory {
+    /// Makes a new one.
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        static SWEEP: Once = Once::new();
+        SWEEP.call_once(sweep);
+        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut directory = Self::lasting(&root().join(name));
+        directory.lasting = false;
+        directory
+    }
+
+    /// Makes one under a name of the caller's choice that stays when this process ends.
+    pub fn lasting(path: &Path) -> Self {
+        fs::create_dir_all(path).unwrap_or_else(|error| panic!("cannot make {}: {error}", path.display()));
+        ServerUser::current().give(path);
+        Self { path: path.to_owned(), lasting: true }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.lasting {
+            return;
+        }
+        if std::env::var_os(KEEP).is_some() {
+            eprintln!("kept: {}", self.path.display());
+        } else if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// The directory of all directories, one for each user. Always under /tmp: a TMPDIR may be out of the server
+/// user's reach, and a socket's path must stay under 108 bytes.
+pub fn root() -> PathBuf {
+    let root = PathBuf::from(format!("/tmp/klaviyo_sync-{}", geteuid()));
+    // Failing is fine when it is there already; what counts is whose it is.
+    let _ = fs::DirBuilder::new().mode(0o755).create(&root);
+    let found = fs::symlink_metadata(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
+    assert!(
+        found.is_dir() && found.uid() == geteuid().as_raw(),
+        "{} belongs to somebody else; remove it",
+        root.display()
+    );
+    root
+}
+
+/// Removes what killed test processes left behind: directories are named after the process that made them.
+fn sweep() {
+    let Ok(entries) = fs::read_dir(root()) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let Some((pid, _)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
+        if pid.parse().is_ok_and(|pid| Process::find(pid).is_none()) {
+            // Another test process may be sweeping too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

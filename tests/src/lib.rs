@@ -1,0 +1,35 @@
+//! Harness of the end-to-end tests: real Postgres clusters, the sandbox that stands in for Klaviyo, and what it
+//! takes to break them on purpose and to judge what arrived.
+//!
+//! A test begins with [`Shop::start`] and asks the rest of its fields. Everything here panics with an explanation
+//! when it fails: a test has nothing better to do with an error. Whatever a test started ends with it, also when
+//! the test process is killed: servers are children that die with their parent (see [`process`]).
+
+mod cluster;
+mod control;
+pub mod directory;
+mod ledger;
+mod pg_bin;
+mod port;
+pub mod process;
+mod receipt;
+mod sandbox;
+mod server_user;
+mod shop;
+mod template;
+mod wait;
+mod workers;
+
+pub use cluster::{Cluster, ClusterBuilder, Stop, explain};
+pub use control::{Control, Fault, Rates, Stats, StatsRow, StoredEvent, StoredProfile};
+pub use directory::Directory;
+pub use ledger::Ledger;
+pub use nix::sys::signal::Signal;
+pub use pg_bin::PgBin;
+pub use process::{Process, kill};
+pub use receipt::{Receipt, value_at};
+pub use sandbox::{Sandbox, SandboxBuilder};
+pub use server_user::ServerUser;
+pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder};
+pub use wait::{PATIENCE, eventually};
+pub use workers::{Worker, launcher, wait_for_worker, workers};

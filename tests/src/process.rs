@@ -1,0 +1,145 @@
+//! Processes: told apart for good, signalled, waited for, and made to die with their parent.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid, setsid};
+use serde::{Deserialize, Serialize};
+
+/// One process. Its start time tells it from a later process under the same number.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Process {
+    /// The process number.
+    pub pid: i32,
+    /// Clock ticks between boot and its start.
+    started: u64,
+}
+
+/// What /proc/PID/stat says of a process, as far as it matters here (see proc(5)).
+struct Stat {
+    state: char,
+    parent: i32,
+    started: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may itself hold blanks and parentheses.
+    let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let started = fields.nth(17)?.parse().ok()?;
+    Some(Stat { state, parent, started })
+}
+
+impl Process {
+    /// The living process under this number.
+    pub fn find(pid: i32) -> Option<Self> {
+        let found = stat(pid).filter(|found| found.state != 'Z')?;
+        Some(Self { pid, started: found.started })
+    }
+
+    /// Every living child of a process.
+    pub fn children_of(parent: i32) -> Vec<Self> {
+        let entries = fs::read_dir("/proc").expect("/proc can be read");
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent))
+            .filter_map(Self::find)
+            .collect()
+    }
+
+    /// Whether it still runs; a zombie does not.
+    pub fn is_alive(self) -> bool {
+        Self::find(self.pid) == Some(self)
+    }
+
+    /// Whether a SIGSTOP holds it.
+    pub fn is_stopped(self) -> bool {
+        self.is_alive() && stat(self.pid).is_some_and(|stat| stat.state == 'T')
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub fn signal(self, signal: Signal) {
+        if self.is_alive() {
+            // It may end between the question and the signal; nothing is wrong then.
+            let _ = nix::sys::signal::kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// Waits until it has ended; false when the time is up first.
+    pub fn wait_gone(self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while self.is_alive() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
+/// Sends a signal to the process with this number, such as one that `pg_stat_activity` names.
+pub fn kill(pid: i32, signal: Signal) {
+    nix::sys::signal::kill(Pid::from_raw(pid), signal)
+        .unwrap_or_else(|error| panic!("cannot send {signal} to process {pid}: {error}"));
+}
+
+/// Starts a child that gets `signal` when this process ends, however it ends. Ctrl-C at the terminal does not reach
+/// it, so that this process can clean up in order.
+pub fn spawn_bound(mut command: Command, signal: Signal) -> io::Result<Child> {
+    let parent = Pid::this();
+    command.process_group(0);
+    // SAFETY: only system calls between fork and exec. It runs last, after a change of user, which clears the setting.
+    unsafe {
+        command.pre_exec(move || {
+            set_pdeathsig(signal)?;
+            // The parent may have ended before the setting was made.
+            if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
+        });
+    }
+    spawn_from_lasting_thread(command)
+}
+
+/// Starts a child in a session of its own, which outlives this process.
+pub fn spawn_free(mut command: Command) -> io::Result<Child> {
+    // SAFETY: one system call between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            setsid()?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+type Order = (Command, Sender<io::Result<Child>>);
+
+/// The death signal is sent when the *thread* that started the child ends (prctl(2)), so that one thread, which
+/// lives as long as this process, starts them all.
+fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, orders) = channel::<Order>();
+        thread::spawn(move || {
+            for (mut command, reply) in orders {
+                // Whoever asked has panicked if nobody takes the answer; the child then ends with this process.
+                let _ = reply.send(command.spawn());
+            }
+        });
+        sender
+    });
+    let (reply, answer) = channel();
+    spawner.send((command, reply)).expect("the spawning thread lives as long as the process");
+    answer.recv().expect("the spawning thread answers every order")
+}

@@ -1,0 +1,48 @@
+//! One request, as the sandbox received it.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A row of the sandbox's log of requests.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Receipt {
+    /// Its number, in order of arrival, from 1.
+    pub n: u64,
+    /// When it arrived, in microseconds since the sandbox started.
+    pub at_us: u64,
+    /// The connection it came on.
+    pub connection: u64,
+    /// The HTTP version.
+    pub version: String,
+    /// The method.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The last four characters of the key it was signed with.
+    pub key_suffix: Option<String>,
+    /// The revision it asked for.
+    pub revision: Option<String>,
+    /// Its content type.
+    pub content_type: Option<String>,
+    /// The status it was answered with, if it was.
+    pub status: Option<u16>,
+    /// The fault that decided its fate, if one did.
+    pub fault: Option<String>,
+    /// Whether its effect is in the sandbox's store.
+    pub accepted: bool,
+    /// Its body: JSON, or else a string.
+    pub body: Value,
+}
+
+impl Receipt {
+    /// The value at a path of keys with dots between, such as `data.attributes.properties.order_id`.
+    pub fn at(&self, path: &str) -> Option<&Value> {
+        value_at(&self.body, path)
+    }
+}
+
+/// The value in a JSON document at a path of keys with dots between; null counts as nothing there.
+pub fn value_at<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
+    let found = path.split('.').try_fold(document, |value, key| value.get(key))?;
+    (!found.is_null()).then_some(found)
+}

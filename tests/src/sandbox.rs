@@ -1,0 +1,150 @@
+//! The stand-in for Klaviyo, as a process of its own.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+
+use crate::control::Control;
+use crate::port::Port;
+use crate::process::{Process, spawn_bound, spawn_free};
+use crate::wait::{PATIENCE, becomes_true};
+
+/// Names the program, when it does not lie where cargo builds it.
+const PROGRAM: &str = "KLAVIYO_SANDBOX_BIN";
+
+/// What a new sandbox is to be like.
+#[derive(Debug, Default)]
+pub struct SandboxBuilder {
+    arguments: Vec<String>,
+    lasting: bool,
+}
+
+impl SandboxBuilder {
+    /// Adds command line arguments; `klaviyo-sandbox --help` tells which there are.
+    #[must_use]
+    pub fn arguments<S: AsRef<str>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Lets it outlive this process (see [`Sandbox::leave_running`]).
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.lasting = true;
+        self
+    }
+
+    /// Starts it, with its files in a directory, and waits until it listens.
+    pub fn start(self, directory: &Path) -> Sandbox {
+        let (ready_file, log_file) = (directory.join("sandbox.json"), directory.join("sandbox.log"));
+        let (api_port, control_port) = (Port::reserve(), Port::reserve());
+        let log = fs::File::create(&log_file).expect("the sandbox's log can be made");
+        let mut command = Command::new(program());
+        command.args(["--listen", &format!("127.0.0.1:{}", api_port.number())]);
+        command.args(["--control", &format!("127.0.0.1:{}", control_port.number())]);
+        command.arg("--ready-file").arg(&ready_file).args(&self.arguments).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("the log can be opened twice")).stderr(log);
+        let child = if self.lasting { spawn_free(command) } else { spawn_bound(command, Signal::SIGKILL) };
+        let mut child = child.unwrap_or_else(|error| panic!("cannot start {}: {error}", program().display()));
+        let ready = becomes_true(PATIENCE, || {
+            ready_file.exists() || child.try_wait().expect("the sandbox is our child").is_some()
+        });
+        let text = fs::read_to_string(&ready_file).unwrap_or_else(|_| {
+            let log = fs::read_to_string(&log_file).unwrap_or_default();
+            panic!("the sandbox is not up (waited long enough: {ready}):\n{log}")
+        });
+        let ready: Ready = serde_json::from_str(&text).expect("the ready file is as agreed");
+        Sandbox {
+            child,
+            api: ready.api,
+            control: Control::new(&ready.control),
+            free: self.lasting,
+            left_running: false,
+            _ports: [api_port, control_port],
+        }
+    }
+}
+
+/// What the sandbox writes when it listens.
+#[derive(Deserialize)]
+struct Ready {
+    api: String,
+    control: String,
+}
+
+/// A running sandbox, stopped with this value. All of [`Control`] can be called on it.
+#[derive(Debug)]
+pub struct Sandbox {
+    child: Child,
+    api: String,
+    control: Control,
+    free: bool,
+    left_running: bool,
+    _ports: [Port; 2],
+}
+
+impl Sandbox {
+    /// Describes a new sandbox.
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder::default()
+    }
+
+    /// The base URL of what looks like Klaviyo's API.
+    pub fn api(&self) -> &str {
+        &self.api
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Option<Process> {
+        Process::find(self.child.id().try_into().expect("process numbers fit"))
+    }
+
+    /// Lets go of a lasting sandbox: dropping it no longer stops it.
+    pub fn leave_running(&mut self) {
+        assert!(self.free, "only a lasting sandbox can be left running");
+        self.left_running = true;
+    }
+}
+
+impl Deref for Sandbox {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if self.left_running {
+            return;
+        }
+        if let Some(process) = self.process() {
+            process.signal(Signal::SIGTERM);
+            if !becomes_true(PATIENCE, || !matches!(self.child.try_wait(), Ok(None))) {
+                eprintln!("the sandbox does not end at SIGTERM; killing it");
+                process.signal(Signal::SIGKILL);
+            }
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Cargo puts programs beside this one, or one directory up when this is a test.
+fn program() -> PathBuf {
+    if let Some(named) = std::env::var_os(PROGRAM) {
+        return named.into();
+    }
+    let own = std::env::current_exe().expect("the own program has a path");
+    let beside = own.parent().expect("a program lies in a directory");
+    let directory =
+        if beside.file_name() == Some(OsStr::new("deps")) { beside.parent() } else { Some(beside) };
+    let program = directory.expect("deps lies in a directory").join("klaviyo-sandbox");
+    assert!(program.exists(), "{} is not built; `cargo build -p klaviyo-sandbox` does it", program.display());
+    program
+}
