@@ -86,27 +86,35 @@ COMMENT ON FUNCTION klaviyo.waiting_result(uuid) IS 'A message for which no call
 
 -- Takes: a message. Returns: always one row. Looks where messages end up before where they wait, and there again:
 -- one may be settled between two looks.
-CREATE FUNCTION klaviyo_result(message_id uuid) RETURNS klaviyo.result
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+CREATE FUNCTION klaviyo.result_of(message_id uuid) RETURNS klaviyo.result
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     found_result klaviyo.result;
 BEGIN
-    SELECT * INTO found_result FROM klaviyo.settled_result(klaviyo_result.message_id) LIMIT 1;
+    SELECT * INTO found_result FROM klaviyo.settled_result(result_of.message_id) LIMIT 1;
     IF NOT FOUND THEN
-        SELECT * INTO found_result FROM klaviyo.waiting_result(klaviyo_result.message_id) LIMIT 1;
+        SELECT * INTO found_result FROM klaviyo.waiting_result(result_of.message_id) LIMIT 1;
     END IF;
     IF NOT FOUND THEN
-        SELECT * INTO found_result FROM klaviyo.settled_result(klaviyo_result.message_id) LIMIT 1;
+        SELECT * INTO found_result FROM klaviyo.settled_result(result_of.message_id) LIMIT 1;
     END IF;
     IF NOT FOUND THEN
-        found_result.message_id := klaviyo_result.message_id;
+        found_result.message_id := result_of.message_id;
         found_result.status := 'unknown';
         found_result.hint := 'There is no such message in this database, or its record has been dropped.';
     END IF;
     RETURN found_result;
 END
+$$;
+COMMENT ON FUNCTION klaviyo.result_of(uuid) IS 'What became of a message, wherever it is now';
+
+CREATE FUNCTION klaviyo_result(message_id uuid) RETURNS klaviyo.result
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT klaviyo.result_of(klaviyo_result.message_id)
 $$;
 COMMENT ON FUNCTION klaviyo_result(uuid) IS
     'What became of a message: its status (waiting, retrying, accepted, dead, unknown), Klaviyo''s answer and what to do. While the message waits it reads the whole outbox';
@@ -146,14 +154,14 @@ BEGIN
         EXIT WHEN found_result.status IN ('accepted', 'dead') OR clock_timestamp() >= deadline;
         IF pause = 0.002 AND found_result.status IS NULL THEN
             -- The only look into the outbox: no need to wait for what is not there.
-            found_result := klaviyo_result(klaviyo_await.message_id);
+            found_result := klaviyo.result_of(klaviyo_await.message_id);
             EXIT WHEN found_result.status <> 'waiting' AND found_result.status <> 'retrying';
         END IF;
         PERFORM pg_catalog.pg_sleep(least(pause, greatest(0, extract(epoch FROM deadline - clock_timestamp()))));
         pause := least(pause * 2, 0.1);
     END LOOP;
     IF found_result.status IS NULL THEN
-        found_result := klaviyo_result(klaviyo_await.message_id);
+        found_result := klaviyo.result_of(klaviyo_await.message_id);
     END IF;
     RETURN found_result;
 END
@@ -166,5 +174,6 @@ REVOKE ALL ON FUNCTION klaviyo.waiting_hint(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION klaviyo.settled_result(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION klaviyo.waiting_result(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION klaviyo.is_own_transaction(xid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION klaviyo.result_of(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION klaviyo_result(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION klaviyo_await(uuid, interval) FROM PUBLIC;

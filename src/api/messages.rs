@@ -120,13 +120,12 @@ fn queue(
     given: impl FnOnce() -> String,
 ) -> Returned {
     let account = account.unwrap_or(DEFAULT_ACCOUNT);
-    let queued = checked().and_then(|checked| {
-        match enqueue::enqueue(message_id, account, kind, &checked, now) {
+    let queued =
+        checked().and_then(|checked| match enqueue::enqueue(message_id, account, kind, &checked, now) {
             Ok(true) => Ok(()),
             Ok(false) => Err(unknown_account(account)),
             Err(error) => error!("{error}"),
-        }
-    });
+        });
     match queued {
         Ok(()) => hint_if_not_preloaded(),
         Err(invalid) if ON_INVALID.get() == OnInvalid::DeadLetter => {

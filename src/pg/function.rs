@@ -97,7 +97,11 @@ fn raised(refusal: &Refusal) -> Raised {
 
 /// `MAKE_SQLSTATE` (utils/elog.h): five characters of six bits each.
 fn encoded(sqlstate: &str) -> c_int {
-    sqlstate.bytes().enumerate().map(|(place, byte)| c_int::from((byte.wrapping_sub(b'0')) & 0x3f) << (6 * place)).sum()
+    sqlstate
+        .bytes()
+        .enumerate()
+        .map(|(place, byte)| c_int::from((byte.wrapping_sub(b'0')) & 0x3f) << (6 * place))
+        .sum()
 }
 
 fn in_postgres_memory(text: &str) -> *const c_char {

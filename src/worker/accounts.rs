@@ -28,7 +28,8 @@ const SET_STATUS: &str = "
     ON CONFLICT (account) DO UPDATE SET stopped_at = excluded.stopped_at, stopped_reason = excluded.stopped_reason
     WHERE s.stopped_reason IS DISTINCT FROM excluded.stopped_reason";
 
-const INSTALLED: &str = "SELECT e.extname::text FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync'";
+const INSTALLED: &str =
+    "SELECT e.extname::text FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync'";
 
 /// Calls of the last minute, by account and kind: when the last of them ended at the latest, and how many. Merged
 /// calls count once a message; better too many than too few.
@@ -133,7 +134,11 @@ fn check_armed((ever, here): (bool, bool), name: &str) -> Result<(), String> {
 }
 
 /// The private key. The reasons name its source, never the key.
-fn private_key(file: Option<String>, variable: Option<String>, stored: Option<String>) -> Result<String, String> {
+fn private_key(
+    file: Option<String>,
+    variable: Option<String>,
+    stored: Option<String>,
+) -> Result<String, String> {
     if let Some(file) = file {
         let mut key = String::new();
         return std::fs::File::open(&file)

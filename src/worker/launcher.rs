@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
+    DynamicBackgroundWorker,
 };
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
@@ -70,8 +71,7 @@ pub unsafe extern "C-unwind" fn klaviyo_launcher_main(_argument: pg_sys::Datum) 
     BackgroundWorker::connect_worker_to_spi(None, None);
     let Some(shared) = shared() else { return };
     shared.set_launcher(process::latch());
-    let mut launcher =
-        Launcher { shared, workers: HashMap::new(), without: HashSet::new(), complaint: None };
+    let mut launcher = Launcher { shared, workers: HashMap::new(), without: HashSet::new(), complaint: None };
     // Workers of an earlier launcher go on; their slots say so.
     let mut look_at = Instant::now();
     while !process::is_terminating() {
@@ -127,7 +127,9 @@ impl Launcher {
         // While slots are still busy finding out, there is nothing to complain about.
         let settled = self.shared.slots().iter().all(|slot| slot.pid().is_some());
         if left_out > 0 && settled {
-            self.complain(format!("{left_out} databases may need a worker and get none: raise klaviyo.max_databases"));
+            self.complain(format!(
+                "{left_out} databases may need a worker and get none: raise klaviyo.max_databases"
+            ));
         }
     }
 
@@ -154,7 +156,8 @@ impl Launcher {
                 continue;
             }
             let lived = now.saturating_duration_since(worker.started) >= LIVED;
-            worker.pause = if lived { Duration::ZERO } else { (worker.pause * 2).clamp(PAUSE, LONGEST_PAUSE) };
+            worker.pause =
+                if lived { Duration::ZERO } else { (worker.pause * 2).clamp(PAUSE, LONGEST_PAUSE) };
             worker.start_at = now + worker.pause;
             slot.set_state(state::WANTED);
         }
