@@ -53,7 +53,7 @@ BEGIN
         RAISE NOTICE '% were refused when they were queued, and stay', refused
             USING HINT = 'Correct and queue them anew, then discard these with klaviyo_discard().';
     END IF;
-    PERFORM klaviyo.wake_worker(false);
+    PERFORM klaviyo.wake_worker(true);
     RETURN moved;
 END
 $$;

@@ -74,7 +74,7 @@ impl Claimer {
     pub fn recover(&mut self) -> Result<Claimed, spi::Error> {
         self.redriven = Some(0);
         let mut claimed = Claimed::default();
-        self.retries(0, false, i64::MAX, &mut claimed)?;
+        self.retries(0, false, &mut claimed)?;
         Ok(claimed)
     }
 
@@ -94,9 +94,7 @@ impl Claimer {
             self.new_ones(&mut claimed)?;
         }
         if let Some(after) = self.redriven {
-            let (read, last) = self.retries(after, true, CHUNK as i64, &mut claimed)?;
-            self.redriven = (read == CHUNK).then_some(last);
-            claimed.more |= self.redriven.is_some();
+            self.redriven = self.retries(after, true, &mut claimed)?;
         }
         Ok(claimed)
     }
@@ -170,35 +168,44 @@ impl Claimer {
         claimed.undeliverable.push((seq, "unknown_kind", format!("this version knows no kind \"{kind}\"")));
     }
 
-    /// Messages tried before, with a number above `after`. Returns how many were read, and the last number.
+    /// Messages tried before, with a number above `after`. Returns after which number to go on, if not all were read.
+    ///
+    /// Redriven ones can be any number, so they are taken as there is room; those of an account that cannot send are
+    /// found when the next look begins anew.
     fn retries(
         &mut self,
         after: i64,
         redriven: bool,
-        limit: i64,
         claimed: &mut Claimed,
-    ) -> Result<(usize, i64), spi::Error> {
+    ) -> Result<Option<i64>, spi::Error> {
         let now = pg::now();
+        let limit = if redriven { CHUNK as i64 } else { i64::MAX };
         let mut last = after;
+        let mut full = false;
         let read = rows(RETRIES, &[arg(after), arg(redriven), arg(limit)], |row| {
-            last = column(row, 1);
-            if self.room.holds(last) {
+            let seq: i64 = column(row, 1);
+            let (account, kind): (String, String) = (column(row, 2), column(row, 3));
+            full |= redriven && self.room.is_full(&account, &kind);
+            if full {
                 return;
             }
-            let (account, kind): (String, String) = (column(row, 2), column(row, 3));
+            last = seq;
+            if self.room.holds(seq) || redriven && !self.room.is_open(&account) {
+                return;
+            }
             let Some(kind) = kind::find(&kind) else {
-                return self.undeliverable(last, &account, &kind, claimed);
+                return self.undeliverable(seq, &account, &kind, claimed);
             };
             if column::<bool>(row, 10) {
-                self.room.add(last, &account, kind.name(), 0);
+                self.room.add(seq, &account, kind.name(), 0);
                 let reason = "a newer state of this profile has been accepted since".to_owned();
-                claimed.undeliverable.push((last, "superseded", reason));
+                claimed.undeliverable.push((seq, "superseded", reason));
                 return;
             }
             let (attempts, strikes): (i32, i32) = (column(row, 6), column(row, 7));
             let not_before = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, 8)));
             let message = Message {
-                seq: last,
+                seq,
                 kind,
                 key: column(row, 4),
                 payload: json_column(row, 5),
@@ -209,7 +216,10 @@ impl Claimer {
             };
             self.take(account, message, claimed);
         })?;
-        Ok((read, last))
+        // Where there was no room, room is made before there is more to be had.
+        let rest = full || read == CHUNK && redriven;
+        claimed.more |= rest && !full;
+        Ok(rest.then_some(last))
     }
 
     fn take(&mut self, account: String, message: Message, claimed: &mut Claimed) {

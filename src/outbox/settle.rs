@@ -95,16 +95,19 @@ const HAS_OLD_STATES: &str = "
     SELECT EXISTS (SELECT FROM klaviyo.dead_letter AS l WHERE l.seq IS NOT NULL AND l.kind = ANY ($1))
         OR EXISTS (SELECT FROM klaviyo.retry AS r WHERE r.redriven_at IS NOT NULL AND r.kind = ANY ($1))";
 
-/// Records outcomes. Keeps whether there are states put aside, which accepted ones must be compared with.
+/// Records outcomes. Knows whether there are states put aside, which accepted ones must be compared with.
+#[derive(Default)]
 pub struct Settler {
     old_states: bool,
 }
 
 impl Settler {
-    /// Looks whether states are put aside.
-    pub fn new() -> Result<Self, spi::Error> {
+    /// Looks whether states are put aside. Nobody but us puts any aside, so what is known stays true until somebody
+    /// takes them away; looking again now and then saves work, not correctness.
+    pub fn look(&mut self) -> Result<(), spi::Error> {
         let old_states = Spi::get_one_with_args::<bool>(HAS_OLD_STATES, &[arg(states())])?;
-        Ok(Self { old_states: old_states.unwrap_or_default() })
+        self.old_states = old_states.unwrap_or_default();
+        Ok(())
     }
 
     /// Records outcomes, in the transaction the caller has begun.
@@ -170,11 +173,6 @@ impl Settler {
             ],
         )
         .map(drop)
-    }
-
-    /// Somebody has redriven messages: there may be states among them.
-    pub fn look_for_redriven(&mut self) {
-        self.old_states = true;
     }
 }
 

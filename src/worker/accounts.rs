@@ -68,6 +68,8 @@ pub struct Accounts {
     unusable: HashMap<String, String>,
     /// What Klaviyo refuses of it.
     refused: HashMap<String, String>,
+    /// What `klaviyo.account_status` says, so that it is written only when that changes.
+    written: HashMap<String, Option<String>>,
 }
 
 /// Whether this database has the extension.
@@ -117,9 +119,14 @@ impl Accounts {
         self.write_status(account)
     }
 
-    fn write_status(&self, account: &str) -> Result<(), spi::Error> {
-        let reason = self.unusable.get(account).or_else(|| self.refused.get(account));
-        run(SET_STATUS, &[arg(account), arg(reason.cloned())]).map(drop)
+    fn write_status(&mut self, account: &str) -> Result<(), spi::Error> {
+        let reason = self.unusable.get(account).or_else(|| self.refused.get(account)).cloned();
+        if self.written.get(account) == Some(&reason) {
+            return Ok(());
+        }
+        run(SET_STATUS, &[arg(account), arg(reason.clone())])?;
+        self.written.insert(account.to_owned(), reason);
+        Ok(())
     }
 }
 

@@ -104,10 +104,13 @@ impl Worker {
             bell,
             accounts: Accounts::default(),
             claimer: Claimer::default(),
-            settler: transaction(c"starting", Settler::new),
+            settler: Settler::default(),
             undeliverable: Vec::new(),
         };
-        let configured = transaction(c"reading accounts", || worker.accounts.load());
+        let configured = transaction(c"reading accounts", || {
+            worker.settler.look()?;
+            worker.accounts.load()
+        });
         let past = transaction(c"reading the last minute", || {
             accounts::past(&configured, settings::max_in_flight())
         });
@@ -134,12 +137,13 @@ impl Worker {
                 poll_at = Instant::now() + settings::poll_interval();
             }
             // Taken before anything is read: what is committed after that rings again.
-            read |= self.slot.take_pending() || polled || more;
             reconfigure |= self.slot.take_configuration() || polled;
+            read |= self.slot.take_pending() || reconfigure || more;
             if reconfigure && !self.reload()? {
                 return Ok(());
             }
-            read |= self.settle()?;
+            let reports = self.engine.reports().map_err(gone)?;
+            read |= self.settle(reports);
             if std::mem::take(&mut read) && settings::ENABLED.get() {
                 more = self.claim()?;
             } else {
@@ -152,7 +156,11 @@ impl Worker {
     /// Reads accounts and settings anew. False when the extension is gone.
     fn reload(&mut self) -> Result<bool, String> {
         let accounts = transaction(c"reading accounts", || {
-            if accounts::is_installed()? { self.accounts.load().map(Some) } else { Ok(None) }
+            if !accounts::is_installed()? {
+                return Ok(None);
+            }
+            self.settler.look()?;
+            self.accounts.load().map(Some)
         });
         let Some(accounts) = accounts else {
             self.slot.set_state(state::ABSENT);
@@ -160,7 +168,6 @@ impl Worker {
         };
         // Messages may have been redriven, by whoever committed what made us read.
         self.claimer.look_for_redriven();
-        self.settler.look_for_redriven();
         self.configure(accounts)?;
         Ok(true)
     }
@@ -202,8 +209,7 @@ impl Worker {
     }
 
     /// Records what the HTTP thread reports. Returns whether that made room for more.
-    fn settle(&mut self) -> Result<bool, String> {
-        let reports = self.engine.reports().map_err(gone)?;
+    fn settle(&mut self, reports: Vec<Report>) -> bool {
         let mut outcomes = std::mem::take(&mut self.undeliverable);
         let mut lanes = Vec::new();
         let mut states = Vec::new();
@@ -213,21 +219,22 @@ impl Worker {
             lanes.extend(lane.map(|lane| (account, lane.name)));
         }
         if outcomes.is_empty() {
-            return Ok(false);
+            return false;
         }
         transaction(c"recording outcomes", || {
             self.settler.settle(&outcomes)?;
             states.iter().try_for_each(|(account, state)| self.accounts.note(account, state))
         });
         for (account, lane) in lanes {
-            self.tell(Command::Settled { account, lane })?;
+            // In vain where the thread has ended, as it was told to.
+            let _ = self.tell(Command::Settled { account, lane });
         }
         let mut room = false;
         for outcome in outcomes.iter().filter(|outcome| !matches!(outcome.ending, Ending::Retry { .. })) {
             self.claimer.room.remove(outcome.seq);
             room = true;
         }
-        Ok(room)
+        room
     }
 
     /// Ends: no new calls, a moment for those under way, and what they brought is recorded.
@@ -238,8 +245,11 @@ impl Worker {
             process::wait(Duration::from_millis(20), Some(self.bell.as_raw_fd()));
             self.answer_bell();
         }
+        // By now the thread has ended, or hangs; either way what it said is all there is.
+        let reports = self.engine.reports().unwrap_or_default();
         transaction(c"stopping", || Spi::run("SET lock_timeout = '1s'"));
-        self.settle().map(drop)
+        self.settle(reports);
+        Ok(())
     }
 
     fn answer_bell(&mut self) {

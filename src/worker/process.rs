@@ -79,20 +79,22 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
         pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,
             events as i32,
-            socket.unwrap_or(pg_sys::PGINVALID_SOCKET as i32),
+            socket.unwrap_or(pg_sys::PGINVALID_SOCKET),
             timeout,
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     check_for_interrupts!();
-    // SAFETY: a plain variable that the handler of SIGHUP sets.
-    let reload = unsafe { std::mem::take(&mut *(&raw mut pg_sys::ConfigReloadPending)) } != 0;
-    if reload {
-        // SAFETY: between transactions, as its other callers.
-        unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+    // SAFETY: a plain variable that the handler of SIGHUP sets; the file is read between transactions, as elsewhere.
+    unsafe {
+        let reload = (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0;
+        if reload {
+            (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+        reload
     }
-    reload
 }
 
 /// Runs `body` in a transaction. An error ends the process, which is started anew.
@@ -116,5 +118,10 @@ fn report(state: pg_sys::BackendState::Type, activity: &std::ffi::CStr) {
 /// Ends the process, with nothing to complain about.
 pub fn end() -> ! {
     // SAFETY: runs the exit callbacks, as every backend ends.
-    unsafe { pg_sys::proc_exit(0) }
+    unsafe { pg_sys::proc_exit(0) };
+    // Not every major's header tells bindgen that it does not return.
+    #[allow(unreachable_code)]
+    {
+        unreachable!("proc_exit does not return")
+    }
 }

@@ -169,10 +169,15 @@ impl Room {
         })
     }
 
-    /// Whether there is room for one more message of that kind.
-    pub fn has_room(&self, account: &str, kind: &str) -> bool {
-        let account = self.accounts.get(account);
-        account.is_some_and(|account| account.lanes.get(kind).is_none_or(Lane::has_room))
+    /// Whether the account can send.
+    pub fn is_open(&self, account: &str) -> bool {
+        self.accounts.get(account).is_some_and(|account| account.open)
+    }
+
+    /// Whether a lane of an account that can send has no room.
+    pub fn is_full(&self, account: &str, kind: &str) -> bool {
+        let account = self.accounts.get(account).filter(|account| account.open);
+        account.and_then(|account| account.lanes.get(kind)).is_some_and(|lane| !lane.has_room())
     }
 
     /// An account of which something is to be read again: from the first that was passed over when a lane that found
