@@ -16,10 +16,30 @@ COMMENT ON SCHEMA klaviyo IS 'klaviyo_sync: messages on their way to Klaviyo and
 
 -- Accounts ----------------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION klaviyo.is_base_url(url text) RETURNS boolean
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (
+            url ~ '^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?/?$'
+            OR url ~ '^http://(localhost|127(\.(25[0-5]|2[0-4]\d|1\d\d|\d\d?)){3}|\[::1\])(:\d{1,5})?/?$'
+        )
+        AND coalesce(substring(url FROM ':(\d+)/?$')::int, 443) BETWEEN 1 AND 65535
+$$;
+COMMENT ON FUNCTION klaviyo.is_base_url(text) IS 'Whether a URL is https://host[:port], or http and a loopback address';
+
+CREATE FUNCTION klaviyo.is_revision(revision text) RETURNS boolean
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT revision ~ '^20\d{2}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$'
+$$;
+COMMENT ON FUNCTION klaviyo.is_revision(text) IS 'Whether a text is a revision of Klaviyo''s API, a date';
+
 CREATE TABLE klaviyo.account (
     name             text PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9_.-]{1,63}$'),
     base_url         text NOT NULL DEFAULT 'https://a.klaviyo.com',
-    revision         text NOT NULL DEFAULT '2026-07-15' CHECK (revision ~ '^\d{4}-\d{2}-\d{2}$'),
+    revision         text NOT NULL DEFAULT '2026-07-15' CHECK (klaviyo.is_revision(revision)),
     private_key_file text,
     private_key_env  text,
     rate_share       double precision NOT NULL DEFAULT 1,
@@ -29,10 +49,7 @@ CREATE TABLE klaviyo.account (
     armed_instance   text,
     created_at       timestamptz NOT NULL DEFAULT now(),
     changed_at       timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT account_base_url_check CHECK (
-        base_url ~ '^https://[^/?#@\s]+/?$'
-        OR base_url ~ '^http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?/?$'
-    ),
+    CONSTRAINT account_base_url_check CHECK (klaviyo.is_base_url(base_url)),
     CONSTRAINT account_rate_share_check CHECK (rate_share > 0 AND rate_share <= 1e9),
     CONSTRAINT account_one_key_source_check CHECK (private_key_file IS NULL OR private_key_env IS NULL)
 );
@@ -112,6 +129,7 @@ CREATE TABLE klaviyo.retry (
     last_error      text,
     redriven_at     timestamptz
 );
+CREATE INDEX retry_tried_idx ON klaviyo.retry (seq) WHERE redriven_at IS NULL;
 COMMENT ON TABLE klaviyo.retry IS 'Messages whose calls have failed so far and that will be tried again';
 COMMENT ON COLUMN klaviyo.retry.seq IS 'Order within this database, kept from the outbox';
 COMMENT ON COLUMN klaviyo.retry.message_id IS 'Message';
@@ -202,6 +220,3 @@ SELECT pg_catalog.pg_extension_config_dump('klaviyo.outbox_seq_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.retry', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.superseded', '');
-
-REVOKE ALL ON SCHEMA klaviyo FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA klaviyo FROM PUBLIC;

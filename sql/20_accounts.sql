@@ -1,17 +1,5 @@
 -- Accounts: whom messages go to, with which key, and whether this database may send at all.
 
--- Takes: nothing. Returns: the role that calls, whatever SECURITY DEFINER function it calls through.
-CREATE FUNCTION klaviyo.caller() RETURNS name
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE pg_catalog.current_setting('role')
-        WHEN 'none' THEN session_user
-        ELSE pg_catalog.current_setting('role')::name
-    END
-$$;
-COMMENT ON FUNCTION klaviyo.caller() IS 'The role that calls, seen from inside a SECURITY DEFINER function';
-
 CREATE FUNCTION klaviyo.wake_worker(configuration boolean) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
 AS 'MODULE_PATHNAME', 'klaviyo_wake_worker';
@@ -20,6 +8,8 @@ COMMENT ON FUNCTION klaviyo.wake_worker(boolean) IS
 
 -- Takes: what to add or change; NULL leaves a thing as it is. Touches: account, account_key.
 -- A key comes from one place: naming one forgets the others.
+-- SECURITY INVOKER, as klaviyo_arm_account(): whoever calls must hold the rights on the tables. A SECURITY DEFINER
+-- function cannot tell who calls it, and a superuser's REFRESH of somebody's view runs that somebody's code.
 CREATE FUNCTION klaviyo_set_account(
     name             text DEFAULT 'default',
     private_key_file text DEFAULT NULL,
@@ -29,15 +19,16 @@ CREATE FUNCTION klaviyo_set_account(
     base_url         text DEFAULT NULL,
     revision         text DEFAULT NULL
 ) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
     account_name text := coalesce(name, 'default');
     sources      int := pg_catalog.num_nonnulls(private_key_file, private_key_env, private_key);
-    superuser    boolean := (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = klaviyo.caller());
-    known        klaviyo.account;
+    superuser    boolean := coalesce((SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user), false);
+    known_url    text;
+    armed        boolean;
 BEGIN
     IF account_name !~ '^[A-Za-z0-9_.-]{1,63}$' THEN
         RAISE EXCEPTION 'argument "name" is not a name for an account'
@@ -51,38 +42,51 @@ BEGIN
     END IF;
     IF base_url IS NOT NULL AND NOT superuser THEN
         RAISE EXCEPTION 'only a superuser may set the base URL of an account'
-            USING ERRCODE = 'insufficient_privilege', DETAIL = 'It says which host gets the account''s key and its customers'' data.';
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = 'It says which host gets the account''s key and its customers'' data.',
+                  HINT = 'Leave it out: Klaviyo answers at https://a.klaviyo.com.';
     END IF;
     IF (private_key_file IS NOT NULL OR private_key_env IS NOT NULL)
-        AND NOT (superuser OR pg_catalog.pg_has_role(klaviyo.caller(), 'pg_read_server_files', 'USAGE')) THEN
+        AND NOT (superuser OR pg_catalog.pg_has_role(current_user, 'pg_read_server_files', 'USAGE')) THEN
         RAISE EXCEPTION 'only a superuser or a member of pg_read_server_files may name a file or variable of the server'
-            USING ERRCODE = 'insufficient_privilege';
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = 'What is read there is sent to the account''s base URL.',
+                  HINT = 'Ask a superuser to set the account''s key.';
     END IF;
-    IF base_url IS NOT NULL AND base_url !~ '^https://[^/?#@\s]+/?$'
-        AND base_url !~ '^http://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?/?$' THEN
+    IF NOT klaviyo.is_base_url(base_url) THEN
         RAISE EXCEPTION 'argument "base_url" is not a URL that Klaviyo could answer at'
             USING ERRCODE = 'KS022', DETAIL = 'It must be https://host[:port]; http is for loopback addresses only.',
                   HINT = 'Klaviyo answers at https://a.klaviyo.com.';
     END IF;
-    IF revision IS NOT NULL AND revision !~ '^\d{4}-\d{2}-\d{2}$' THEN
+    IF NOT klaviyo.is_revision(revision) THEN
         RAISE EXCEPTION 'argument "revision" is not an API revision'
-            USING ERRCODE = 'KS023', DETAIL = 'It must be a date of the form YYYY-MM-DD.';
+            USING ERRCODE = 'KS023', DETAIL = 'It must be a date of the form YYYY-MM-DD.',
+                  HINT = 'Leave it out for the one this version was made for.';
     END IF;
-    IF private_key IS NOT NULL AND private_key !~ '^[!-~]+$' THEN
+    IF private_key !~ '^[!-~]+$' OR pg_catalog.length(private_key) > 1000 THEN
         RAISE EXCEPTION 'argument "private_key" is not a key'
-            USING ERRCODE = 'KS024', DETAIL = 'It is empty or has characters that no key has.';
+            USING ERRCODE = 'KS024', DETAIL = 'It is empty, too long, or has characters that no key has.',
+                  HINT = 'A private key of Klaviyo''s begins with pk_.';
+    END IF;
+    IF private_key_file !~ '^/.' OR private_key_env !~ '^[A-Za-z_][A-Za-z0-9_]*$' THEN
+        RAISE EXCEPTION 'argument "%" does not name where a key could be',
+            CASE WHEN private_key_file IS NULL THEN 'private_key_env' ELSE 'private_key_file' END
+            USING ERRCODE = 'KS026', DETAIL = 'A file is named by its absolute path, a variable by letters, digits and underscores.',
+                  HINT = 'The server''s user must be able to read it.';
     END IF;
 
     INSERT INTO klaviyo.account AS a (name) VALUES (account_name)
     ON CONFLICT ON CONSTRAINT account_pkey DO UPDATE SET changed_at = now()
-    RETURNING a.* INTO known;
+    RETURNING a.base_url, a.armed_system IS NOT NULL INTO known_url, armed;
 
     IF rate_share IS NOT NULL AND NOT (
-        rate_share > 0 AND (rate_share <= 1 OR coalesce(base_url, known.base_url) LIKE 'http:%' AND rate_share <= 1e9)
+        rate_share >= 0.001
+        AND (rate_share <= 1 OR coalesce(base_url, known_url) LIKE 'http:%' AND rate_share <= 1e9)
     ) THEN
         RAISE EXCEPTION 'argument "rate_share" is out of range'
-            USING ERRCODE = 'KS025', DETAIL = 'It is the part of Klaviyo''s limits this database may use: above 0, up to 1.',
-                  HINT = 'Above 1 is for a sandbox on this machine only.';
+            USING ERRCODE = 'KS025',
+                  DETAIL = 'It is the part of Klaviyo''s limits this database may use: from 0.001 to 1.',
+                  HINT = 'Above 1, up to 1e9, is for a sandbox on this machine only.';
     END IF;
 
     UPDATE klaviyo.account AS a
@@ -103,10 +107,10 @@ BEGIN
     END IF;
     IF private_key IS NOT NULL THEN
         INSERT INTO klaviyo.account_key (account, private_key) VALUES (account_name, private_key);
-        RAISE NOTICE 'the key was given in a statement: statement logs and psql''s history may hold it'
+        RAISE NOTICE 'the key was given in a statement: statement logs, pg_stat_activity and psql''s history may hold it'
             USING HINT = 'Prefer private_key_file or private_key_env.';
     END IF;
-    IF known.armed_system IS NULL THEN
+    IF NOT armed THEN
         RAISE NOTICE 'account "%" is not armed: its messages wait', account_name
             USING HINT = pg_catalog.format('SELECT klaviyo_arm_account(%L) lets this database send.', account_name);
     END IF;
@@ -118,9 +122,11 @@ COMMENT ON FUNCTION klaviyo_set_account(text, text, text, text, double precision
 
 -- Takes: an account's name. Touches: account.
 CREATE FUNCTION klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    account_name text := coalesce(name, 'default');
 BEGIN
     UPDATE klaviyo.account AS a
     SET armed_system = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c),
@@ -128,18 +134,13 @@ BEGIN
         armed_name = current_database(),
         armed_instance = coalesce(pg_catalog.current_setting('klaviyo.instance', true), ''),
         changed_at = now()
-    WHERE a.name = klaviyo_arm_account.name;
+    WHERE a.name = account_name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'account "%" does not exist', klaviyo_arm_account.name
-            USING ERRCODE = 'KS013', HINT = 'Add it with klaviyo_set_account().';
+        RAISE EXCEPTION 'account "%" does not exist', pg_catalog.left(account_name, 63)
+            USING ERRCODE = 'KS013', DETAIL = 'There is nothing to arm.', HINT = 'Add it with klaviyo_set_account().';
     END IF;
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
 COMMENT ON FUNCTION klaviyo_arm_account(text) IS
     'Lets this very database send the account''s messages. A copy of it (a restored dump, a cloned server) sends nothing until it is armed itself';
-
-REVOKE ALL ON FUNCTION klaviyo.caller() FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo.wake_worker(boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo_set_account(text, text, text, text, double precision, text, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo_arm_account(text) FROM PUBLIC;

@@ -39,6 +39,3 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'klaviyo_upsert_profile';
 COMMENT ON FUNCTION klaviyo_upsert_profile(text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text[]) IS
     'Queues the state of a profile, to be made or updated at Klaviyo. Sent when the transaction has committed. NULL means absent and leaves a field as it is; clear names fields to empty. Returns the message_id';
-
-REVOKE ALL ON FUNCTION klaviyo_track_event(text, text, jsonb, numeric, text, text, timestamptz, text, text, jsonb, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo_upsert_profile(text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text[]) FROM PUBLIC;

@@ -24,6 +24,12 @@ AS 'MODULE_PATHNAME', 'klaviyo_worker_pid';
 COMMENT ON FUNCTION klaviyo.worker_pid() IS
     'Process id of this database''s worker; NULL when none is running, -1 when the library is not preloaded';
 
+CREATE FUNCTION klaviyo.is_own_transaction(xmin xid) RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_is_own_transaction';
+COMMENT ON FUNCTION klaviyo.is_own_transaction(xid) IS
+    'Whether a row with that xmin was written by the current transaction or a subtransaction of it';
+
 -- Takes: an account's name. Returns: why its messages wait, and what to do; NULL when nothing is known to hold them.
 CREATE FUNCTION klaviyo.waiting_hint(account text) RETURNS text
 LANGUAGE sql VOLATILE
@@ -60,8 +66,13 @@ AS $$
     UNION ALL
     SELECT d.message_id, 'dead', d.kind, d.account, d.http_status, d.attempts, NULL, d.code, d.reason,
            d.klaviyo_error_id, d.enqueued_at, d.died_at,
-           CASE WHEN d.seq IS NULL THEN 'It was refused when it was queued: correct it, queue it again, and discard this one with klaviyo_discard().'
-                ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.' END
+           CASE
+               WHEN d.seq IS NULL THEN
+                   'It was refused when it was queued: correct it, queue it again, and drop this one with klaviyo_discard().'
+               WHEN EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = d.message_id) THEN
+                   'Klaviyo has accepted a newer state of the same profile since: drop this one with klaviyo_discard().'
+               ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'
+           END
     FROM klaviyo.dead_letter AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
@@ -78,7 +89,11 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT o.message_id, 'waiting', o.kind, o.account, NULL::integer, 0, NULL::text, NULL::text, NULL::text, NULL::text,
-           o.enqueued_at, NULL::timestamptz, klaviyo.waiting_hint(o.account)
+           o.enqueued_at, NULL::timestamptz,
+           CASE
+               WHEN klaviyo.is_own_transaction(o.xmin) THEN 'It is sent when the transaction that queued it has committed.'
+               ELSE klaviyo.waiting_hint(o.account)
+           END
     FROM klaviyo.outbox AS o
     WHERE o.message_id = waiting_result.message_id
 $$;
@@ -119,12 +134,6 @@ $$;
 COMMENT ON FUNCTION klaviyo_result(uuid) IS
     'What became of a message: its status (waiting, retrying, accepted, dead, unknown), Klaviyo''s answer and what to do. While the message waits it reads the whole outbox';
 
-CREATE FUNCTION klaviyo.is_own_transaction(xmin xid) RETURNS boolean
-LANGUAGE c STABLE STRICT PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'klaviyo_is_own_transaction';
-COMMENT ON FUNCTION klaviyo.is_own_transaction(xid) IS
-    'Whether a row with that xmin was written by the current transaction or a subtransaction of it';
-
 -- Takes: a message and how long to wait. Returns: as klaviyo_result().
 -- Looks again after 2 ms, then after twice as long each time, up to 100 ms.
 CREATE FUNCTION klaviyo_await(message_id uuid, timeout interval DEFAULT '10 seconds') RETURNS klaviyo.result
@@ -132,7 +141,8 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    deadline     timestamptz := clock_timestamp() + least(greatest(timeout, interval '0'), interval '1 hour');
+    deadline     timestamptz := clock_timestamp()
+        + least(greatest(coalesce(timeout, interval '10 seconds'), interval '0'), interval '1 hour');
     pause        double precision := 0.002;
     found_result klaviyo.result;
 BEGIN
@@ -168,12 +178,3 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo_await(uuid, interval) IS
     'Waits until a message is accepted or dead, or the timeout (at most an hour) is over, and tells what became of it as klaviyo_result() does. Call it after the transaction that queued the message has committed';
-
-REVOKE ALL ON FUNCTION klaviyo.worker_pid() FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo.waiting_hint(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo.settled_result(uuid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo.waiting_result(uuid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo.is_own_transaction(xid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo.result_of(uuid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo_result(uuid) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo_await(uuid, interval) FROM PUBLIC;

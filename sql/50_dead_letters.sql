@@ -46,12 +46,12 @@ BEGIN
     GET DIAGNOSTICS moved = ROW_COUNT;
 
     IF superseded > 0 THEN
-        RAISE NOTICE '% older than a state of the same profile that Klaviyo has accepted since, and stay', superseded
-            USING HINT = 'Discard them with klaviyo_discard(); to send their content all the same, queue it anew.';
+        RAISE NOTICE 'dead letters that stay, older than a state of the same profile that Klaviyo has accepted since: %', superseded
+            USING HINT = 'Drop them with klaviyo_discard(); to send their content all the same, queue it anew.';
     END IF;
     IF refused > 0 THEN
-        RAISE NOTICE '% were refused when they were queued, and stay', refused
-            USING HINT = 'Correct and queue them anew, then discard these with klaviyo_discard().';
+        RAISE NOTICE 'dead letters that stay, refused when they were queued: %', refused
+            USING HINT = 'Correct and queue their content anew, then drop them with klaviyo_discard().';
     END IF;
     PERFORM klaviyo.wake_worker(true);
     RETURN moved;
@@ -98,12 +98,8 @@ AS $$
 BEGIN
     IF given = 0 THEN
         RAISE EXCEPTION '%() was not told which dead letters', called
-            USING ERRCODE = 'KS040', HINT = 'Pass message_id, or any of code, kind and account.';
+            USING ERRCODE = 'KS040', DETAIL = 'All arguments are NULL.', HINT = 'Pass message_id, or any of code, kind and account.';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION klaviyo.require_choice(integer, text) IS 'Refuses a call that would mean all dead letters by accident';
-
-REVOKE ALL ON FUNCTION klaviyo.require_choice(integer, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo_redrive(uuid, text, text, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION klaviyo_discard(uuid, text, text, text) FROM PUBLIC;

@@ -23,7 +23,8 @@ extension_sql_file!("../sql/20_accounts.sql", name = "accounts", requires = ["ta
 extension_sql_file!("../sql/30_messages.sql", name = "messages", requires = ["accounts"]);
 extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["messages"]);
 extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["results"]);
-extension_sql_file!("../sql/90_start.sql", name = "start", requires = ["dead_letters"]);
+extension_sql_file!("../sql/60_start.sql", name = "start", requires = ["dead_letters"]);
+extension_sql_file!("../sql/80_rights.sql", name = "rights", requires = ["start"]);
 
 /// Called when the library is loaded: by the postmaster, or by a backend of a server that has not preloaded it.
 #[pg_guard]

@@ -90,6 +90,17 @@ pub fn define(preloading: bool) {
         );
     }
     define_delays();
+    define_bounds();
+    // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
+    unsafe {
+        #[cfg(feature = "pg14")]
+        pgrx::pg_sys::EmitWarningsOnPlaceholders(c"klaviyo".as_ptr());
+        #[cfg(not(feature = "pg14"))]
+        pgrx::pg_sys::MarkGUCPrefixReserved(c"klaviyo".as_ptr());
+    }
+}
+
+fn define_bounds() {
     GucRegistry::define_int_guc(
         c"klaviyo.max_in_flight",
         c"Calls of one account and endpoint that may be under way or not yet recorded.",

@@ -36,6 +36,7 @@ pub fn tell(note: AtCommit) {
         shared.announce(pg::database());
     }
     if let Some(slot) = shared.slot_of(pg::database()) {
-        slot.tell(note.configuration);
+        // A worker that is just finding out that there is no extension finds out that it was wrong.
+        slot.tell(note.configuration || note.announce);
     }
 }

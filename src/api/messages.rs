@@ -20,8 +20,11 @@ sql_function!(klaviyo_upsert_profile, pg_finfo_klaviyo_upsert_profile, upsert_pr
 /// The account of a message that names none.
 const DEFAULT_ACCOUNT: &str = "default";
 
-/// Bytes of an argument that a dead letter keeps. A longer one is never valid.
+/// Bytes of a text argument that a dead letter keeps. A longer one is never valid.
 const KEPT: usize = 100_000;
+
+/// Bytes of a JSON argument that a dead letter keeps: as many as an event may have.
+const KEPT_JSON: usize = 5_000_000;
 
 /// `klaviyo_track_event(metric, email, properties, value, value_currency, unique_id, event_time, phone_number,
 /// external_id, profile, account)`
@@ -103,8 +106,7 @@ fn upsert_profile(arguments: &Arguments) -> Returned {
         }
         given.json("location", arguments, 9);
         given.json("properties", arguments, 10);
-        let clear = arguments.get::<Vec<Option<String>>>(12).unwrap_or_default();
-        given.text("clear", (!clear.is_empty()).then(|| format!("{clear:?}")).as_deref());
+        given.texts("clear", arguments.get(12));
         given.finish()
     };
     queue("profile", message_id, arguments.get(11), pg::now(), checked, given)
@@ -194,31 +196,49 @@ fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// The arguments of a refused message, for its dead letter. What is too long to be valid is cut.
+/// The arguments of a refused message, for its dead letter, so that it can be put right from there. Only what is so
+/// large that it could not be sent anyway is cut or left out.
 #[derive(Default)]
-struct Given(serde_json::Map<String, serde_json::Value>);
+struct Given(String);
 
 impl Given {
     fn text(&mut self, name: &str, text: Option<&str>) {
         let Some(text) = text else { return };
         let kept = cut(text, KEPT);
-        self.0.insert(name.to_owned(), kept.into());
+        self.put(name, &serde_json::Value::from(kept).to_string());
         if kept.len() < text.len() {
-            self.0.insert(format!("{name} (bytes before it was cut)"), text.len().into());
+            self.put(&format!("{name} (bytes before it was cut)"), &text.len().to_string());
         }
     }
 
-    fn json(&mut self, name: &str, arguments: &Arguments, number: usize) {
-        const LIMITS: JsonLimits = JsonLimits { argument: "", properties: usize::MAX, bytes: 1_000_000 };
-        let value = match json(arguments, number, LIMITS) {
-            Ok(None) => return,
-            Ok(Some(text)) => serde_json::from_str(&text).unwrap_or_default(),
-            Err(invalid) => format!("(left out: {})", invalid.detail).into(),
-        };
-        self.0.insert(name.to_owned(), value);
+    fn texts(&mut self, name: &str, texts: Option<Vec<Option<String>>>) {
+        let Some(texts) = texts else { return };
+        let all = serde_json::Value::from(texts).to_string();
+        if all.len() <= KEPT {
+            self.put(name, &all);
+        } else {
+            self.put(&format!("{name} (bytes, left out)"), &all.len().to_string());
+        }
+    }
+
+    fn json(&mut self, name: &'static str, arguments: &Arguments, number: usize) {
+        let limits = JsonLimits { argument: name, properties: usize::MAX, bytes: KEPT_JSON, shaped: false };
+        match json(arguments, number, limits) {
+            Ok(None) => {}
+            Ok(Some(text)) => self.put(name, &text),
+            Err(_) => self.put(&format!("{name} (left out, more bytes than)"), &KEPT_JSON.to_string()),
+        }
+    }
+
+    /// `value` is JSON already, and is kept to the letter.
+    fn put(&mut self, name: &str, value: &str) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0.push_str(&serde_json::Value::from(name).to_string());
+        self.0.push(':');
+        self.0.push_str(value);
     }
 
     fn finish(self) -> String {
-        serde_json::Value::Object(self.0).to_string()
+        if self.0.is_empty() { "{}".to_owned() } else { self.0 + "}" }
     }
 }

@@ -2,49 +2,55 @@
 //! makes it be read anew.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use delivery::gaps::Gaps;
 use delivery::room::{CatchUp, Room};
-use delivery::{Message, kind};
+use delivery::{Ending, Failure, Message, Outcome, kind};
+use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::prelude::*;
 use pgrx::spi::{self, SpiTupleTable};
 
 use crate::pg;
-use crate::pg::spi::{arg, column, json_column, rows};
+use crate::pg::spi::{arg, column, json_column, rows, value};
 
 /// Rows read in one go: enough to be cheap a row, few enough that answers are settled in between.
 const CHUNK: usize = 1_000;
 
-const NEW: &str = "
-    SELECT o.seq, o.account, o.kind, o.key, o.payload
+/// Looking for what is rarely there must not cost more than this part of the time: a gap can be a million numbers that
+/// one transaction has taken and not committed, and each look passes over all of them.
+const LATE_SHARE: u32 = 10;
+const NET_SHARE: u32 = 20;
+
+const RANGE: &str = "
+    SELECT o.seq, o.message_id, o.account, o.kind, o.key, o.payload
     FROM klaviyo.outbox AS o
-    WHERE o.seq > $1
+    WHERE o.seq BETWEEN $1 AND $2
     ORDER BY o.seq
+    LIMIT $3";
+
+const RANGE_OF_ACCOUNT: &str = "
+    SELECT o.seq, o.message_id, o.account, o.kind, o.key, o.payload
+    FROM klaviyo.outbox AS o
+    WHERE o.seq BETWEEN $1 AND $2 AND o.account = $4
+    ORDER BY o.seq
+    LIMIT $3";
+
+/// `retry_tried_idx` finds these few among any number of redriven ones.
+const TRIED: &str = "
+    SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.attempts, r.strikes, r.not_before, false
+    FROM klaviyo.retry AS r
+    WHERE r.redriven_at IS NULL AND r.seq > $1
+    ORDER BY r.seq
     LIMIT $2";
 
-const LATE: &str = "
-    SELECT o.seq, o.account, o.kind, o.key, o.payload
-    FROM unnest($1::bigint[], $2::bigint[]) AS gap (first, last)
-    JOIN klaviyo.outbox AS o ON o.seq BETWEEN gap.first AND gap.last
-    ORDER BY o.seq";
-
-const AGAIN: &str = "
-    SELECT o.seq, o.account, o.kind, o.key, o.payload
-    FROM klaviyo.outbox AS o
-    WHERE o.seq BETWEEN $1 AND $2 AND o.account = $3
-    ORDER BY o.seq
-    LIMIT $4";
-
-const RETRIES: &str = "
-    SELECT r.seq, r.account, r.kind, r.key, r.payload, r.attempts, r.strikes, r.not_before, r.redriven_at IS NOT NULL,
-           s.newer_seq IS NOT NULL
+const REDRIVEN: &str = "
+    SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.attempts, r.strikes, r.not_before,
+           EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = r.message_id)
     FROM klaviyo.retry AS r
-    LEFT JOIN klaviyo.superseded AS s ON s.message_id = r.message_id
-    WHERE r.seq > $1 AND (r.redriven_at IS NOT NULL) = $2
+    WHERE r.redriven_at IS NOT NULL AND r.seq > $1
     ORDER BY r.seq
-    LIMIT $3";
+    LIMIT $2";
 
 const XMIN: &str = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint";
 
@@ -53,34 +59,57 @@ const XMIN: &str = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_sna
 pub struct Claimed {
     /// To be delivered, by account.
     pub messages: HashMap<String, Vec<Message>>,
-    /// Not to be delivered, and why: (seq, code, reason).
-    pub undeliverable: Vec<(i64, &'static str, String)>,
+    /// Not to be delivered, and why.
+    pub undeliverable: Vec<Outcome>,
     /// There may be more to be had at once.
     pub more: bool,
+    /// There may be more to be had after that time.
+    pub look_again_in: Option<Duration>,
+}
+
+/// A look into the gaps that did not fit into one round: the number to go on after, and what was the oldest running
+/// transaction when it began.
+struct LatePass {
+    after: i64,
+    xmin: u64,
 }
 
 /// How far the outbox has been read, and what of it is in memory.
-#[derive(Default)]
 pub struct Claimer {
     gaps: Gaps,
     pub room: Room,
     /// Where reading of redriven messages stands; none when all have been read.
     redriven: Option<i64>,
+    late: Option<LatePass>,
+    late_at: Instant,
+    net_after: i64,
+    net_at: Instant,
+}
+
+impl Default for Claimer {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            gaps: Gaps::default(),
+            room: Room::default(),
+            redriven: Some(0),
+            late: None,
+            late_at: now,
+            net_after: 0,
+            net_at: now,
+        }
+    }
 }
 
 impl Claimer {
-    /// Messages that were being tried when the last worker ended. They come before anything of the outbox, whatever
-    /// the room: it was enough for them before.
+    /// Messages whose calls have failed and that are not in memory: what an earlier worker was trying, or what came by
+    /// a restored dump. They are older than what is in the outbox, so they come first, and whatever the room: they
+    /// were in memory once, so there are not many. After this, redriven ones are looked for anew.
     pub fn recover(&mut self) -> Result<Claimed, spi::Error> {
         self.redriven = Some(0);
         let mut claimed = Claimed::default();
-        self.retries(0, false, &mut claimed)?;
+        self.tried(TRIED, 0, i64::MAX, &mut claimed)?;
         Ok(claimed)
-    }
-
-    /// Somebody has redriven messages.
-    pub fn look_for_redriven(&mut self) {
-        self.redriven = Some(0);
     }
 
     /// One round of reading, in the transaction the caller has begun.
@@ -94,32 +123,54 @@ impl Claimer {
             self.new_ones(&mut claimed)?;
         }
         if let Some(after) = self.redriven {
-            self.redriven = self.retries(after, true, &mut claimed)?;
+            self.redriven = self.tried(REDRIVEN, after, CHUNK as i64, &mut claimed)?;
         }
+        self.net(&mut claimed)?;
+        let look_again_in = self.room.looks_further_in();
+        claimed.look_again_in = claimed.look_again_in.into_iter().chain(look_again_in).min();
         Ok(claimed)
     }
 
     /// Looks into the gaps for what has committed since.
     fn late(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
+        let start = Instant::now();
         if self.gaps.is_empty() {
+            self.late = None;
             return Ok(());
         }
-        // In one snapshot with what follows: what had ended in it is seen in it.
-        let xmin = Spi::get_one::<i64>(XMIN)?.unwrap_or_default();
-        let (from, to): (Vec<i64>, Vec<i64>) = self.gaps.open().map(|gap| (gap.from, gap.to)).unzip();
-        rows(LATE, &[arg(from), arg(to)], |row| {
-            self.offer(row, claimed);
-        })?;
-        self.gaps.settle(xmin.unsigned_abs());
+        if self.late.is_none() && start < self.late_at {
+            claimed.look_again_in = Some(self.late_at - start);
+            return Ok(());
+        }
+        let pass = match self.late.take() {
+            Some(pass) => pass,
+            // Read before the first look: what had ended by then, every look sees.
+            None => LatePass { after: 0, xmin: value::<i64>(XMIN, &[])?.unwrap_or_default().unsigned_abs() },
+        };
+        let gaps: Vec<(i64, i64)> = self.gaps.open().map(|gap| (gap.from, gap.to)).collect();
+        let mut left = CHUNK;
+        for (from, to) in gaps.into_iter().filter(|(_, to)| *to > pass.after) {
+            let mut last = None;
+            let args = [arg(from.max(pass.after + 1)), arg(to), arg(left as i64)];
+            left -= rows(RANGE, &args, |row| last = Some(self.offer(row, claimed)))?;
+            if let Some(after) = last.filter(|_| left == 0) {
+                self.late = Some(LatePass { after, ..pass });
+                claimed.more = true;
+                return Ok(());
+            }
+        }
+        self.gaps.settle(pass.xmin);
+        self.late_at = Instant::now() + start.elapsed() * LATE_SHARE;
         Ok(())
     }
 
+    /// Reads again what was passed over of an account.
     fn again(&mut self, catch_up: &CatchUp, claimed: &mut Claimed) -> Result<(), spi::Error> {
         self.room.look(&catch_up.account);
         let args =
-            [arg(catch_up.from), arg(self.gaps.cursor()), arg(catch_up.account.as_str()), arg(CHUNK as i64)];
+            [arg(catch_up.from), arg(self.gaps.cursor()), arg(CHUNK as i64), arg(catch_up.account.as_str())];
         let mut last = None;
-        let read = rows(AGAIN, &args, |row| last = Some(self.offer(row, claimed)))?;
+        let read = rows(RANGE_OF_ACCOUNT, &args, |row| last = Some(self.offer(row, claimed)))?;
         let next = last.filter(|_| read == CHUNK).map(|last| last + 1);
         self.room.looked(&catch_up.account, next);
         claimed.more = true;
@@ -128,10 +179,25 @@ impl Claimer {
 
     fn new_ones(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
         let mut seen = Vec::new();
-        let args = [arg(self.gaps.cursor()), arg(CHUNK as i64)];
-        rows(NEW, &args, |row| seen.push(self.offer(row, claimed)))?;
+        let args = [arg(self.gaps.cursor() + 1), arg(i64::MAX), arg(CHUNK as i64)];
+        rows(RANGE, &args, |row| seen.push(self.offer(row, claimed)))?;
         claimed.more |= seen.len() == CHUNK;
         self.gaps.saw(seen, pg::transaction::next_id());
+        Ok(())
+    }
+
+    /// The net: looks, a little at a time, for rows that no gap told of, such as rows that were copied in with
+    /// numbers of their own.
+    fn net(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
+        let start = Instant::now();
+        if start < self.net_at {
+            return Ok(());
+        }
+        let mut last = None;
+        let args = [arg(self.net_after + 1), arg(self.gaps.cursor()), arg(CHUNK as i64)];
+        let read = rows(RANGE, &args, |row| last = Some(self.offer(row, claimed)))?;
+        self.net_after = last.filter(|_| read == CHUNK).unwrap_or_default();
+        self.net_at = Instant::now() + crate::settings::poll_interval().max(start.elapsed() * NET_SHARE);
         Ok(())
     }
 
@@ -141,18 +207,20 @@ impl Claimer {
         if self.room.holds(seq) {
             return seq;
         }
+        let id = id(row);
         let (account, kind, key): (String, String, Vec<String>) =
-            (column(row, 2), column(row, 3), column(row, 4));
+            (column(row, 3), column(row, 4), column(row, 5));
         let Some(kind) = kind::find(&kind) else {
-            self.undeliverable(seq, &account, &kind, claimed);
+            self.undeliverable(seq, id, &account, unknown_kind(&kind), claimed);
             return seq;
         };
         if self.room.admit(seq, &account, kind.name(), &key) {
             let message = Message {
                 seq,
+                id,
                 kind,
                 key,
-                payload: json_column(row, 5),
+                payload: json_column(row, 6),
                 attempts: 0,
                 strikes: 0,
                 wait: Duration::ZERO,
@@ -163,28 +231,37 @@ impl Claimer {
         seq
     }
 
-    fn undeliverable(&mut self, seq: i64, account: &str, kind: &str, claimed: &mut Claimed) {
+    fn undeliverable(
+        &mut self,
+        seq: i64,
+        id: [u8; 16],
+        account: &str,
+        failure: Failure,
+        claimed: &mut Claimed,
+    ) {
         self.room.add(seq, account, "", 0);
-        claimed.undeliverable.push((seq, "unknown_kind", format!("this version knows no kind \"{kind}\"")));
+        let ending = Ending::Dead { failure, newer: None };
+        claimed.undeliverable.push(Outcome { seq, id, attempts: 0, sent_at: SystemTime::now(), ending });
     }
 
     /// Messages tried before, with a number above `after`. Returns after which number to go on, if not all were read.
     ///
     /// Redriven ones can be any number, so they are taken as there is room; those of an account that cannot send are
     /// found when the next look begins anew.
-    fn retries(
+    fn tried(
         &mut self,
+        query: &'static str,
         after: i64,
-        redriven: bool,
+        limit: i64,
         claimed: &mut Claimed,
     ) -> Result<Option<i64>, spi::Error> {
+        let redriven = query == REDRIVEN;
         let now = pg::now();
-        let limit = if redriven { CHUNK as i64 } else { i64::MAX };
         let mut last = after;
         let mut full = false;
-        let read = rows(RETRIES, &[arg(after), arg(redriven), arg(limit)], |row| {
+        let read = rows(query, &[arg(after), arg(limit)], |row| {
             let seq: i64 = column(row, 1);
-            let (account, kind): (String, String) = (column(row, 2), column(row, 3));
+            let (account, kind): (String, String) = (column(row, 3), column(row, 4));
             full |= redriven && self.room.is_full(&account, &kind);
             if full {
                 return;
@@ -193,22 +270,26 @@ impl Claimer {
             if self.room.holds(seq) || redriven && !self.room.is_open(&account) {
                 return;
             }
+            let id = id(row);
             let Some(kind) = kind::find(&kind) else {
-                return self.undeliverable(seq, &account, &kind, claimed);
+                return self.undeliverable(seq, id, &account, unknown_kind(&kind), claimed);
             };
             if column::<bool>(row, 10) {
-                self.room.add(seq, &account, kind.name(), 0);
-                let reason = "a newer state of this profile has been accepted since".to_owned();
-                claimed.undeliverable.push((seq, "superseded", reason));
-                return;
+                let failure = Failure {
+                    code: "superseded".to_owned(),
+                    reason: "a newer state of this profile has been accepted since".to_owned(),
+                    ..Failure::default()
+                };
+                return self.undeliverable(seq, id, &account, failure, claimed);
             }
-            let (attempts, strikes): (i32, i32) = (column(row, 6), column(row, 7));
-            let not_before = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, 8)));
+            let (attempts, strikes): (i32, i32) = (column(row, 7), column(row, 8));
+            let not_before = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, 9)));
             let message = Message {
                 seq,
+                id,
                 kind,
-                key: column(row, 4),
-                payload: json_column(row, 5),
+                key: column(row, 5),
+                payload: json_column(row, 6),
                 attempts: attempts.unsigned_abs(),
                 strikes: strikes.unsigned_abs(),
                 wait: Duration::from_micros(u64::try_from(not_before - now).unwrap_or_default()),
@@ -217,13 +298,25 @@ impl Claimer {
             self.take(account, message, claimed);
         })?;
         // Where there was no room, room is made before there is more to be had.
-        let rest = full || read == CHUNK && redriven;
-        claimed.more |= rest && !full;
-        Ok(rest.then_some(last))
+        let cut = i64::try_from(read) == Ok(limit);
+        claimed.more |= cut && !full;
+        Ok((full || cut).then_some(last))
     }
 
     fn take(&mut self, account: String, message: Message, claimed: &mut Claimed) {
         self.room.add(message.seq, &account, message.kind.name(), message.payload.len());
         claimed.messages.entry(account).or_default().push(message);
+    }
+}
+
+fn id(row: &SpiTupleTable) -> [u8; 16] {
+    *column::<Uuid>(row, 2).as_bytes()
+}
+
+fn unknown_kind(kind: &str) -> Failure {
+    Failure {
+        code: "unknown_kind".to_owned(),
+        reason: format!("this version knows no kind \"{kind}\""),
+        ..Failure::default()
     }
 }

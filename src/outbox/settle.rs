@@ -2,20 +2,21 @@
 
 use delivery::{Ending, Failure, Outcome, kind};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::prelude::*;
-use pgrx::spi;
+use pgrx::{Uuid, spi};
 
 use crate::pg;
-use crate::pg::spi::{arg, run};
+use crate::pg::spi::{arg, run, value};
 
-/// What leaves `outbox` and `retry` for good, in the columns the two have in common. `$1` are the numbers.
+/// What leaves `outbox` and `retry` for good, in the columns the two have in common. `$1` are the numbers, which find
+/// the rows, and `$2` the message ids, which make sure of them: after the extension has been dropped and made anew,
+/// numbers begin anew.
 macro_rules! gone {
     () => {
         "WITH of_outbox AS (
-            DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1)
+            DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1) AND o.message_id = ANY ($2)
             RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at
         ), of_retry AS (
-            DELETE FROM klaviyo.retry AS r WHERE r.seq = ANY ($1)
+            DELETE FROM klaviyo.retry AS r WHERE r.seq = ANY ($1) AND r.message_id = ANY ($2)
             RETURNING r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at
         ), gone AS (
             SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry
@@ -30,20 +31,27 @@ const ACCEPTED: &str = concat!(
         (message_id, seq, account, kind, key, http_status, attempts, klaviyo_id, enqueued_at, sent_at, settled_at)
     SELECT g.message_id, g.seq, g.account, g.kind, g.key, o.status, o.attempts, o.klaviyo_id, g.enqueued_at, o.sent_at,
            pg_catalog.clock_timestamp()
-    FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::timestamptz[])
+    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::timestamptz[])
         AS o (seq, status, attempts, klaviyo_id, sent_at)
     JOIN gone AS g ON g.seq = o.seq"
 );
 
 const DEAD: &str = concat!(
     gone!(),
-    "
+    ", newer AS (
+        INSERT INTO klaviyo.superseded (message_id, newer_seq)
+        SELECT g.message_id, o.newer
+        FROM unnest($1::bigint[], $8::bigint[]) AS o (seq, newer)
+        JOIN gone AS g ON g.seq = o.seq
+        WHERE o.newer IS NOT NULL
+        ON CONFLICT (message_id) DO NOTHING
+    )
     INSERT INTO klaviyo.dead_letter
         (message_id, seq, account, kind, key, payload, code, reason, http_status, klaviyo_error_id, attempts,
          enqueued_at, died_at)
     SELECT g.message_id, g.seq, g.account, g.kind, g.key, g.payload, o.code, o.reason, o.status, o.error_id, o.attempts,
            g.enqueued_at, pg_catalog.clock_timestamp()
-    FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[])
+    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::text[], $7::text[])
         AS o (seq, status, attempts, code, reason, error_id)
     JOIN gone AS g ON g.seq = o.seq"
 );
@@ -51,18 +59,18 @@ const DEAD: &str = concat!(
 /// The first failure moves a message from `outbox` to `retry`, further ones change its row there.
 const RETRY: &str = "
     WITH outcome AS (
-        SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::text[], $6::text[], $7::timestamptz[],
-                             $8::timestamptz[])
+        SELECT * FROM unnest($1::bigint[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::timestamptz[],
+                             $9::timestamptz[])
             AS o (seq, status, attempts, strikes, code, reason, sent_at, not_before)
     ), moved AS (
-        DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1)
+        DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1) AND o.message_id = ANY ($2)
         RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at
     ), changed AS (
         UPDATE klaviyo.retry AS r
         SET attempts = o.attempts, strikes = o.strikes, not_before = o.not_before, last_attempt_at = o.sent_at,
             last_status = o.status, last_code = o.code, last_error = o.reason
         FROM outcome AS o
-        WHERE r.seq = o.seq AND r.seq = ANY ($1)
+        WHERE r.seq = o.seq AND r.seq = ANY ($1) AND r.message_id = ANY ($2)
     )
     INSERT INTO klaviyo.retry
         (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before, last_attempt_at,
@@ -82,7 +90,9 @@ const SUPERSEDE: &str = "
         UNION ALL
         SELECT r.message_id, r.seq, r.account, r.key, r.kind FROM klaviyo.retry AS r WHERE r.redriven_at IS NOT NULL
     ) AS old ON old.account = d.account AND old.kind = d.kind AND old.key && d.key AND old.seq < d.seq
-    WHERE d.settled_at >= pg_catalog.now() AND d.seq = ANY ($1) AND d.kind = ANY ($2)
+    WHERE d.message_id = ANY ($1) AND d.kind = ANY ($2)
+      -- Asked for, though ON CONFLICT would do: that waits for whoever is just discarding the row.
+      AND NOT EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = old.message_id)
     GROUP BY old.message_id
     ON CONFLICT (message_id) DO NOTHING";
 
@@ -105,9 +115,8 @@ impl Settler {
     /// Looks whether states are put aside. Nobody but us puts any aside, so what is known stays true until somebody
     /// takes them away; looking again now and then saves work, not correctness.
     pub fn look(&mut self) -> Result<(), spi::Error> {
-        let old_states = Spi::get_one_with_args::<bool>(HAS_OLD_STATES, &[arg(states())])?;
-        self.old_states = old_states.unwrap_or_default();
-        Ok(())
+        self.old_states = value::<bool>(HAS_OLD_STATES, &[arg(states())])?.unwrap_or_default();
+        run(FORGET_SUPERSEDED, &[]).map(drop)
     }
 
     /// Records outcomes, in the transaction the caller has begun.
@@ -130,11 +139,12 @@ impl Settler {
         if accepted.is_empty() {
             return Ok(());
         }
-        let seqs: Vec<i64> = accepted.iter().map(|(outcome, ..)| outcome.seq).collect();
+        let ids = ids(accepted.iter().map(|(outcome, ..)| *outcome));
         run(
             ACCEPTED,
             &[
-                arg(seqs.clone()),
+                arg(accepted.iter().map(|(outcome, ..)| outcome.seq).collect::<Vec<_>>()),
+                arg(ids.clone()),
                 arg(accepted.iter().map(|(_, status, _)| *status).collect::<Vec<_>>()),
                 arg(accepted.iter().map(|(outcome, ..)| count(outcome.attempts)).collect::<Vec<_>>()),
                 arg(accepted.iter().map(|(.., id)| id.clone()).collect::<Vec<_>>()),
@@ -142,17 +152,16 @@ impl Settler {
             ],
         )?;
         if self.old_states {
-            run(SUPERSEDE, &[arg(seqs), arg(states())])?;
-            run(FORGET_SUPERSEDED, &[])?;
+            run(SUPERSEDE, &[arg(ids), arg(states())])?;
         }
         Ok(())
     }
 
     fn dead(&mut self, outcomes: &[Outcome]) -> Result<(), spi::Error> {
-        let dead: Vec<(&Outcome, &Failure)> = outcomes
+        let dead: Vec<(&Outcome, &Failure, Option<i64>)> = outcomes
             .iter()
             .filter_map(|outcome| match &outcome.ending {
-                Ending::Dead { failure } => Some((outcome, failure)),
+                Ending::Dead { failure, newer } => Some((outcome, failure, *newer)),
                 _ => None,
             })
             .collect();
@@ -160,16 +169,18 @@ impl Settler {
             return Ok(());
         }
         self.old_states = true;
-        let failures = || dead.iter().map(|(_, failure)| *failure);
+        let failures = || dead.iter().map(|(_, failure, _)| *failure);
         run(
             DEAD,
             &[
-                arg(dead.iter().map(|(outcome, _)| outcome.seq).collect::<Vec<_>>()),
+                arg(dead.iter().map(|(outcome, ..)| outcome.seq).collect::<Vec<_>>()),
+                arg(ids(dead.iter().map(|(outcome, ..)| *outcome))),
                 arg(statuses(failures())),
-                arg(dead.iter().map(|(outcome, _)| count(outcome.attempts)).collect::<Vec<_>>()),
+                arg(dead.iter().map(|(outcome, ..)| count(outcome.attempts)).collect::<Vec<_>>()),
                 arg(failures().map(|failure| failure.code.clone()).collect::<Vec<_>>()),
                 arg(failures().map(|failure| failure.reason.clone()).collect::<Vec<_>>()),
                 arg(failures().map(|failure| failure.error_id.clone()).collect::<Vec<_>>()),
+                arg(dead.iter().map(|(.., newer)| *newer).collect::<Vec<_>>()),
             ],
         )
         .map(drop)
@@ -196,6 +207,7 @@ fn retry(outcomes: &[Outcome]) -> Result<(), spi::Error> {
         RETRY,
         &[
             arg(again.iter().map(|(outcome, ..)| outcome.seq).collect::<Vec<_>>()),
+            arg(ids(again.iter().map(|(outcome, ..)| *outcome))),
             arg(statuses(failures())),
             arg(again.iter().map(|(outcome, ..)| count(outcome.attempts)).collect::<Vec<_>>()),
             arg(again.iter().map(|(_, _, strikes, _)| count(*strikes)).collect::<Vec<_>>()),
@@ -206,6 +218,10 @@ fn retry(outcomes: &[Outcome]) -> Result<(), spi::Error> {
         ],
     )
     .map(drop)
+}
+
+fn ids<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Vec<Uuid> {
+    outcomes.map(|outcome| Uuid::from_bytes(outcome.id)).collect()
 }
 
 /// Names of the kinds that describe a state.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -25,62 +25,69 @@ pub fn json_arg<'a>(text: &str) -> DatumWithOid<'a> {
 
 thread_local! {
     /// Plans of this session, by the text of their statement, which is a constant's.
-    static PLANS: RefCell<HashMap<*const u8, OwnedPreparedStatement>> = RefCell::new(HashMap::new());
+    static PLANS: RefCell<HashMap<*const u8, Rc<OwnedPreparedStatement>>> = RefCell::new(HashMap::new());
 }
 
-/// Hands the plan of a constant statement to `using`, made the first time it is asked for. The types of its
-/// parameters are those of `args`, which must be the same each time.
-fn planned<R>(
-    client: &mut SpiClient<'_>,
+/// The plan of a constant statement, made the first time it is asked for. The types of its parameters are those of
+/// `args`, which must be the same each time.
+fn plan(
+    client: &SpiClient<'_>,
     statement: &'static str,
     args: &[DatumWithOid<'_>],
-    using: impl FnOnce(&mut SpiClient<'_>, &OwnedPreparedStatement) -> Result<R, spi::Error>,
-) -> Result<R, spi::Error> {
-    PLANS.with_borrow_mut(|plans| {
-        let plan = match plans.entry(statement.as_ptr()) {
-            Entry::Occupied(plan) => plan.into_mut(),
-            Entry::Vacant(place) => {
-                let types: Vec<PgOid> = args.iter().map(|arg| PgOid::from(arg.oid())).collect();
-                place.insert(client.prepare_mut(statement, &types)?.keep())
-            }
-        };
-        using(client, plan)
-    })
+) -> Result<Rc<OwnedPreparedStatement>, spi::Error> {
+    // Nothing is run while the map is borrowed: what runs may come back here, by a trigger on one of our tables.
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&statement.as_ptr()).cloned()) {
+        return Ok(plan);
+    }
+    let types: Vec<PgOid> = args.iter().map(|arg| PgOid::from(arg.oid())).collect();
+    let plan = Rc::new(client.prepare_mut(statement, &types)?.keep());
+    PLANS.with_borrow_mut(|plans| plans.insert(statement.as_ptr(), plan.clone()));
+    Ok(plan)
 }
 
 /// Runs a constant statement and returns how many rows it touched.
 pub fn run(statement: &'static str, args: &[DatumWithOid<'_>]) -> Result<usize, spi::Error> {
     Spi::connect_mut(|client| {
-        planned(client, statement, args, |client, plan| Ok(client.update(plan, None, args)?.len()))
+        let plan = plan(client, statement, args)?;
+        Ok(client.update(&*plan, None, args)?.len())
     })
 }
 
-/// Rows fetched from a cursor at a time. Bounds what large values can take of memory at once.
+/// Rows fetched from a cursor at a time.
 const FETCH: i64 = 32;
 
-/// Calls `each` for every row of a constant query. Returns how many there were.
+/// Calls `each` for every row of a constant query, seen in a snapshot of now. Returns how many there were.
 pub fn rows(
     query: &'static str,
     args: &[DatumWithOid<'_>],
     mut each: impl FnMut(&SpiTupleTable),
 ) -> Result<usize, spi::Error> {
     Spi::connect_mut(|client| {
-        planned(client, query, args, |client, plan| {
-            let mut cursor = client.try_open_cursor(plan, args)?;
-            let mut count = 0;
-            loop {
-                let mut table = cursor.fetch(FETCH)?;
-                let fetched = table.len();
-                while table.next().is_some() {
-                    each(&table);
-                }
-                count += fetched;
-                if (fetched as i64) < FETCH {
-                    return Ok(count);
-                }
+        let plan = plan(client, query, args)?;
+        let mut cursor = client.try_open_cursor(&*plan, args)?;
+        let mut count = 0;
+        loop {
+            let mut table = cursor.fetch(FETCH)?;
+            let fetched = table.len();
+            while table.next().is_some() {
+                each(&table);
             }
-        })
+            count += fetched;
+            if (fetched as i64) < FETCH {
+                return Ok(count);
+            }
+        }
     })
+}
+
+/// The one value of a constant query's one row, if that is not NULL.
+pub fn value<T: FromDatum + IntoDatum>(
+    query: &'static str,
+    args: &[DatumWithOid<'_>],
+) -> Result<Option<T>, spi::Error> {
+    let mut value = None;
+    rows(query, args, |row| value = row.get::<T>(1).ok().flatten())?;
+    Ok(value)
 }
 
 /// Column `number` of the row a table stands at, which must not be NULL.

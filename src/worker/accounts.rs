@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use delivery::klaviyo::{ENDPOINTS, Session};
 use delivery::{AccountOptions, AccountState, PastCalls, kind};
-use pgrx::spi;
+use pgrx::{pg_sys, spi};
 
-use crate::pg::spi::{arg, column, rows, run};
+use super::process::transaction;
+use crate::pg::spi::{arg, column, rows, run, value};
 
 const ACCOUNTS: &str = "
     SELECT a.name, a.base_url, a.revision, a.private_key_file, a.private_key_env, k.private_key, a.rate_share,
@@ -28,8 +29,7 @@ const SET_STATUS: &str = "
     ON CONFLICT (account) DO UPDATE SET stopped_at = excluded.stopped_at, stopped_reason = excluded.stopped_reason
     WHERE s.stopped_reason IS DISTINCT FROM excluded.stopped_reason";
 
-const INSTALLED: &str =
-    "SELECT e.extname::text FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync'";
+const EXTENSION: &str = "SELECT e.oid FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync'";
 
 /// Calls of the last minute, by account and kind: when the last of them ended at the latest, and how many. Merged
 /// calls count once a message; better too many than too few.
@@ -39,23 +39,25 @@ const PAST_CALLS: &str = "
         SELECT d.account, d.kind, d.settled_at AS at, d.attempts FROM klaviyo.delivery AS d
         WHERE d.settled_at > pg_catalog.now() - interval '1 minute'
         UNION ALL
-        SELECT r.account, r.kind, r.last_attempt_at, r.attempts FROM klaviyo.retry AS r
-        WHERE r.last_attempt_at > pg_catalog.now() - interval '2 minutes'
+        -- What is known is when the call was sent; it may have ended as late as its timeout.
+        SELECT r.account, r.kind, least(r.last_attempt_at + $1 * interval '1 second', pg_catalog.now()), r.attempts
+        FROM klaviyo.retry AS r
+        WHERE r.last_attempt_at > pg_catalog.now() - interval '1 minute' - $1 * interval '1 second'
         UNION ALL
         SELECT l.account, l.kind, l.died_at, l.attempts FROM klaviyo.dead_letter AS l
         WHERE l.died_at > pg_catalog.now() - interval '1 minute' AND l.attempts > 0
     ) AS c
     GROUP BY c.account, c.kind, pg_catalog.date_trunc('second', c.at)";
 
-/// Keys that name several identifiers, the latest last.
+/// Keys among the last deliveries that name several identifiers, the latest last.
 const LINKED_KEYS: &str = "
     SELECT l.account, l.key
     FROM (
         SELECT d.account, d.key, d.settled_at FROM klaviyo.delivery AS d
-        WHERE pg_catalog.cardinality(d.key) > 1
         ORDER BY d.settled_at DESC
         LIMIT 20000
     ) AS l
+    WHERE pg_catalog.cardinality(l.key) > 1
     ORDER BY l.settled_at";
 
 /// The longest key file that is read: a key has some forty characters.
@@ -72,36 +74,77 @@ pub struct Accounts {
     written: HashMap<String, Option<String>>,
 }
 
-/// Whether this database has the extension.
-pub fn is_installed() -> Result<bool, spi::Error> {
-    Ok(rows(INSTALLED, &[], |_| ())? > 0)
+/// The extension of this database. Dropped and made anew it is another one.
+pub fn extension() -> Result<Option<pg_sys::Oid>, spi::Error> {
+    value(EXTENSION, &[])
+}
+
+/// A row of `klaviyo.account`, with the key where it is stored.
+struct Row {
+    name: String,
+    base_url: String,
+    revision: String,
+    key_file: Option<String>,
+    key_variable: Option<String>,
+    key: Option<String>,
+    rate_share: f64,
+    armed_ever: bool,
+    armed_here: bool,
+}
+
+impl Row {
+    fn session(&self) -> Result<Session, String> {
+        check_armed(self)?;
+        let key = private_key(self)?;
+        Session::new(&self.base_url, &self.revision, &key)
+            .map_err(|error| format!("{error}: change it with klaviyo_set_account()."))
+    }
+}
+
+fn read() -> Result<Vec<Row>, spi::Error> {
+    let mut accounts = Vec::new();
+    rows(ACCOUNTS, &[], |row| {
+        let text = |number| row.get::<String>(number).ok().flatten();
+        accounts.push(Row {
+            name: column(row, 1),
+            base_url: column(row, 2),
+            revision: column(row, 3),
+            key_file: text(4),
+            key_variable: text(5),
+            key: text(6),
+            rate_share: column(row, 7),
+            armed_ever: column(row, 8),
+            armed_here: row.get::<bool>(9).ok().flatten().unwrap_or_default(),
+        });
+    })?;
+    Ok(accounts)
 }
 
 impl Accounts {
-    /// Reads all accounts. Those that cannot send have no session, and `klaviyo.account_status` says why.
-    pub fn load(&mut self) -> Result<Vec<AccountOptions>, spi::Error> {
-        let mut accounts = Vec::new();
-        let mut unusable = HashMap::new();
-        rows(ACCOUNTS, &[], |row| {
-            let name: String = column(row, 1);
-            let text = |number| row.get::<String>(number).ok().flatten();
-            let armed = (column::<bool>(row, 8), row.get::<bool>(9).ok().flatten().unwrap_or_default());
-            let session = check_armed(armed, &name)
-                .and_then(|()| private_key(text(4), text(5), text(6)))
-                .and_then(|key| {
-                    Session::new(&column::<String>(row, 2), &column::<String>(row, 3), &key)
-                        .map_err(|error| format!("{error}: change it with klaviyo_set_account()."))
-                });
-            let session = session.map_err(|reason| unusable.insert(name.clone(), reason)).ok();
-            accounts.push(AccountOptions { name: name.into(), session, rate_share: column(row, 7) });
-        })?;
-        self.unusable = unusable;
-        let names: HashSet<&str> = accounts.iter().map(|account| account.name.as_ref()).collect();
-        self.refused.retain(|name, _| names.contains(name.as_str()));
+    /// Reads all accounts. Those that cannot send have no session, and `klaviyo.account_status` says why. Files are
+    /// read in no transaction: a file system may hang.
+    pub fn load(&mut self) -> Vec<AccountOptions> {
+        let accounts = transaction(c"reading accounts", read);
+        self.unusable.clear();
+        let mut options = Vec::new();
         for account in &accounts {
-            self.write_status(&account.name)?;
+            let session = account.session();
+            if let Err(reason) = &session {
+                self.unusable.insert(account.name.clone(), reason.clone());
+            }
+            let name = account.name.as_str().into();
+            options.push(AccountOptions { name, session: session.ok(), rate_share: account.rate_share });
         }
-        Ok(accounts)
+        let names: HashSet<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+        self.refused.retain(|name, _| names.contains(name.as_str()));
+        self.written.retain(|name, _| names.contains(name.as_str()));
+        let changed: Vec<&str> = names.into_iter().filter(|name| self.is_news(name)).collect();
+        if !changed.is_empty() {
+            transaction(c"writing the status of accounts", || {
+                changed.iter().try_for_each(|name| self.write_status(name))
+            });
+        }
+        options
     }
 
     /// Klaviyo refuses an account, or takes it again.
@@ -120,47 +163,58 @@ impl Accounts {
     }
 
     fn write_status(&mut self, account: &str) -> Result<(), spi::Error> {
-        let reason = self.unusable.get(account).or_else(|| self.refused.get(account)).cloned();
-        if self.written.get(account) == Some(&reason) {
-            return Ok(());
-        }
+        let reason = self.reason(account);
         run(SET_STATUS, &[arg(account), arg(reason.clone())])?;
         self.written.insert(account.to_owned(), reason);
         Ok(())
     }
+
+    fn reason(&self, account: &str) -> Option<String> {
+        self.unusable.get(account).or_else(|| self.refused.get(account)).cloned()
+    }
+
+    fn is_news(&self, account: &str) -> bool {
+        self.written.get(account) != Some(&self.reason(account))
+    }
 }
 
-fn check_armed((ever, here): (bool, bool), name: &str) -> Result<(), String> {
-    match (ever, here) {
-        (_, true) => Ok(()),
-        (true, false) => Err(format!(
-            "The account was armed for another cluster, database or klaviyo.instance: this may be a copy. If it is to send, SELECT klaviyo_arm_account('{name}')."
-        )),
-        (false, false) => Err(format!("The account is not armed: SELECT klaviyo_arm_account('{name}').")),
+fn check_armed(account: &Row) -> Result<(), String> {
+    let how = format!("SELECT klaviyo_arm_account('{}').", account.name);
+    if account.armed_here {
+        Ok(())
+    } else if account.armed_ever {
+        Err(format!(
+            "The account was armed for another cluster, database or klaviyo.instance: this may be a copy. If it is to send, {how}"
+        ))
+    } else {
+        Err(format!("The account is not armed: {how}"))
     }
 }
 
 /// The private key. The reasons name its source, never the key.
-fn private_key(
-    file: Option<String>,
-    variable: Option<String>,
-    stored: Option<String>,
-) -> Result<String, String> {
-    if let Some(file) = file {
-        let mut key = String::new();
-        return std::fs::File::open(&file)
-            .and_then(|open| open.take(KEY_FILE).read_to_string(&mut key))
-            .map(|_| key)
-            .map_err(|error| {
-                format!("The private key cannot be read from file \"{file}\": {error}. The server's user must be able to read it.")
-            });
+fn private_key(account: &Row) -> Result<String, String> {
+    if let Some(file) = &account.key_file {
+        return read_key_file(file).map_err(|error| {
+            format!("The private key cannot be read from file \"{file}\": {error}. The server's user must be able to read it.")
+        });
     }
-    if let Some(variable) = variable {
-        return std::env::var(&variable).map_err(|_| {
+    if let Some(variable) = &account.key_variable {
+        return std::env::var(variable).map_err(|_| {
             format!("The server has no environment variable \"{variable}\" with a private key: set it and restart the server.")
         });
     }
-    stored.ok_or_else(|| "The account has no private key: give it one with klaviyo_set_account().".to_owned())
+    let key = account.key.clone();
+    key.ok_or_else(|| "The account has no private key: give it one with klaviyo_set_account().".to_owned())
+}
+
+fn read_key_file(file: &str) -> Result<String, std::io::Error> {
+    // Opening a pipe would wait for its writer.
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut key = String::new();
+    std::fs::File::open(file)?.take(KEY_FILE).read_to_string(&mut key)?;
+    Ok(key)
 }
 
 /// What the past teaches a fresh worker, by account: keys that belong together, and calls that still count.
@@ -179,7 +233,8 @@ pub fn past(accounts: &[AccountOptions], unknown: u32) -> Result<Past, spi::Erro
             (account.name.clone(), (Vec::new(), calls.collect()))
         })
         .collect();
-    rows(PAST_CALLS, &[], |row| {
+    let timeout = crate::settings::client().request_timeout.as_secs_f64();
+    rows(PAST_CALLS, &[arg(timeout)], |row| {
         let known = past.get_mut(column::<String>(row, 1).as_str());
         let kind = kind::find(&column::<String>(row, 2));
         if let (Some((_, calls)), Some(kind)) = (known, kind) {

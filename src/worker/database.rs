@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use delivery::{AccountOptions, Command, Ending, Engine, Failure, Gone, Outcome, Report};
+use delivery::{AccountOptions, Command, Ending, Engine, Gone, Outcome, Report};
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
@@ -54,15 +54,15 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     // SAFETY: the callback finds the slot by the number, in memory that outlives the process.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), argument) };
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(slot.database()), None);
-    if !transaction(c"starting", || {
+    let Some(extension) = transaction(c"starting", || {
         Spi::run(SESSION)?;
-        accounts::is_installed()
-    }) {
+        accounts::extension()
+    }) else {
         slot.set_state(state::ABSENT);
-        process::end();
-    }
-    match Worker::start(slot).and_then(|mut worker| worker.serve()) {
-        Ok(()) => process::end(),
+        process::end(0);
+    };
+    match Worker::start(slot, extension).and_then(|mut worker| worker.serve()) {
+        Ok(()) => process::end(0),
         Err(reason) => error!("klaviyo_sync: the HTTP thread has ended: {reason}"),
     }
 }
@@ -77,6 +77,7 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, argument: pg_sys::Datum) {
 
 struct Worker {
     slot: &'static Slot,
+    extension: pg_sys::Oid,
     engine: Engine,
     bell: UnixStream,
     accounts: Accounts,
@@ -92,7 +93,7 @@ fn gone(_: Gone) -> String {
 
 impl Worker {
     /// Starts the HTTP thread and tells it all it must know before the first call.
-    fn start(slot: &'static Slot) -> Result<Self, String> {
+    fn start(slot: &'static Slot, extension: pg_sys::Oid) -> Result<Self, String> {
         let (bell, ringer) = UnixStream::pair().map_err(|error| error.to_string())?;
         for end in [&bell, &ringer] {
             end.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -100,6 +101,7 @@ impl Worker {
         let engine = Engine::start(ringer, settings::policy(), settings::client())?;
         let mut worker = Self {
             slot,
+            extension,
             engine,
             bell,
             accounts: Accounts::default(),
@@ -107,69 +109,74 @@ impl Worker {
             settler: Settler::default(),
             undeliverable: Vec::new(),
         };
-        let configured = transaction(c"reading accounts", || {
-            worker.settler.look()?;
-            worker.accounts.load()
-        });
-        let past = transaction(c"reading the last minute", || {
-            accounts::past(&configured, settings::max_in_flight())
-        });
+        let accounts = worker.accounts.load();
+        let past =
+            transaction(c"reading the last minute", || accounts::past(&accounts, settings::max_in_flight()));
         for (account, (keys, calls)) in past {
+            keys.iter().for_each(|key| worker.claimer.room.link(&account, key));
             worker.tell(Command::Remember { account, keys, calls })?;
         }
-        let recovered = transaction(c"reading retries", || worker.claimer.recover());
-        worker.dispatch(recovered)?;
-        worker.configure(configured)?;
+        worker.recover()?;
+        worker.configure(accounts)?;
         Ok(worker)
     }
 
     fn serve(&mut self) -> Result<(), String> {
-        let mut poll_at = Instant::now();
+        let mut poll_at = Instant::now() + settings::poll_interval();
+        let mut look_at = None;
         let mut more = true;
-        let mut read = true;
         while !process::is_terminating() {
-            let now = Instant::now();
-            let timeout = if more { Duration::ZERO } else { poll_at.saturating_duration_since(now) };
+            let wake_at = look_at.map_or(poll_at, |look_at| poll_at.min(look_at));
+            let timeout =
+                if more { Duration::ZERO } else { wake_at.saturating_duration_since(Instant::now()) };
             let mut reconfigure = process::wait(timeout, Some(self.bell.as_raw_fd()));
             self.answer_bell();
-            let polled = Instant::now() >= poll_at;
-            if polled {
-                poll_at = Instant::now() + settings::poll_interval();
+            let now = Instant::now();
+            if now >= poll_at {
+                reconfigure = true;
+                poll_at = now + settings::poll_interval();
             }
             // Taken before anything is read: what is committed after that rings again.
-            reconfigure |= self.slot.take_configuration() || polled;
-            read |= self.slot.take_pending() || reconfigure || more;
+            reconfigure |= self.slot.take_configuration();
+            let mut read = self.slot.take_pending() || reconfigure || more;
+            read |= look_at.is_some_and(|look_at| look_at <= now);
             if reconfigure && !self.reload()? {
                 return Ok(());
             }
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
-            if std::mem::take(&mut read) && settings::ENABLED.get() {
-                more = self.claim()?;
-            } else {
-                more = false;
+            if read {
+                (more, look_at) = self.claim()?;
             }
         }
         self.stop()
     }
 
-    /// Reads accounts and settings anew. False when the extension is gone.
+    /// Reads accounts and settings anew. False when the extension is gone, or is another one.
     fn reload(&mut self) -> Result<bool, String> {
-        let accounts = transaction(c"reading accounts", || {
-            if !accounts::is_installed()? {
-                return Ok(None);
+        let extension = transaction(c"looking for the extension", || {
+            let extension = accounts::extension()?;
+            if extension == Some(self.extension) {
+                self.settler.look()?;
             }
-            self.settler.look()?;
-            self.accounts.load().map(Some)
+            Ok(extension)
         });
-        let Some(accounts) = accounts else {
-            self.slot.set_state(state::ABSENT);
+        if extension != Some(self.extension) {
+            if extension.is_none() {
+                self.slot.set_state(state::ABSENT);
+            }
             return Ok(false);
-        };
-        // Messages may have been redriven, by whoever committed what made us read.
-        self.claimer.look_for_redriven();
+        }
+        let accounts = self.accounts.load();
+        self.recover()?;
         self.configure(accounts)?;
         Ok(true)
+    }
+
+    /// Takes up messages that were tried before, by an earlier worker.
+    fn recover(&mut self) -> Result<(), String> {
+        let recovered = transaction(c"reading retries", || self.claimer.recover());
+        self.dispatch(recovered)
     }
 
     fn configure(&mut self, accounts: Vec<AccountOptions>) -> Result<(), String> {
@@ -183,28 +190,27 @@ impl Worker {
         self.tell(Command::Configure { accounts, policy: settings::policy(), client: settings::client() })
     }
 
-    /// One round of reading. Returns whether there is more to be had at once.
-    fn claim(&mut self) -> Result<bool, String> {
+    /// One round of reading. Returns whether there is more to be had at once, and when there may be more.
+    fn claim(&mut self) -> Result<(bool, Option<Instant>), String> {
+        if !settings::ENABLED.get() {
+            return Ok((false, None));
+        }
         let claimed = transaction(c"reading the outbox", || self.claimer.claim());
-        let more = claimed.more;
+        let more = claimed.more || !claimed.undeliverable.is_empty();
+        let look_at = claimed.look_again_in.map(|after| Instant::now() + after);
+        self.dispatch(claimed)?;
+        Ok((more, look_at))
+    }
+
+    fn dispatch(&mut self, claimed: Claimed) -> Result<(), String> {
         if !claimed.messages.is_empty() {
             // Nothing leaves before it is as safe here as it will be there.
             pg::transaction::flush();
         }
-        self.dispatch(claimed)?;
-        Ok(more)
-    }
-
-    fn dispatch(&mut self, claimed: Claimed) -> Result<(), String> {
         for (account, messages) in claimed.messages {
             self.tell(Command::Add { account: account.into(), messages })?;
         }
-        self.undeliverable.extend(claimed.undeliverable.into_iter().map(|(seq, code, reason)| Outcome {
-            seq,
-            attempts: 0,
-            sent_at: SystemTime::now(),
-            ending: Ending::Dead { failure: Failure { code: code.to_owned(), reason, ..Failure::default() } },
-        }));
+        self.undeliverable.extend(claimed.undeliverable);
         Ok(())
     }
 
@@ -218,7 +224,7 @@ impl Worker {
             states.extend(account_state.map(|state| (account.clone(), state)));
             lanes.extend(lane.map(|lane| (account, lane.name)));
         }
-        if outcomes.is_empty() {
+        if outcomes.is_empty() && states.is_empty() {
             return false;
         }
         transaction(c"recording outcomes", || {
@@ -239,6 +245,7 @@ impl Worker {
 
     /// Ends: no new calls, a moment for those under way, and what they brought is recorded.
     fn stop(&mut self) -> Result<(), String> {
+        process::begin_stopping();
         self.tell(Command::Stop { within: GRACE })?;
         let end = Instant::now() + GRACE + GRACE / 4;
         while Instant::now() < end && !self.engine.has_ended() {

@@ -16,6 +16,10 @@ use super::slots::{EVERY, Shared, Slot, shared, state};
 /// How often it looks for databases nobody told it of: made from a template, restored, dropped.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// How often it asks again the databases that were without the extension, though none was announced: a prepared
+/// transaction that is committed announces nothing.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
+
 /// The pause after a worker that ended at once; it doubles up to `LONGEST_PAUSE`.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -55,6 +59,8 @@ struct Launcher {
     workers: HashMap<usize, Worker>,
     /// Databases that were found to be without the extension.
     without: HashSet<pg_sys::Oid>,
+    /// Whether databases found no slot when it looked last.
+    left_out: bool,
     /// What was complained about last, so as not to say it again and again.
     complaint: Option<String>,
 }
@@ -71,20 +77,32 @@ pub unsafe extern "C-unwind" fn klaviyo_launcher_main(_argument: pg_sys::Datum) 
     BackgroundWorker::connect_worker_to_spi(None, None);
     let Some(shared) = shared() else { return };
     shared.set_launcher(process::latch());
-    let mut launcher = Launcher { shared, workers: HashMap::new(), without: HashSet::new(), complaint: None };
+    let mut launcher = Launcher {
+        shared,
+        workers: HashMap::new(),
+        without: HashSet::new(),
+        left_out: false,
+        complaint: None,
+    };
     // Workers of an earlier launcher go on; their slots say so.
     let mut look_at = Instant::now();
+    let mut ask_again_at = look_at + ASK_AGAIN;
     while !process::is_terminating() {
         let now = Instant::now();
-        if launcher.heard() || now >= look_at {
+        if now >= ask_again_at {
+            launcher.without.clear();
+            ask_again_at = now + ASK_AGAIN;
+        }
+        let freed = launcher.reap(now);
+        if launcher.heard() || freed && launcher.left_out || now >= look_at {
             launcher.find_databases(now);
             look_at = now + LOOK;
         }
-        launcher.reap(now);
         let next = launcher.start(now).unwrap_or(look_at).min(look_at);
         process::wait(next.saturating_duration_since(Instant::now()), None);
     }
-    process::end();
+    // Terminated by hand it comes back, for without it no worker would.
+    process::end(1);
 }
 
 impl Launcher {
@@ -106,7 +124,7 @@ impl Launcher {
         self.without.retain(|database| databases.contains(database));
         for (number, slot) in self.shared.slots().iter().enumerate() {
             let gone = !slot.is_free() && !databases.contains(&slot.database());
-            if gone && slot.state() == state::WANTED {
+            if gone && slot.state() == state::WANTED && slot.pid().is_none() {
                 slot.release();
                 self.workers.remove(&number);
             }
@@ -124,6 +142,7 @@ impl Launcher {
                 None => left_out += 1,
             }
         }
+        self.left_out = left_out > 0;
         // While slots are still busy finding out, there is nothing to complain about.
         let settled = self.shared.slots().iter().all(|slot| slot.pid().is_some());
         if left_out > 0 && settled {
@@ -133,8 +152,9 @@ impl Launcher {
         }
     }
 
-    /// Deals with workers that have ended.
-    fn reap(&mut self, now: Instant) {
+    /// Deals with workers that have ended. Returns whether slots came free.
+    fn reap(&mut self, now: Instant) -> bool {
+        let mut freed = false;
         for (number, slot) in self.shared.slots().iter().enumerate() {
             if slot.is_free() {
                 continue;
@@ -149,10 +169,21 @@ impl Launcher {
                 continue;
             }
             worker.handle = None;
+            if slot.pid().is_some() {
+                // It gave way to one that an earlier launcher started, and which goes on.
+                continue;
+            }
+            if slot.state() == state::ABSENT && slot.take_pending() {
+                // It looked just before the extension was made.
+                *worker = Worker::new(now);
+                slot.set_state(state::WANTED);
+                continue;
+            }
             if slot.state() == state::ABSENT {
                 self.without.insert(slot.database());
                 slot.release();
                 self.workers.remove(&number);
+                freed = true;
                 continue;
             }
             let lived = now.saturating_duration_since(worker.started) >= LIVED;
@@ -161,13 +192,14 @@ impl Launcher {
             worker.start_at = now + worker.pause;
             slot.set_state(state::WANTED);
         }
+        freed
     }
 
     /// Starts the workers that are due. Says when the next one is.
     fn start(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         for (number, slot) in self.shared.slots().iter().enumerate() {
-            if slot.is_free() || slot.state() != state::WANTED {
+            if slot.is_free() || slot.state() != state::WANTED || slot.pid().is_some() {
                 continue;
             }
             let Some(worker) = self.workers.get_mut(&number) else { continue };

@@ -14,6 +14,14 @@ static TERMINATE: AtomicBool = AtomicBool::new(false);
 /// We may be waiting for a lock, where only an ordinary termination gets us out.
 static IN_TRANSACTION: AtomicBool = AtomicBool::new(false);
 
+/// We are ending, and what is left to do knows how long it may wait.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Says that the process is ending of its own accord: its last transactions bound their own waits.
+pub fn begin_stopping() {
+    STOPPING.store(true, SeqCst);
+}
+
 /// Installs our signal handlers and lets signals in.
 pub fn handle_signals() {
     #[cfg(not(feature = "pg18"))]
@@ -90,6 +98,7 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
     unsafe {
         let reload = (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0;
         if reload {
+            // First this, then the file: a signal in between makes us read once more.
             (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
             pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
         }
@@ -100,6 +109,11 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
 /// Runs `body` in a transaction. An error ends the process, which is started anew.
 pub fn transaction<T>(activity: &std::ffi::CStr, body: impl FnOnce() -> Result<T, spi::Error>) -> T {
     IN_TRANSACTION.store(true, SeqCst);
+    if is_terminating() && !STOPPING.load(SeqCst) {
+        // The signal came between two transactions: from here on it must get us out of a wait for a lock.
+        // SAFETY: sets flags, as it does when it is called by the signal.
+        unsafe { pg_sys::die(pg_sys::SIGTERM as i32) };
+    }
     report(pg_sys::BackendState::STATE_RUNNING, activity);
     let result = BackgroundWorker::transaction(AssertUnwindSafe(body));
     IN_TRANSACTION.store(false, SeqCst);
@@ -115,10 +129,11 @@ fn report(state: pg_sys::BackendState::Type, activity: &std::ffi::CStr) {
     unsafe { pg_sys::pgstat_report_activity(state, activity.as_ptr()) };
 }
 
-/// Ends the process, with nothing to complain about.
-pub fn end() -> ! {
+/// Ends the process, with nothing to complain about. The postmaster starts a process that ends with 0 never again, one
+/// that ends with 1 as it was registered.
+pub fn end(code: i32) -> ! {
     // SAFETY: runs the exit callbacks, as every backend ends.
-    unsafe { pg_sys::proc_exit(0) };
+    unsafe { pg_sys::proc_exit(code) };
     // Not every major's header tells bindgen that it does not return.
     #[allow(unreachable_code)]
     {

@@ -142,10 +142,10 @@ impl Slot {
         self.database.load(SeqCst) == 0
     }
 
-    /// The launcher gives the slot to a database.
+    /// The launcher gives the free slot to a database.
     pub fn assign(&self, database: pg_sys::Oid) {
         self.state.store(state::WANTED, SeqCst);
-        self.pid.store(0, SeqCst);
+        self.pending.store(false, SeqCst);
         self.database.store(u32::from(database), SeqCst);
     }
 

@@ -47,12 +47,16 @@ pub struct Call {
     pub sent_at: SystemTime,
     group: GroupId,
     messages: Vec<Queued>,
+    /// Finds out whether a stopped account works again.
+    probe: bool,
 }
 
-/// A refused account: when the next probe may go, and whether it is out.
+/// A refused account: when the next probe may go, whether it is out, and in which lane it goes: the one that was
+/// refused, for another may be one the key has the scope for.
 struct Stopped {
     until: Instant,
     probing: bool,
+    lane: usize,
 }
 
 pub struct Account {
@@ -77,14 +81,22 @@ impl Account {
         }
     }
 
-    pub fn set(&mut self, options: AccountOptions) {
+    /// Changes it. Reports that a stopped account goes on, if that is so.
+    pub fn set(&mut self, options: AccountOptions) -> Option<Report> {
+        let mut goes_on = None;
         // A new key, revision or address deserves a new try at once.
         if options.session.is_some() && self.last_session != options.session {
-            self.stopped = None;
+            goes_on = self.stopped.take().map(|_| Report {
+                account: self.name.clone(),
+                lane: None,
+                outcomes: Vec::new(),
+                account_state: Some(AccountState::Running),
+            });
             self.last_session.clone_from(&options.session);
         }
         self.session = options.session;
         self.lanes.iter_mut().for_each(|lane| lane.set_share(options.rate_share));
+        goes_on
     }
 
     pub fn pause(&mut self) {
@@ -106,11 +118,16 @@ impl Account {
         if self.stopped.as_ref().is_some_and(|stopped| stopped.probing || now < stopped.until) {
             return None;
         }
+        let only = self.stopped.as_ref().map(|stopped| stopped.lane);
         for (position, lane) in self.lanes.iter_mut().enumerate() {
+            if only.is_some_and(|only| only != position) {
+                continue;
+            }
             while self.queue.has_ready(position) && lane.start_when(now, policy.max_in_flight) == Start::Now {
                 match self.queue.next(position, now)? {
                     Next::Unsendable { message, code, reason } => {
-                        reports.push(unsendable(&self.name, &message.message, code, reason));
+                        let newer = self.queue.newer(&message);
+                        reports.push(unsendable(&self.name, &message.message, code, reason, newer));
                     }
                     Next::Call { group, mut messages, body } => {
                         lane.started(now);
@@ -128,6 +145,7 @@ impl Account {
                             sent_at: SystemTime::now(),
                             group,
                             messages,
+                            probe: self.stopped.is_some(),
                         });
                     }
                 }
@@ -142,8 +160,9 @@ impl Account {
         let mut wake = None;
         if !self.stopped.as_ref().is_some_and(|stopped| stopped.probing) {
             let not_before = self.stopped.as_ref().map_or(now, |stopped| stopped.until);
+            let only = self.stopped.as_ref().map(|stopped| stopped.lane);
             for (position, lane) in self.lanes.iter_mut().enumerate() {
-                if !self.queue.has_ready(position) {
+                if !self.queue.has_ready(position) || only.is_some_and(|only| only != position) {
                     continue;
                 }
                 let at = match lane.start_when(now, policy.max_in_flight) {
@@ -199,7 +218,7 @@ impl Account {
                 Verdict::Throttled { failure, .. } => (Some(failure), Some(held)),
                 Verdict::Stopped { failure } => (Some(failure), Some(Duration::ZERO)),
                 Verdict::Trouble { retry_after, failure } => {
-                    strike(&mut queued, lane);
+                    strike(&mut queued, failure, lane);
                     let spent = queued.message.strikes >= policy.max_strikes;
                     let wait =
                         policy.backoff.delay(queued.message.attempts).max(retry_after.unwrap_or_default());
@@ -210,7 +229,9 @@ impl Account {
                 (_, Some(failure), Some(wait)) => {
                     Ending::Retry { wait, strikes: queued.message.strikes, failure: failure.clone() }
                 }
-                (_, Some(failure), None) => Ending::Dead { failure: failure.clone() },
+                (_, Some(failure), None) => {
+                    Ending::Dead { failure: failure.clone(), newer: self.queue.newer(&queued) }
+                }
                 (Verdict::Accepted { status, resource_id }, None, _) => {
                     Ending::Accepted { status: *status, resource_id: resource_id.clone() }
                 }
@@ -218,6 +239,7 @@ impl Account {
             };
             report.outcomes.push(Outcome {
                 seq: queued.message.seq,
+                id: queued.message.id,
                 attempts: queued.message.attempts,
                 sent_at: call.sent_at,
                 ending,
@@ -232,53 +254,69 @@ impl Account {
         }
         let accepted = matches!(verdict, Verdict::Accepted { .. });
         self.queue.ended(call.group, if accepted { &settled } else { &[] }, again, now);
-        report.account_state = self.account_state(&verdict, now);
+        report.account_state = self.account_state(&verdict, call.lane, call.probe, now);
         report
     }
 
     /// What the call says about the account as a whole, where that is news.
-    fn account_state(&mut self, verdict: &Verdict, now: Instant) -> Option<AccountState> {
-        match verdict {
-            Verdict::Stopped { failure } => {
-                let news = self.stopped.is_none();
-                self.stopped = Some(Stopped { until: now + STOPPED_PROBE, probing: false });
-                news.then(|| AccountState::Stopped { reason: failure.reason.clone() })
+    fn account_state(
+        &mut self,
+        verdict: &Verdict,
+        lane: usize,
+        probe: bool,
+        now: Instant,
+    ) -> Option<AccountState> {
+        let until = now + STOPPED_PROBE;
+        match (verdict, &mut self.stopped) {
+            (Verdict::Stopped { failure }, None) => {
+                self.stopped = Some(Stopped { until, probing: false, lane });
+                Some(AccountState::Stopped { reason: failure.reason.clone() })
             }
-            Verdict::Accepted { .. } | Verdict::Refused { .. } => {
-                self.stopped.take().map(|_| AccountState::Running)
+            (Verdict::Accepted { .. } | Verdict::Refused { .. }, Some(_)) if probe => {
+                self.stopped = None;
+                Some(AccountState::Running)
             }
-            Verdict::Throttled { .. } | Verdict::Trouble { .. } => {
-                if let Some(stopped) = &mut self.stopped {
-                    stopped.probing = false;
-                }
+            (_, Some(stopped)) if probe => {
+                stopped.probing = false;
+                stopped.until = until;
                 None
             }
+            // Calls that were under way when the account was stopped say nothing new.
+            _ => None,
         }
     }
 }
 
-/// Counts a failure against the message itself, if its lane is healthy otherwise.
-fn strike(queued: &mut Queued, lane: &Lane) {
+/// Counts a failure against the message itself, if its lane is healthy otherwise. Only an internal error of Klaviyo's
+/// can be the message's doing; no answer, or 502 to 504, is the doing of what is between us and Klaviyo.
+fn strike(queued: &mut Queued, failure: &Failure, lane: &Lane) {
     let now = (lane.successes, lane.failures);
     let (successes, failures) = queued.seen.replace(now).unwrap_or(now);
     // The lane has just counted this failure too.
     let of_others = (now.1 - failures).saturating_sub(1);
     let succeeded = now.0 - successes;
-    if succeeded > 0 && succeeded >= of_others * HEALTHY {
+    if failure.status == Some(500) && succeeded > 0 && succeeded >= of_others * HEALTHY {
         queued.message.strikes += 1;
     }
 }
 
-fn unsendable(account: &Arc<str>, message: &Message, code: &str, reason: String) -> Report {
+fn unsendable(
+    account: &Arc<str>,
+    message: &Message,
+    code: &str,
+    reason: String,
+    newer: Option<i64>,
+) -> Report {
     let failure = Failure { code: code.to_owned(), reason, ..Failure::default() };
     Report {
         account: account.clone(),
         lane: None,
         outcomes: vec![Outcome {
             seq: message.seq,
+            id: message.id,
             attempts: message.attempts,
             sent_at: SystemTime::now(),
-            ending: Ending::Dead { failure },
+            ending: Ending::Dead { failure, newer },
         }],
         account_state: None,
     }

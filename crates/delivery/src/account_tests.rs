@@ -24,6 +24,7 @@ fn message(seq: i64, kind: &str, key: &str) -> Message {
     };
     Message {
         seq,
+        id: [0; 16],
         kind: kind::find(kind).expect("a kind"),
         key: vec![key.to_owned()],
         payload,

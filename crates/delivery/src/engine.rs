@@ -208,7 +208,9 @@ impl State {
         }
         self.accounts.values_mut().for_each(Account::pause);
         for options in accounts {
-            self.account(&options.name.clone()).set(options);
+            if let Some(report) = self.account(&options.name.clone()).set(options) {
+                self.report(report);
+            }
         }
     }
 

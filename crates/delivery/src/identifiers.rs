@@ -1,7 +1,5 @@
 //! Whom a message is about: checks of the three identifiers.
 
-use std::str::FromStr;
-
 use email_address::{EmailAddress, Options};
 
 use crate::invalid::{Fault, Invalid};
@@ -61,7 +59,7 @@ fn check_email(email: &str) -> Result<(), Invalid> {
     } else if email.is_empty() {
         "It is empty."
     } else if EmailAddress::parse_with_options(email, options).is_err()
-        || EmailAddress::from_str(email).is_err()
+        || !email.rsplit('.').next().unwrap_or_default().contains(char::is_alphabetic)
     {
         "It is not of the form name@domain.tld."
     } else {
@@ -97,8 +95,8 @@ fn check_external_id(external_id: &str) -> Result<(), Invalid> {
     }
     Err(Invalid::new(
         Fault::ExternalId,
-        "argument \"external_id\" is empty or too long",
-        format!("It must have 1 to {EXTERNAL_ID} bytes."),
+        "argument \"external_id\" is blank or too long",
+        format!("It must have 1 to {EXTERNAL_ID} bytes, not all of them white space."),
         "Pass the primary key of the user's row, as text.",
     ))
 }
@@ -130,6 +128,7 @@ mod tests {
             "@b.example",
             "a b@c.example",
             "a@b",
+            "a@127.0.0.1",
             "a@b..c",
             " a@b.example",
             "a@b.example\n",

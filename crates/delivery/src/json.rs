@@ -14,6 +14,9 @@ pub struct JsonLimits {
     pub properties: usize,
     /// Bytes of the whole text.
     pub bytes: usize,
+    /// Whether the value must be an object within Klaviyo's limits of depth, items and strings. If not, only the bytes
+    /// count: for keeping a record of what was refused.
+    pub shaped: bool,
 }
 
 /// Levels of objects and arrays, the outermost counted (Klaviyo's guide to events, "Limitations").
@@ -43,7 +46,7 @@ impl JsonWriter {
             self.inside()?;
         }
         self.value()?;
-        if self.open.len() == DEPTH {
+        if self.limits.shaped && self.open.len() == DEPTH {
             return Err(self.refuse(
                 Fault::Properties,
                 "is nested too deep",
@@ -106,7 +109,7 @@ impl JsonWriter {
         }
         *entries += 1;
         let (array, entries) = (*array, *entries);
-        if array && entries > ITEMS {
+        if self.limits.shaped && array && entries > ITEMS {
             return Err(self.refuse(
                 Fault::Properties,
                 "holds an array that is too long",
@@ -126,7 +129,7 @@ impl JsonWriter {
     }
 
     fn quoted(&mut self, string: &str) -> Result<(), Invalid> {
-        if string.len() > STRING {
+        if self.limits.shaped && string.len() > STRING {
             return Err(self.refuse(
                 Fault::TooLarge,
                 "holds a string that is too long",
@@ -155,7 +158,7 @@ impl JsonWriter {
 
     /// Refuses an outermost value that is a scalar or an array.
     fn inside(&self) -> Result<(), Invalid> {
-        if !self.open.is_empty() {
+        if !self.open.is_empty() || !self.limits.shaped {
             return Ok(());
         }
         Err(self.refuse(
@@ -177,7 +180,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: JsonLimits = JsonLimits { argument: "properties", properties: 400, bytes: 1_000_000 };
+    const LIMITS: JsonLimits =
+        JsonLimits { argument: "properties", properties: 400, bytes: 1_000_000, shaped: true };
 
     fn write(writer: &mut JsonWriter, value: &Value) -> Result<(), Invalid> {
         match value {
@@ -215,6 +219,21 @@ mod tests {
             serde_json::json!({"a": 1, "b": [true, null, "x\"\\\u{1}é"], "c": {"d": {}, "e": []}, "": 0.5});
         let text = written(&value).expect("valid");
         assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
+    }
+
+    #[test]
+    fn a_record_may_have_any_shape_and_not_any_size() {
+        let record = |value: &Value| {
+            let mut writer = JsonWriter::new(JsonLimits { shaped: false, ..LIMITS });
+            write(&mut writer, value).map(|()| writer.finish())
+        };
+        for value in
+            [serde_json::json!("text"), serde_json::json!([1, [2]]), serde_json::json!(null), nested(50)]
+        {
+            let text = record(&value).expect("kept");
+            assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
+        }
+        assert!(record(&serde_json::json!("x".repeat(1_000_001))).is_err());
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::kind::Kind;
 pub struct Message {
     /// Local order, and what an [`Outcome`] names it by. Unique.
     pub seq: i64,
+    /// Global identity. With the number it makes sure that an outcome is recorded for this message and no other.
+    pub id: [u8; 16],
     pub kind: &'static dyn Kind,
     /// Identifiers of whom it is about, see [`crate::key`].
     pub key: Vec<String>,
@@ -31,6 +33,7 @@ pub struct Message {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub seq: i64,
+    pub id: [u8; 16],
     /// Calls it has now been in.
     pub attempts: u32,
     /// When the last of them was sent.
@@ -45,8 +48,9 @@ pub enum Ending {
     Accepted { status: u16, resource_id: Option<String> },
     /// It stays with us and is tried again.
     Retry { wait: Duration, strikes: u32, failure: Failure },
-    /// It will not be tried again by itself.
-    Dead { failure: Failure },
+    /// It will not be tried again by itself. `newer` is the number of a newer state of the same profile that has been
+    /// accepted, where there is one: then it must not be tried again by anyone.
+    Dead { failure: Failure, newer: Option<i64> },
 }
 
 /// Why a call failed, for a person.

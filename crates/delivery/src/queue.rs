@@ -125,15 +125,9 @@ impl Queue {
     pub fn next(&mut self, lane: usize, now: Instant) -> Option<Next> {
         let (_, id) = self.ready[lane].first().copied()?;
         self.displace(id);
-        let newest = |identifiers: &[Identifier]| {
-            identifiers.iter().filter_map(|identifier| self.newest.get(identifier)).max().copied()
-        };
-        let group = self.groups.get_mut(&id)?;
-        let first = group.queue.pop_front()?;
+        let first = self.groups.get_mut(&id)?.queue.pop_front()?;
         let kind = first.message.kind;
-        let superseded = first.message.redriven
-            && kind.is_state()
-            && newest(&group.identifiers).is_some_and(|newest| newest > first.message.seq);
+        let superseded = first.message.redriven && self.newer(&first).is_some();
         let body = if superseded {
             Err(("superseded", "a newer state of this profile has been accepted since".to_owned()))
         } else {
@@ -148,6 +142,7 @@ impl Queue {
         };
         let mut payload: Option<String> = None;
         let mut messages = vec![first];
+        let group = self.groups.get_mut(&id)?;
         while let Some(later) = group.queue.front() {
             let before = payload.as_deref().unwrap_or(&messages[0].message.payload);
             let may = !messages[0].alone
@@ -196,6 +191,12 @@ impl Queue {
             }
         }
         self.place(id, now);
+    }
+
+    /// The number of a newer state of the same profile that has been accepted, where one is remembered.
+    pub fn newer(&self, queued: &Queued) -> Option<i64> {
+        let known = queued.identifiers.iter().filter_map(|identifier| self.newest.get(identifier)).max();
+        known.copied().filter(|newest| queued.message.kind.is_state() && *newest > queued.message.seq)
     }
 
     fn identifiers(&self, key: &[String]) -> Vec<Identifier> {

@@ -19,6 +19,7 @@ fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
     };
     Message {
         seq,
+        id: [0; 16],
         kind: kind::find(kind).expect("a kind"),
         key: key.iter().map(|text| (*text).to_owned()).collect(),
         payload,

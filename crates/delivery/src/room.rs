@@ -6,7 +6,10 @@
 //! So the keys of what was passed over are remembered, and where those become too many, reading ahead stops.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use crate::key::{Aliases, Hasher, Identifier};
+use crate::kind;
 
 /// Messages of one lane in memory: some seconds of work for the fastest.
 const LANE_MESSAGES: usize = 2_000;
@@ -14,9 +17,12 @@ const LANE_MESSAGES: usize = 2_000;
 /// Bytes of payload of one lane in memory. A message is let in whatever its size while there is any room.
 const LANE_BYTES: usize = 8 << 20;
 
-/// Identifiers of an account's messages that were passed over. What lies beyond is not read until the account has
-/// caught up. Ten times what a lane holds: further ahead, reading costs more than it finds.
-const PASSED_OVER: usize = 20_000;
+/// Identifiers of an account's messages that may be passed over, at once and after a while without catching up. What
+/// lies beyond is not read. A lane that is fast catches up often, and each time all this is read again; one that is
+/// slow can hold up the other for hours, and there is time to look far.
+const PASSED_OVER: usize = 2_000;
+const PASSED_OVER_A_SECOND: usize = 20_000;
+const PASSED_OVER_AT_MOST: usize = 200_000;
 
 /// Room taken by one lane: an account's messages of one kind.
 #[derive(Debug, Default)]
@@ -36,18 +42,42 @@ impl Lane {
 }
 
 /// What of an account's messages in the outbox was passed over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Behind {
     /// The first of them.
     from: i64,
+    /// When reading began there.
+    since: Instant,
+    /// Whether anything was passed over, and not only left unseen.
+    passed: bool,
     /// From here on nothing has been looked at; none when all that was read of the outbox has been.
     unseen: Option<i64>,
     /// Identifiers of those that were looked at.
-    keys: HashSet<u64>,
+    keys: HashSet<Identifier>,
     /// Kinds that found no room.
     waiting: HashSet<&'static str>,
     /// Passed over because the account could not send.
     closed: bool,
+}
+
+impl Behind {
+    fn new(from: i64) -> Self {
+        Self {
+            from,
+            since: Instant::now(),
+            passed: false,
+            unseen: None,
+            keys: HashSet::new(),
+            waiting: HashSet::new(),
+            closed: false,
+        }
+    }
+
+    /// Whether as much was passed over as may be by now.
+    fn is_far(&self) -> bool {
+        let while_waiting = self.since.elapsed().as_millis() as usize * PASSED_OVER_A_SECOND / 1_000;
+        self.keys.len() > (PASSED_OVER + while_waiting).min(PASSED_OVER_AT_MOST)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -55,12 +85,14 @@ struct Account {
     open: bool,
     lanes: HashMap<&'static str, Lane>,
     behind: Option<Behind>,
+    /// Which identifiers belong together, as the queue that orders messages has it.
+    aliases: Aliases,
 }
 
 impl Account {
     /// Whether looking further could find something to take.
     fn can_take(&self) -> bool {
-        self.open && (self.lanes.is_empty() || self.lanes.values().any(Lane::has_room))
+        self.open && kind::ALL.iter().any(|kind| self.lanes.get(kind.name()).is_none_or(Lane::has_room))
     }
 }
 
@@ -76,7 +108,7 @@ struct Entry {
 pub struct Room {
     entries: HashMap<i64, Entry>,
     accounts: HashMap<String, Account>,
-    hasher: RandomState,
+    hasher: Hasher,
 }
 
 /// What to read again.
@@ -88,6 +120,19 @@ pub struct CatchUp {
 }
 
 impl Room {
+    /// Learns that identifiers belong together from a message of the past.
+    pub fn link(&mut self, account: &str, key: &[String]) {
+        let keys: Vec<Identifier> = key.iter().map(|text| self.hasher.identifier(text)).collect();
+        self.accounts.entry(account.to_owned()).or_default().aliases.link(&keys);
+    }
+
+    /// When an account that is behind may look further, though nothing else happens.
+    pub fn looks_further_in(&self) -> Option<Duration> {
+        let mut open = self.accounts.values().filter(|account| account.can_take());
+        open.any(|account| account.behind.as_ref().is_some_and(|behind| behind.unseen.is_some()))
+            .then_some(Duration::from_secs(1))
+    }
+
     /// Whether a message is in memory.
     pub fn holds(&self, seq: i64) -> bool {
         self.entries.contains_key(&seq)
@@ -117,26 +162,29 @@ impl Room {
     /// account are to be offered in order, but for those that committed late.
     pub fn admit(&mut self, seq: i64, account: &str, kind: &'static str, key: &[String]) -> bool {
         let account = self.accounts.entry(account.to_owned()).or_default();
-        let room = account.open && account.lanes.entry(kind).or_default().has_room();
+        let room = account.open && account.lanes.get(kind).is_none_or(Lane::has_room);
         let can_take = account.can_take();
+        let keys: Vec<Identifier> = key.iter().map(|text| self.hasher.identifier(text)).collect();
+        account.aliases.link(&keys);
         if room && account.behind.is_none() {
             return true;
         }
-        let behind = account.behind.get_or_insert_with(|| Behind { from: seq, ..Behind::default() });
+        let behind = account.behind.get_or_insert_with(|| Behind::new(seq));
         if behind.unseen.is_some_and(|unseen| seq >= unseen) {
             return false;
         }
-        let keys: Vec<u64> = key.iter().map(|text| self.hasher.hash_one(text)).collect();
+        let keys = account.aliases.expand(&keys);
         if room && keys.iter().all(|key| !behind.keys.contains(key)) {
             return true;
         }
         behind.from = behind.from.min(seq);
+        behind.passed = true;
         behind.closed |= !account.open;
         if account.open && !room {
             behind.waiting.insert(kind);
         }
         behind.keys.extend(keys);
-        if !can_take || behind.keys.len() > PASSED_OVER {
+        if !can_take || behind.is_far() {
             behind.unseen = Some(behind.unseen.map_or(seq + 1, |unseen| unseen.min(seq + 1)));
         }
         false
@@ -189,10 +237,10 @@ impl Room {
             let much_room = |kind: &&str| account.lanes.get(*kind).is_some_and(Lane::has_much_room);
             if behind.closed || behind.waiting.iter().any(much_room) {
                 let from = behind.from;
-                *behind = Behind { from, unseen: Some(from), ..Behind::default() };
+                *behind = Behind { unseen: Some(from), ..Behind::new(from) };
                 return Some(CatchUp { account: name.clone(), from });
             }
-            if let Some(from) = behind.unseen.filter(|_| can_take && behind.keys.len() <= PASSED_OVER) {
+            if let Some(from) = behind.unseen.filter(|_| can_take && !behind.is_far()) {
                 return Some(CatchUp { account: name.clone(), from });
             }
         }
@@ -214,9 +262,9 @@ impl Room {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
-        if behind.keys.is_empty() && behind.unseen.is_none() {
+        if !behind.passed && behind.unseen.is_none() {
             account.behind = None;
-        } else if behind.keys.is_empty() {
+        } else if !behind.passed {
             behind.from = behind.unseen.unwrap_or(behind.from);
         }
     }

@@ -78,16 +78,24 @@ fn stopped(failure: Failure, why: &str) -> Verdict {
     Verdict::Stopped { failure: Failure { reason, ..failure } }
 }
 
+/// Bytes of a text of Klaviyo's that are kept. What says more than that in an error says it to nobody.
+const KEPT: usize = 2_000;
+
+fn kept(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(KEPT));
+    text
+}
+
 fn failure(status: u16, errors: &[klaviyo::ApiError]) -> Failure {
     let first = errors.first();
     Failure {
         status: Some(status),
         code: first
-            .map(|error| error.code.clone())
+            .map(|error| kept(error.code.clone()))
             .filter(|code| !code.is_empty())
             .unwrap_or_else(|| format!("http_{status}")),
-        reason: errors.iter().map(klaviyo::ApiError::reason).collect::<Vec<_>>().join("; "),
-        error_id: first.map(|error| error.id.clone()).filter(|id| !id.is_empty()),
+        reason: kept(errors.iter().map(klaviyo::ApiError::reason).collect::<Vec<_>>().join("; ")),
+        error_id: first.map(|error| kept(error.id.clone())).filter(|id| !id.is_empty()),
     }
 }
 

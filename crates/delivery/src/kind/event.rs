@@ -17,7 +17,7 @@ use crate::json::JsonLimits;
 
 /// Limits of `properties` (spec: `EventCreateQueryV2`).
 pub const PROPERTIES: JsonLimits =
-    JsonLimits { argument: "properties", properties: 400, bytes: CREATE_EVENT.max_body };
+    JsonLimits { argument: "properties", properties: 400, bytes: CREATE_EVENT.max_body, shaped: true };
 
 /// A metric's name has fewer than 128 characters (spec: `MetricCreateQueryResourceObject`).
 const METRIC: usize = 127;
@@ -102,7 +102,7 @@ impl Draft<'_> {
 
 fn check_metric(metric: &str) -> Result<(), Invalid> {
     let detail = match metric.chars().count() {
-        _ if metric.trim().is_empty() => "It is empty.".to_owned(),
+        _ if metric.trim().is_empty() => "It is NULL or empty.".to_owned(),
         length if length > METRIC => format!("It has {length} characters; Klaviyo takes {METRIC}."),
         _ => return Ok(()),
     };
@@ -135,8 +135,8 @@ fn check_value(value: &str) -> Result<(), Invalid> {
     Err(Invalid::new(
         Fault::Value,
         "argument \"value\" is not a number that Klaviyo takes",
-        "It must be finite and within the range of a double.",
-        "NaN and infinity mean no value: pass NULL.",
+        "It must be finite, within the range of a double, and have no more than 400 characters.",
+        "Round it; for NaN and infinity pass NULL.",
     ))
 }
 
@@ -158,8 +158,8 @@ fn check_unique_id(unique_id: &str) -> Result<(), Invalid> {
     }
     Err(Invalid::new(
         Fault::UniqueId,
-        "argument \"unique_id\" is empty or too long",
-        format!("It must have 1 to {UNIQUE_ID} bytes."),
+        "argument \"unique_id\" is blank or too long",
+        format!("It must have 1 to {UNIQUE_ID} bytes, not all of them white space."),
         "Pass what makes the event unique for its profile and metric, such as the order's number, or NULL for the message's own id.",
     ))
 }

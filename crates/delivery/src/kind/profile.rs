@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use klaviyo::{Endpoint, UPSERT_PROFILE};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::event::too_large;
@@ -17,7 +16,7 @@ use crate::json::JsonLimits;
 
 /// Limits of `properties`, `location` and of an event's `profile` (spec: the call's description).
 pub const fn limits(argument: &'static str) -> JsonLimits {
-    JsonLimits { argument, properties: usize::MAX, bytes: UPSERT_PROFILE.max_body }
+    JsonLimits { argument, properties: usize::MAX, bytes: UPSERT_PROFILE.max_body, shaped: true }
 }
 
 /// What `klaviyo_upsert_profile` was given.
@@ -72,93 +71,117 @@ impl Draft<'_> {
 
     fn check_clear(&self) -> Result<(), Invalid> {
         for (position, name) in self.clear.iter().enumerate() {
-            let detail = match TEXTS.iter().position(|text| text == name) {
-                None => format!("It may name {}.", TEXTS.join(", ")),
-                Some(text) if self.texts[text].is_some() => {
-                    format!("Argument \"{name}\" is given a value at the same time.")
+            let (detail, hint) = match TEXTS.iter().position(|text| text == name) {
+                None => (
+                    format!("It may name {}.", TEXTS.join(", ")),
+                    "To clear a property of your own, pass it as null: properties => '{\"name\": null}'.",
+                ),
+                Some(text) if self.texts[text].is_some() => (
+                    format!("Argument \"{name}\" is given a value at the same time."),
+                    "Pass one of the two.",
+                ),
+                Some(_) if self.clear[..position].contains(name) => {
+                    (format!("It names \"{name}\" twice."), "Name each field once.")
                 }
-                Some(_) if self.clear[..position].contains(name) => format!("It names \"{name}\" twice."),
                 Some(_) => continue,
             };
             return Err(Invalid::new(
                 Fault::Clear,
-                "argument \"clear\" names something that cannot be cleared",
+                "argument \"clear\" is not a list of fields to clear",
                 detail,
-                "To clear a property of your own, pass it as null: properties => '{\"name\": null}'.",
+                hint,
             ));
         }
         Ok(())
     }
 }
 
-/// Attributes of a profile other than its identifiers (spec: `EventProfileCreateQueryResourceObject`).
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "deserialised to be checked")]
-struct Attributes<'a> {
-    first_name: Option<String>,
-    last_name: Option<String>,
-    organization: Option<String>,
-    title: Option<String>,
-    locale: Option<String>,
-    image: Option<String>,
-    #[serde(borrow)]
-    location: Option<Location<'a>>,
-    #[serde(borrow)]
-    properties: Option<BTreeMap<String, &'a RawValue>>,
-    #[serde(borrow)]
-    meta: Option<BTreeMap<String, &'a RawValue>>,
+/// What a field may hold, besides null.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Text,
+    Object,
+    /// A string or a number.
+    Coordinate,
+    Location,
 }
+
+/// Attributes of a profile other than its identifiers (spec: `EventProfileCreateQueryResourceObject`).
+const ATTRIBUTES: [(&str, Shape); 9] = [
+    ("first_name", Shape::Text),
+    ("last_name", Shape::Text),
+    ("organization", Shape::Text),
+    ("title", Shape::Text),
+    ("locale", Shape::Text),
+    ("image", Shape::Text),
+    ("location", Shape::Location),
+    ("properties", Shape::Object),
+    ("meta", Shape::Object),
+];
 
 /// spec: `ProfileLocation`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "deserialised to be checked")]
-struct Location<'a> {
-    address1: Option<String>,
-    address2: Option<String>,
-    city: Option<String>,
-    country: Option<String>,
-    region: Option<String>,
-    zip: Option<String>,
-    timezone: Option<String>,
-    ip: Option<String>,
-    /// A string or a number.
-    #[serde(borrow)]
-    latitude: Option<&'a RawValue>,
-    #[serde(borrow)]
-    longitude: Option<&'a RawValue>,
+const LOCATION: [(&str, Shape); 10] = [
+    ("address1", Shape::Text),
+    ("address2", Shape::Text),
+    ("city", Shape::Text),
+    ("region", Shape::Text),
+    ("zip", Shape::Text),
+    ("country", Shape::Text),
+    ("timezone", Shape::Text),
+    ("ip", Shape::Text),
+    ("latitude", Shape::Coordinate),
+    ("longitude", Shape::Coordinate),
+];
+
+/// Refuses attributes Klaviyo does not know, which it would drop or refuse.
+pub(super) fn check_attributes(argument: &str, json: &str) -> Result<(), Invalid> {
+    check_fields(
+        argument,
+        json,
+        &ATTRIBUTES,
+        "Identifiers are arguments of their own; what you define yourself belongs under \"properties\".",
+    )
 }
 
-/// Refuses attributes Klaviyo does not know, which it would drop without a word.
-pub(super) fn check_attributes(argument: &'static str, json: &str) -> Result<(), Invalid> {
-    serde_json::from_str::<Attributes>(json).map(drop).map_err(|error| {
-        Invalid::new(
-            Fault::Profile,
-            format!("argument \"{argument}\" holds what is not an attribute of a profile"),
-            with_full_stop(&error),
-            "Identifiers are arguments of their own; what you define yourself belongs under \"properties\".",
-        )
-    })
+fn check_location(argument: &str, json: &str) -> Result<(), Invalid> {
+    check_fields(argument, json, &LOCATION, "What is not an address belongs into properties.")
 }
 
-fn check_location(argument: &'static str, json: &str) -> Result<(), Invalid> {
-    serde_json::from_str::<Location>(json).map(drop).map_err(|error| {
-        Invalid::new(
-            Fault::Profile,
-            format!("argument \"{argument}\" holds what is not part of a location"),
-            with_full_stop(&error),
-            "A location has address1, address2, city, region, zip, country, timezone, ip, latitude and longitude.",
-        )
-    })
-}
-
-/// serde's text without the position, which counts in a text the caller never saw.
-fn with_full_stop(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" at line ").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+/// Checks an object's fields. What is said names fields, never what they hold.
+fn check_fields(
+    argument: &str,
+    json: &str,
+    fields: &[(&str, Shape)],
+    hint: &'static str,
+) -> Result<(), Invalid> {
+    let refuse = |detail: String| {
+        let message = format!("argument \"{argument}\" holds what Klaviyo does not take there");
+        Err(Invalid::new(Fault::Profile, message, detail, hint))
+    };
+    let Ok(given) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) else {
+        return refuse("It must be a JSON object.".to_owned());
+    };
+    for (name, value) in given {
+        let Some((_, shape)) = fields.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<&str> = fields.iter().map(|(known, _)| *known).collect();
+            let name: String = name.chars().take(63).collect();
+            return refuse(format!("There is no \"{name}\"; there are {}.", known.join(", ")));
+        };
+        let first = value.get().bytes().next().unwrap_or_default();
+        let wrong = match (shape, first) {
+            (_, b'n') | (Shape::Text | Shape::Coordinate, b'"') | (Shape::Object, b'{') => continue,
+            (Shape::Coordinate, b'-' | b'0'..=b'9') => continue,
+            (Shape::Location, b'{') => {
+                check_location(&format!("{argument}.location"), value.get())?;
+                continue;
+            }
+            (Shape::Text, _) => "text",
+            (Shape::Coordinate, _) => "text or a number",
+            (Shape::Object | Shape::Location, _) => "an object",
+        };
+        return refuse(format!("\"{name}\" must be {wrong}, or null."));
+    }
+    Ok(())
 }
 
 /// What is between the braces of a JSON object, if anything is.
@@ -281,6 +304,11 @@ mod tests {
         assert_eq!(fault(&Draft::default()), Fault::NoIdentifier);
         assert_eq!(fault(&Draft { location: Some(r#"{"town":"London"}"#), ..identified() }), Fault::Profile);
         assert_eq!(fault(&Draft { location: Some(r#"{"city":1}"#), ..identified() }), Fault::Profile);
+        assert_eq!(fault(&Draft { location: Some(r#"{"latitude":{}}"#), ..identified() }), Fault::Profile);
+        let told = check_attributes("profile", r#"{"properties":"ada@b.example"}"#).expect_err("no object");
+        assert!(told.detail.contains("properties") && !format!("{told:?}").contains("ada@"), "{told:?}");
+        let told = check_attributes("profile", r#"{"location":{"zip":1}}"#).expect_err("a number");
+        assert!(told.message.contains("profile.location") && told.detail.contains("zip"), "{told:?}");
         for clear in [vec!["email"], vec!["plan"], vec!["title", "title"], vec!["first_name"]] {
             let clear = clear.into_iter().map(str::to_owned).collect();
             let texts = [Some("Ada"), None, None, None, None, None];

@@ -4,5 +4,4 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_announce_database';
 COMMENT ON FUNCTION klaviyo.announce_database() IS
     'Has the launcher start a worker for this database, if none is running, when the current transaction commits';
-REVOKE ALL ON FUNCTION klaviyo.announce_database() FROM PUBLIC;
 SELECT klaviyo.announce_database();
