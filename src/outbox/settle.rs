@@ -80,17 +80,20 @@ const RETRY: &str = "
     FROM outcome AS o
     JOIN moved AS m ON m.seq = o.seq";
 
-/// States that were just accepted stand above older ones of the same profile that are put aside or redriven.
+/// States that were just accepted stand above older ones of the same profile that are put aside or redriven. A profile
+/// is known by the identifiers of the message and by those known to belong to them: (`$1`, `$2`) are the message's id and
+/// each of them.
 const SUPERSEDE: &str = "
     INSERT INTO klaviyo.superseded (message_id, newer_seq)
     SELECT old.message_id, max(d.seq)
-    FROM klaviyo.delivery AS d
+    FROM unnest($1::uuid[], $2::text[]) AS accepted (message_id, identifier)
+    JOIN klaviyo.delivery AS d ON d.message_id = accepted.message_id
     JOIN (
         SELECT l.message_id, l.seq, l.account, l.key, l.kind FROM klaviyo.dead_letter AS l WHERE l.seq IS NOT NULL
         UNION ALL
         SELECT r.message_id, r.seq, r.account, r.key, r.kind FROM klaviyo.retry AS r WHERE r.redriven_at IS NOT NULL
-    ) AS old ON old.account = d.account AND old.kind = d.kind AND old.key && d.key AND old.seq < d.seq
-    WHERE d.message_id = ANY ($1) AND d.kind = ANY ($2)
+    ) AS old ON old.account = d.account AND old.key @> ARRAY[accepted.identifier] AND old.seq < d.seq
+    WHERE old.kind = ANY ($3)
       -- Asked for, though ON CONFLICT would do: that waits for whoever is just discarding the row.
       AND NOT EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = old.message_id)
     GROUP BY old.message_id
@@ -121,40 +124,11 @@ impl Settler {
 
     /// Records outcomes, in the transaction the caller has begun.
     pub fn settle(&mut self, outcomes: &[Outcome]) -> Result<(), spi::Error> {
-        self.accepted(outcomes)?;
+        accepted(outcomes)?;
         retry(outcomes)?;
-        self.dead(outcomes)
-    }
-
-    fn accepted(&mut self, outcomes: &[Outcome]) -> Result<(), spi::Error> {
-        let accepted: Vec<(&Outcome, i32, Option<String>)> = outcomes
-            .iter()
-            .filter_map(|outcome| match &outcome.ending {
-                Ending::Accepted { status, resource_id } => {
-                    Some((outcome, i32::from(*status), resource_id.clone()))
-                }
-                _ => None,
-            })
-            .collect();
-        if accepted.is_empty() {
-            return Ok(());
-        }
-        let ids = ids(accepted.iter().map(|(outcome, ..)| *outcome));
-        run(
-            ACCEPTED,
-            &[
-                arg(accepted.iter().map(|(outcome, ..)| outcome.seq).collect::<Vec<_>>()),
-                arg(ids.clone()),
-                arg(accepted.iter().map(|(_, status, _)| *status).collect::<Vec<_>>()),
-                arg(accepted.iter().map(|(outcome, ..)| count(outcome.attempts)).collect::<Vec<_>>()),
-                arg(accepted.iter().map(|(.., id)| id.clone()).collect::<Vec<_>>()),
-                arg(accepted.iter().map(|(outcome, ..)| sent_at(outcome)).collect::<Vec<_>>()),
-            ],
-        )?;
-        if self.old_states {
-            run(SUPERSEDE, &[arg(ids), arg(states())])?;
-        }
-        Ok(())
+        self.dead(outcomes)?;
+        // Last, for what was accepted may stand above what died with it.
+        if self.old_states { supersede(outcomes) } else { Ok(()) }
     }
 
     fn dead(&mut self, outcomes: &[Outcome]) -> Result<(), spi::Error> {
@@ -185,6 +159,47 @@ impl Settler {
         )
         .map(drop)
     }
+}
+
+fn accepted(outcomes: &[Outcome]) -> Result<(), spi::Error> {
+    let accepted: Vec<(&Outcome, i32, Option<String>)> = outcomes
+        .iter()
+        .filter_map(|outcome| match &outcome.ending {
+            Ending::Accepted { status, resource_id, .. } => {
+                Some((outcome, i32::from(*status), resource_id.clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    if accepted.is_empty() {
+        return Ok(());
+    }
+    run(
+        ACCEPTED,
+        &[
+            arg(accepted.iter().map(|(outcome, ..)| outcome.seq).collect::<Vec<_>>()),
+            arg(ids(accepted.iter().map(|(outcome, ..)| *outcome))),
+            arg(accepted.iter().map(|(_, status, _)| *status).collect::<Vec<_>>()),
+            arg(accepted.iter().map(|(outcome, ..)| count(outcome.attempts)).collect::<Vec<_>>()),
+            arg(accepted.iter().map(|(.., id)| id.clone()).collect::<Vec<_>>()),
+            arg(accepted.iter().map(|(outcome, ..)| sent_at(outcome)).collect::<Vec<_>>()),
+        ],
+    )
+    .map(drop)
+}
+
+fn supersede(outcomes: &[Outcome]) -> Result<(), spi::Error> {
+    let (mut ids, mut identifiers) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        if let Ending::Accepted { state_of, .. } = &outcome.ending {
+            ids.extend(state_of.iter().map(|_| Uuid::from_bytes(outcome.id)));
+            identifiers.extend(state_of.iter().cloned());
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    run(SUPERSEDE, &[arg(ids), arg(identifiers), arg(states())]).map(drop)
 }
 
 fn retry(outcomes: &[Outcome]) -> Result<(), spi::Error> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delivery::klaviyo::{ENDPOINTS, Session};
-use delivery::{AccountOptions, AccountState, PastCalls, kind};
+use delivery::{AccountOptions, AccountState, Past, PastCalls, kind};
 use pgrx::{pg_sys, spi};
 
 use super::process::transaction;
@@ -48,6 +48,13 @@ const PAST_CALLS: &str = "
         WHERE l.died_at > pg_catalog.now() - interval '1 minute' AND l.attempts > 0
     ) AS c
     GROUP BY c.account, c.kind, pg_catalog.date_trunc('second', c.at)";
+
+/// `Retry-After` of a 429 is the lane's to keep, and longer than a worker may live.
+const HOLDS: &str = "
+    SELECT r.account, r.kind, extract(epoch FROM max(r.not_before) - pg_catalog.now())::float8
+    FROM klaviyo.retry AS r
+    WHERE r.last_status = 429 AND r.redriven_at IS NULL AND r.not_before > pg_catalog.now()
+    GROUP BY r.account, r.kind";
 
 /// Keys among the last deliveries that name several identifiers, the latest last.
 const LINKED_KEYS: &str = "
@@ -217,37 +224,37 @@ fn read_key_file(file: &str) -> Result<String, std::io::Error> {
     Ok(key)
 }
 
-/// What the past teaches a fresh worker, by account: keys that belong together, and calls that still count.
-pub type Past = HashMap<Arc<str>, (Vec<Vec<String>>, Vec<PastCalls>)>;
-
-/// Reads it. `unknown` is how many calls of each lane may have been made without leaving a trace.
-pub fn past(accounts: &[AccountOptions], unknown: u32) -> Result<Past, spi::Error> {
-    let mut past: Past = accounts
-        .iter()
-        .map(|account| {
-            let calls = ENDPOINTS.iter().map(|endpoint| PastCalls {
-                lane: endpoint.name,
-                age: Duration::ZERO,
-                count: u64::from(unknown),
-            });
-            (account.name.clone(), (Vec::new(), calls.collect()))
-        })
-        .collect();
+/// Reads what a fresh worker must know of the past. `unknown` is how many calls of each lane may have been made without
+/// leaving a trace.
+pub fn past(accounts: &[AccountOptions], unknown: u32) -> Result<HashMap<Arc<str>, Past>, spi::Error> {
+    let nothing_known = || Past {
+        calls: ENDPOINTS
+            .iter()
+            .map(|endpoint| PastCalls { lane: endpoint.name, age: Duration::ZERO, count: u64::from(unknown) })
+            .collect(),
+        ..Past::default()
+    };
+    let mut past: HashMap<Arc<str>, Past> =
+        accounts.iter().map(|account| (account.name.clone(), nothing_known())).collect();
+    let lane = |kind: String| kind::find(&kind).map(|kind| kind.endpoint().name);
+    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
     let timeout = crate::settings::client().request_timeout.as_secs_f64();
     rows(PAST_CALLS, &[arg(timeout)], |row| {
         let known = past.get_mut(column::<String>(row, 1).as_str());
-        let kind = kind::find(&column::<String>(row, 2));
-        if let (Some((_, calls)), Some(kind)) = (known, kind) {
-            calls.push(PastCalls {
-                lane: kind.endpoint().name,
-                age: Duration::try_from_secs_f64(column(row, 3)).unwrap_or_default(),
-                count: column::<i64>(row, 4).unsigned_abs(),
-            });
+        if let (Some(past), Some(lane)) = (known, lane(column(row, 2))) {
+            let count = column::<i64>(row, 4).unsigned_abs();
+            past.calls.push(PastCalls { lane, age: seconds(column(row, 3)), count });
+        }
+    })?;
+    rows(HOLDS, &[], |row| {
+        let known = past.get_mut(column::<String>(row, 1).as_str());
+        if let (Some(past), Some(lane)) = (known, lane(column(row, 2))) {
+            past.holds.push((lane, seconds(column(row, 3))));
         }
     })?;
     rows(LINKED_KEYS, &[], |row| {
-        if let Some((keys, _)) = past.get_mut(column::<String>(row, 1).as_str()) {
-            keys.push(column(row, 2));
+        if let Some(past) = past.get_mut(column::<String>(row, 1).as_str()) {
+            past.keys.push(column(row, 2));
         }
     })?;
     Ok(past)

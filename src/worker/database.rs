@@ -112,9 +112,9 @@ impl Worker {
         let accounts = worker.accounts.load();
         let past =
             transaction(c"reading the last minute", || accounts::past(&accounts, settings::max_in_flight()));
-        for (account, (keys, calls)) in past {
-            keys.iter().for_each(|key| worker.claimer.room.link(&account, key));
-            worker.tell(Command::Remember { account, keys, calls })?;
+        for (account, past) in past {
+            past.keys.iter().for_each(|key| worker.claimer.room.link(&account, key));
+            worker.tell(Command::Remember { account, past })?;
         }
         worker.recover()?;
         worker.configure(accounts)?;
@@ -132,8 +132,9 @@ impl Worker {
             let mut reconfigure = process::wait(timeout, Some(self.bell.as_raw_fd()));
             self.answer_bell();
             let now = Instant::now();
-            if now >= poll_at {
-                reconfigure = true;
+            reconfigure |= now >= poll_at;
+            if reconfigure {
+                // Also after a reload, which may have made the interval shorter.
                 poll_at = now + settings::poll_interval();
             }
             // Taken before anything is read: what is committed after that rings again.

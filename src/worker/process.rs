@@ -2,24 +2,58 @@
 
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
 use std::time::Duration;
 
+use nix::libc;
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, spi};
+
+/// How long a transaction that is running when we are asked to end may take before it is cut short.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Sends us SIGTERM once more when that time is up. None yet: zero is no timer Linux hands out to us.
+static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Somebody wants us to end.
 static TERMINATE: AtomicBool = AtomicBool::new(false);
 /// We may be waiting for a lock, where only an ordinary termination gets us out.
 static IN_TRANSACTION: AtomicBool = AtomicBool::new(false);
 
-/// We are ending, and what is left to do knows how long it may wait.
-static STOPPING: AtomicBool = AtomicBool::new(false);
-
 /// Says that the process is ending of its own accord: its last transactions bound their own waits.
 pub fn begin_stopping() {
-    STOPPING.store(true, SeqCst);
+    set_timer(Duration::ZERO);
+}
+
+/// Makes the timer that [`set_timer`] sets.
+fn make_timer() {
+    // SAFETY: plain structures that the kernel reads and fills. Without a timer (there are thousands) a transaction
+    // that waits for a lock holds up our end until that lock is free.
+    unsafe {
+        let mut event: libc::sigevent = std::mem::zeroed();
+        event.sigev_notify = libc::SIGEV_SIGNAL;
+        event.sigev_signo = libc::SIGTERM;
+        let mut timer: libc::timer_t = std::ptr::null_mut();
+        if libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) == 0 {
+            // Kept one higher, for Linux counts its timers from 0.
+            TIMER.store(timer.wrapping_byte_add(1), SeqCst);
+        }
+    }
+}
+
+/// Has SIGTERM sent to us after that time; zero: not at all. May be called from a signal handler.
+fn set_timer(after: Duration) {
+    let timer = TIMER.load(SeqCst);
+    if timer.is_null() {
+        return;
+    }
+    // SAFETY: a timer of ours; timer_settime is one of the functions POSIX allows in a signal handler.
+    unsafe {
+        let mut time: libc::itimerspec = std::mem::zeroed();
+        time.it_value.tv_sec = after.as_secs() as libc::time_t;
+        libc::timer_settime(timer.wrapping_byte_sub(1), 0, &time, std::ptr::null_mut());
+    }
 }
 
 /// Installs our signal handlers and lets signals in.
@@ -28,6 +62,7 @@ pub fn handle_signals() {
     use pg_sys::pqsignal as set_handler;
     #[cfg(feature = "pg18")]
     use pg_sys::pqsignal_be as set_handler;
+    make_timer();
     // SAFETY: at the start of a background worker, whose signals are blocked until the last line. The handlers only
     // do what a handler may.
     unsafe {
@@ -46,12 +81,15 @@ unsafe extern "C-unwind" fn on_sighup(_signal: i32) {
 }
 
 unsafe extern "C-unwind" fn on_sigterm(signal: i32) {
-    TERMINATE.store(true, SeqCst);
+    // The first time it is a wish, which is seen to between two transactions. The second time, by the timer or by
+    // somebody without patience, a transaction is cut short.
+    let again = TERMINATE.swap(true, SeqCst);
     // SAFETY: both are made to be called from a signal handler; MyLatch is set before signals are let in.
     unsafe {
-        if IN_TRANSACTION.load(SeqCst) {
+        if again && IN_TRANSACTION.load(SeqCst) {
             pg_sys::die(signal);
         } else {
+            set_timer(PATIENCE);
             pg_sys::SetLatch(pg_sys::MyLatch);
         }
     }
@@ -109,11 +147,6 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
 /// Runs `body` in a transaction. An error ends the process, which is started anew.
 pub fn transaction<T>(activity: &std::ffi::CStr, body: impl FnOnce() -> Result<T, spi::Error>) -> T {
     IN_TRANSACTION.store(true, SeqCst);
-    if is_terminating() && !STOPPING.load(SeqCst) {
-        // The signal came between two transactions: from here on it must get us out of a wait for a lock.
-        // SAFETY: sets flags, as it does when it is called by the signal.
-        unsafe { pg_sys::die(pg_sys::SIGTERM as i32) };
-    }
     report(pg_sys::BackendState::STATE_RUNNING, activity);
     let result = BackgroundWorker::transaction(AssertUnwindSafe(body));
     IN_TRANSACTION.store(false, SeqCst);

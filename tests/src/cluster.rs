@@ -1,6 +1,7 @@
 //! A Postgres cluster of one's own: started, stopped, killed, started again.
 
 use std::error::Error as _;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -39,6 +40,7 @@ pub struct ClusterBuilder {
     own_identity: bool,
     lasting: Option<PathBuf>,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, OsString)>,
 }
 
 impl Default for ClusterBuilder {
@@ -49,6 +51,7 @@ impl Default for ClusterBuilder {
             own_identity: false,
             lasting: None,
             settings: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -72,6 +75,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn fsync(self) -> Self {
         self.setting("fsync", "on")
+    }
+
+    /// Sets a variable in the server's environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
     }
 
     /// Gives it a system identifier that no other cluster has: clusters are else copies of one another.
@@ -106,6 +116,7 @@ impl ClusterBuilder {
             postmaster: None,
             free: self.lasting.is_some(),
             left_running: false,
+            environment: self.environment,
             directory,
         };
         cluster.append_settings(&cluster.own_settings(self.preload));
@@ -124,6 +135,7 @@ pub struct Cluster {
     /// Whether the server can outlive this process.
     free: bool,
     left_running: bool,
+    environment: Vec<(String, OsString)>,
     directory: Directory,
 }
 
@@ -177,6 +189,7 @@ impl Cluster {
             File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
         let mut postgres = self.bin.command("postgres");
         postgres.arg("-D").arg(self.data_directory()).stdin(Stdio::null());
+        postgres.envs(self.environment.iter().map(|(name, value)| (name, value)));
         postgres.stdout(log.try_clone().expect("the log can be opened twice")).stderr(log);
         ServerUser::current().run(&mut postgres);
         // SIGQUIT is an immediate shutdown; it takes the server's children along.

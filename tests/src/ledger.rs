@@ -25,6 +25,20 @@ impl<'a> Ledger<'a> {
         ledger
     }
 
+    /// Sorts receipts by keys that a function finds in them: for requests that carry several messages.
+    pub fn by<K: IntoIterator<Item = String>>(
+        receipts: impl IntoIterator<Item = &'a Receipt>,
+        mut keys: impl FnMut(&Receipt) -> K,
+    ) -> Self {
+        let mut ledger = Self::default();
+        for receipt in receipts {
+            for key in keys(receipt) {
+                ledger.by_key.entry(key).or_default().push(receipt);
+            }
+        }
+        ledger
+    }
+
     /// Every key that arrived.
     pub fn keys(&self) -> BTreeSet<&str> {
         self.by_key.keys().map(String::as_str).collect()
@@ -57,6 +71,18 @@ impl<'a> Ledger<'a> {
             first.map_or(0, |first| receipts.len() - 1 - first)
         };
         self.by_key.values().map(after_accepted).sum()
+    }
+
+    /// Requests that came although the one before under the same key had been answered well: what only a crash, or a
+    /// connection that broke on the way back, excuses.
+    pub fn unexplained_resends(&self) -> usize {
+        let answered_well = |receipt: &Receipt| {
+            matches!(receipt.status, Some(200..=299))
+                && matches!(receipt.fault.as_deref(), None | Some("latency"))
+        };
+        let after_such =
+            |receipts: &Vec<&Receipt>| receipts.windows(2).filter(|pair| answered_well(pair[0])).count();
+        self.by_key.values().map(after_such).sum()
     }
 
     /// Panics unless exactly these keys were accepted, each at least once; names some that differ.
@@ -128,7 +154,8 @@ mod tests {
         ];
         let ledger = Ledger::new(&receipts, "order");
         assert_eq!((ledger.sends("7"), ledger.accepted("7"), ledger.sends("9")), (3, 2, 0));
-        assert_eq!((ledger.resends(), ledger.needless_resends()), (2, 1));
+        assert_eq!((ledger.resends(), ledger.needless_resends(), ledger.unexplained_resends()), (2, 1, 1));
+        assert_eq!(Ledger::by(&receipts, |receipt| [receipt.n.to_string()]).keys().len(), 4);
         ledger.assert_accepted_exactly([7, 8]);
         assert_eq!(Ledger::new(&receipts, "nothing.there").keys().len(), 0);
     }

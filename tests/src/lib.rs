@@ -9,6 +9,7 @@ mod cluster;
 mod control;
 pub mod directory;
 mod ledger;
+mod openapi;
 mod pg_bin;
 mod port;
 pub mod process;
@@ -25,6 +26,7 @@ pub use control::{Control, Fault, Rates, Stats, StatsRow, StoredEvent, StoredPro
 pub use directory::Directory;
 pub use ledger::Ledger;
 pub use nix::sys::signal::Signal;
+pub use openapi::{CALLS, OpenApi};
 pub use pg_bin::PgBin;
 pub use process::{Process, kill};
 pub use receipt::{Receipt, value_at};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use postgres::Client;
 
 use crate::cluster::{Cluster, ClusterBuilder, explain};
+use crate::openapi::OpenApi;
 use crate::sandbox::{Sandbox, SandboxBuilder};
 use crate::server_user::ServerUser;
 use crate::wait::{PATIENCE, becomes_true};
@@ -157,6 +158,13 @@ impl Shop {
         self.drain(PATIENCE)
     }
 
+    /// Checks every request so far against Klaviyo's OpenAPI document, when there is one (see [`OpenApi::from_env`]).
+    pub fn assert_requests_conform(&self) {
+        if let Some(document) = OpenApi::from_env() {
+            document.assert_requests(&self.sandbox.receipts());
+        }
+    }
+
     /// Lets go of a lasting shop: dropping it no longer stops anything.
     pub fn leave_running(&mut self) {
         self.cluster.leave_running();
@@ -194,7 +202,7 @@ const REPORT: [(&str, &str); 5] = [
         "SELECT count(*), code, left(reason, 200) AS reason FROM klaviyo.dead_letter
           GROUP BY 2, 3 ORDER BY 1 DESC LIMIT 5",
     ),
-    ("paused", "SELECT name, paused_at, paused_reason FROM klaviyo.account WHERE paused_at IS NOT NULL"),
+    ("stopped", "SELECT account, stopped_at, stopped_reason FROM klaviyo.account_status WHERE stopped_at IS NOT NULL"),
     (
         "processes",
         "SELECT pid, datname, backend_type, state, wait_event, left(query, 80) AS query FROM pg_stat_activity

@@ -8,15 +8,13 @@ use klaviyo::{Answer, ENDPOINTS, Session, TransportError};
 use crate::backoff::Backoff;
 use crate::lane::{Lane, Start};
 use crate::message::{AccountState, Ending, Failure, Message, Outcome, Report};
-use crate::queue::{GroupId, Next, Queue, Queued};
+use crate::queue::{GroupId, Next, Queue, Queued, Seen};
 use crate::verdict::{self, Verdict};
 
-/// How often one call finds out whether a refused key works again.
-const STOPPED_PROBE: Duration = Duration::from_secs(60);
-
-/// A message earns a strike when it fails while others succeed: at least so many successes a failure of the others
-/// since it failed last. On a bad day, when much fails, nobody earns any.
+/// A message earns a strike when it fails while others succeed: at least so many successes for each failure of the
+/// others, among at least so many calls of others. On a bad day, when much fails, nobody earns any.
 const HEALTHY: u64 = 4;
+const SAMPLE: u64 = 5;
 
 /// What the engine is told of an account.
 #[derive(Debug, Clone)]
@@ -132,7 +130,7 @@ impl Account {
                     Next::Call { group, mut messages, body } => {
                         lane.started(now);
                         for queued in &mut messages {
-                            queued.seen.get_or_insert((lane.successes, lane.failures));
+                            queued.seen.get_or_insert_with(|| Seen::of(lane));
                         }
                         if let Some(stopped) = &mut self.stopped {
                             stopped.probing = true;
@@ -233,7 +231,8 @@ impl Account {
                     Ending::Dead { failure: failure.clone(), newer: self.queue.newer(&queued) }
                 }
                 (Verdict::Accepted { status, resource_id }, None, _) => {
-                    Ending::Accepted { status: *status, resource_id: resource_id.clone() }
+                    let state_of = self.queue.state_of(&queued);
+                    Ending::Accepted { status: *status, resource_id: resource_id.clone(), state_of }
                 }
                 (_, None, _) => unreachable!("only what is accepted has no failure"),
             };
@@ -254,19 +253,18 @@ impl Account {
         }
         let accepted = matches!(verdict, Verdict::Accepted { .. });
         self.queue.ended(call.group, if accepted { &settled } else { &[] }, again, now);
-        report.account_state = self.account_state(&verdict, call.lane, call.probe, now);
+        report.account_state = self.account_state(&verdict, call.lane, call.probe, now + policy.backoff.max);
         report
     }
 
-    /// What the call says about the account as a whole, where that is news.
+    /// What the call says about the account as a whole, where that is news. A refused account is probed at `until`.
     fn account_state(
         &mut self,
         verdict: &Verdict,
         lane: usize,
         probe: bool,
-        now: Instant,
+        until: Instant,
     ) -> Option<AccountState> {
-        let until = now + STOPPED_PROBE;
         match (verdict, &mut self.stopped) {
             (Verdict::Stopped { failure }, None) => {
                 self.stopped = Some(Stopped { until, probing: false, lane });
@@ -290,12 +288,15 @@ impl Account {
 /// Counts a failure against the message itself, if its lane is healthy otherwise. Only an internal error of Klaviyo's
 /// can be the message's doing; no answer, or 502 to 504, is the doing of what is between us and Klaviyo.
 fn strike(queued: &mut Queued, failure: &Failure, lane: &Lane) {
-    let now = (lane.successes, lane.failures);
-    let (successes, failures) = queued.seen.replace(now).unwrap_or(now);
-    // The lane has just counted this failure too.
-    let of_others = (now.1 - failures).saturating_sub(1);
-    let succeeded = now.0 - successes;
-    if failure.status == Some(500) && succeeded > 0 && succeeded >= of_others * HEALTHY {
+    let seen = queued.seen.get_or_insert_with(|| Seen::of(lane));
+    seen.own_failures += 1;
+    let succeeded = lane.successes - seen.successes;
+    let failed = (lane.failures - seen.failures).saturating_sub(seen.own_failures);
+    if succeeded + failed < SAMPLE {
+        return;
+    }
+    queued.seen = Some(Seen::of(lane));
+    if failure.status == Some(500) && succeeded >= failed * HEALTHY {
         queued.message.strikes += 1;
     }
 }

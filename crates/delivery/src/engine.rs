@@ -25,13 +25,23 @@ pub enum Command {
     /// These are the accounts and this is the policy from now on. An account not named sends nothing more.
     Configure { accounts: Vec<AccountOptions>, policy: Policy, client: ClientOptions },
     /// What an account's messages of the past taught about keys, and calls that still count against its limits.
-    Remember { account: Arc<str>, keys: Vec<Vec<String>>, calls: Vec<PastCalls> },
+    Remember { account: Arc<str>, past: Past },
     /// Committed messages of one account.
     Add { account: Arc<str>, messages: Vec<Message> },
     /// The outcomes of one call of that lane are durable.
     Settled { account: Arc<str>, lane: &'static str },
     /// Start no more calls; end when those under way have ended, or when the time is up.
     Stop { within: Duration },
+}
+
+/// What is to be known of an account before its first call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Keys of messages that name several identifiers.
+    pub keys: Vec<Vec<String>>,
+    pub calls: Vec<PastCalls>,
+    /// Lanes that Klaviyo has told to wait, and how much longer.
+    pub holds: Vec<(&'static str, Duration)>,
 }
 
 /// Calls of an earlier life.
@@ -173,14 +183,19 @@ impl State {
         let now = Instant::now();
         match command {
             Command::Configure { accounts, policy, client } => self.configure(accounts, policy, client),
-            Command::Remember { account, keys, calls } => {
+            Command::Remember { account, past } => {
                 let account = self.account(&account);
-                for key in keys {
+                for key in past.keys {
                     account.queue().link(&key);
                 }
-                for past in calls {
-                    if let Some(lane) = account.lane(past.lane) {
-                        lane.occupy(now, past.age, past.count);
+                for calls in past.calls {
+                    if let Some(lane) = account.lane(calls.lane) {
+                        lane.occupy(now, calls.age, calls.count);
+                    }
+                }
+                for (lane, wait) in past.holds {
+                    if let Some(lane) = account.lane(lane) {
+                        lane.hold(Some(now + wait));
                     }
                 }
             }

@@ -13,6 +13,9 @@ pub struct Identifiers<'a> {
     pub external_id: Option<&'a str>,
 }
 
+/// The names of the three, as Klaviyo has them.
+pub const NAMES: [&str; 3] = ["email", "phone_number", "external_id"];
+
 /// Bytes of an external id. Klaviyo names no bound; this keeps a key that is no key out of every table.
 const EXTERNAL_ID: usize = 1_024;
 
@@ -46,8 +49,9 @@ impl<'a> Identifiers<'a> {
 
     /// Names and values of those given, as Klaviyo names them.
     pub fn given(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
-        [("email", self.email), ("phone_number", self.phone_number), ("external_id", self.external_id)]
+        NAMES
             .into_iter()
+            .zip([self.email, self.phone_number, self.external_id])
             .filter_map(|(name, value)| Some((name, value?)))
     }
 }

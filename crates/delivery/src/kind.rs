@@ -31,8 +31,14 @@ pub trait Kind: Sync {
     /// describes a state: a later message stands above an earlier one.
     fn merge(&self, earlier: &str, later: &str) -> Option<String>;
 
-    /// Whether messages describe a state, so that an old one must not follow a newer one.
+    /// Whether messages describe a state and nothing else, so that an old one must not follow a newer one.
     fn is_state(&self) -> bool;
+
+    /// Whether this message changes the state of a profile, if only beside something else.
+    fn carries_state(&self, payload: &str) -> bool;
+
+    /// What is sent of a message that is redriven, where that is not all of it: no state that may be old by now.
+    fn redriven(&self, payload: &str) -> Option<String>;
 
     /// What a lost answer means.
     fn on_ambiguous(&self) -> OnAmbiguous;

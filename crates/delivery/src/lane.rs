@@ -151,7 +151,8 @@ impl Lane {
         self.breaker.undecided();
     }
 
-    fn hold(&mut self, until: Option<Instant>) {
+    /// Lets no call start before then.
+    pub fn hold(&mut self, until: Option<Instant>) {
         self.held_until = self.held_until.max(until);
     }
 }

@@ -23,6 +23,6 @@ mod window;
 
 pub use account::{AccountOptions, Policy};
 pub use backoff::Backoff;
-pub use engine::{Command, Engine, Gone, PastCalls};
+pub use engine::{Command, Engine, Gone, Past, PastCalls};
 pub use klaviyo;
 pub use message::{AccountState, Ending, Failure, Message, Outcome, Report};

@@ -44,8 +44,9 @@ pub struct Outcome {
 /// How it ended, or did not yet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// Klaviyo accepted it. That is not yet: processed.
-    Accepted { status: u16, resource_id: Option<String> },
+    /// Klaviyo accepted it. That is not yet: processed. `state_of` are all identifiers known of the profile whose state
+    /// it changed; none where it changed none.
+    Accepted { status: u16, resource_id: Option<String>, state_of: Vec<String> },
     /// It stays with us and is tried again.
     Retry { wait: Duration, strikes: u32, failure: Failure },
     /// It will not be tried again by itself. `newer` is the number of a newer state of the same profile that has been

@@ -10,6 +10,7 @@ use std::time::Instant;
 use klaviyo::Endpoint;
 
 use crate::key::{Aliases, Hasher, Identifier};
+use crate::lane::Lane;
 use crate::message::Message;
 use crate::recent::Recent;
 
@@ -26,11 +27,24 @@ pub type GroupId = u64;
 pub struct Queued {
     pub message: Message,
     pub not_before: Option<Instant>,
-    /// Successes and failures of its lane when it last failed.
-    pub seen: Option<(u64, u64)>,
+    /// Since when its failures are held against those of others.
+    pub seen: Option<Seen>,
     /// Was refused together with others; goes alone now.
     pub alone: bool,
     identifiers: Vec<Identifier>,
+}
+
+/// Successes and failures of a lane at a moment, and how often the message itself has failed since.
+pub struct Seen {
+    pub successes: u64,
+    pub failures: u64,
+    pub own_failures: u64,
+}
+
+impl Seen {
+    pub fn of(lane: &Lane) -> Self {
+        Self { successes: lane.successes, failures: lane.failures, own_failures: 0 }
+    }
 }
 
 #[derive(Default)]
@@ -63,6 +77,8 @@ pub struct Queue {
     lanes: Vec<&'static Endpoint>,
     hasher: Hasher,
     aliases: Aliases,
+    /// The identifiers that belong together with others, as they are written.
+    texts: Recent<Identifier, Box<str>>,
     newest: Recent<Identifier, i64>,
     by_identifier: HashMap<Identifier, GroupId>,
     groups: HashMap<GroupId, Group>,
@@ -81,6 +97,7 @@ impl Queue {
             lanes,
             hasher: Hasher::default(),
             aliases: Aliases::default(),
+            texts: Recent::new(REMEMBERED),
             newest: Recent::new(REMEMBERED),
             by_identifier: HashMap::new(),
             groups: HashMap::new(),
@@ -90,14 +107,20 @@ impl Queue {
         }
     }
 
-    /// Learns that identifiers belong together from a message of the past.
+    /// Learns that identifiers belong together from a message that names them.
     pub fn link(&mut self, key: &[String]) {
-        self.aliases.link(&self.identifiers(key));
+        if key.len() > 1 {
+            let identifiers = self.identifiers(key);
+            self.aliases.link(&identifiers);
+            for (identifier, text) in identifiers.into_iter().zip(key) {
+                self.texts.insert(identifier, text.as_str().into());
+            }
+        }
     }
 
     pub fn add(&mut self, message: Message, now: Instant) {
+        self.link(&message.key);
         let identifiers = self.identifiers(&message.key);
-        self.aliases.link(&identifiers);
         let all = self.aliases.expand(&identifiers);
         let id = self.group_of(all);
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
@@ -128,10 +151,12 @@ impl Queue {
         let first = self.groups.get_mut(&id)?.queue.pop_front()?;
         let kind = first.message.kind;
         let superseded = first.message.redriven && self.newer(&first).is_some();
+        let redriven = if first.message.redriven { kind.redriven(&first.message.payload) } else { None };
         let body = if superseded {
             Err(("superseded", "a newer state of this profile has been accepted since".to_owned()))
         } else {
-            kind.body(&first.message.payload).map_err(|reason| ("malformed_payload", reason))
+            let payload = redriven.as_ref().unwrap_or(&first.message.payload);
+            kind.body(payload).map_err(|reason| ("malformed_payload", reason))
         };
         let body = match body {
             Ok(body) => body,
@@ -169,7 +194,7 @@ impl Queue {
 
     /// A call has ended: `again` goes back to its place, the accepted states are remembered.
     pub fn ended(&mut self, group: GroupId, accepted: &[Queued], again: Vec<Queued>, now: Instant) {
-        for queued in accepted.iter().filter(|queued| queued.message.kind.is_state()) {
+        for queued in accepted.iter().filter(|queued| carries_state(queued)) {
             for identifier in &queued.identifiers {
                 let known = self.newest.get(identifier).copied().unwrap_or(i64::MIN);
                 self.newest.insert(*identifier, known.max(queued.message.seq));
@@ -197,6 +222,20 @@ impl Queue {
     pub fn newer(&self, queued: &Queued) -> Option<i64> {
         let known = queued.identifiers.iter().filter_map(|identifier| self.newest.get(identifier)).max();
         known.copied().filter(|newest| queued.message.kind.is_state() && *newest > queued.message.seq)
+    }
+
+    /// All identifiers known of the profile whose state an accepted message changed.
+    pub fn state_of(&self, queued: &Queued) -> Vec<String> {
+        if !carries_state(queued) {
+            return Vec::new();
+        }
+        let mut all = queued.message.key.clone();
+        for identifier in self.aliases.expand(&queued.identifiers) {
+            all.extend(self.texts.get(&identifier).map(|text| text.to_string()));
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     fn identifiers(&self, key: &[String]) -> Vec<Identifier> {
@@ -278,6 +317,13 @@ impl Queue {
             Place::Sleeping(at) => self.sleeping.remove(&(at, id)),
         };
     }
+}
+
+/// Whether the message, as it is sent, changes the state of a profile.
+fn carries_state(queued: &Queued) -> bool {
+    let message = &queued.message;
+    message.kind.carries_state(&message.payload)
+        && !(message.redriven && message.kind.redriven(&message.payload).is_some())
 }
 
 fn insert_by_seq(queue: &mut VecDeque<Queued>, queued: Queued) {

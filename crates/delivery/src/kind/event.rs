@@ -3,6 +3,8 @@
 //! Payload: `{"profile": {…}, "event": {…}}`, both being attributes as Klaviyo names them. They are kept apart so
 //! that a call for many events can put them together anew by copying.
 
+use std::collections::BTreeMap;
+
 use iso_currency::Currency;
 use jiff::Timestamp;
 use klaviyo::{CREATE_EVENT, Endpoint};
@@ -11,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::profile::{check_attributes, open_object};
 use super::{Checked, Kind, OnAmbiguous, push_raw, push_string};
-use crate::identifiers::Identifiers;
+use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
 use crate::json::JsonLimits;
 
@@ -178,6 +180,19 @@ fn rfc3339(micros: i64) -> String {
     Timestamp::from_microsecond(micros).unwrap_or_default().to_string()
 }
 
+#[derive(Deserialize)]
+struct Payload<'a> {
+    #[serde(borrow)]
+    profile: &'a RawValue,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+fn profile_of(payload: &str) -> Option<BTreeMap<String, &RawValue>> {
+    let payload: Payload = serde_json::from_str(payload).ok()?;
+    serde_json::from_str(payload.profile.get()).ok()
+}
+
 /// The kind.
 pub struct Event;
 
@@ -191,13 +206,6 @@ impl Kind for Event {
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {
-        #[derive(Deserialize)]
-        struct Payload<'a> {
-            #[serde(borrow)]
-            profile: &'a RawValue,
-            #[serde(borrow)]
-            event: &'a RawValue,
-        }
         let payload: Payload = serde_json::from_str(payload).map_err(|error| error.to_string())?;
         for part in [payload.profile, payload.event] {
             if open_object(part.get()).is_none() {
@@ -213,6 +221,21 @@ impl Kind for Event {
 
     fn is_state(&self) -> bool {
         false
+    }
+
+    fn carries_state(&self, payload: &str) -> bool {
+        profile_of(payload).is_some_and(|profile| profile.keys().any(|name| !NAMES.contains(&name.as_str())))
+    }
+
+    /// The event as it was, about the person it named; what it said of that person besides may be old.
+    fn redriven(&self, payload: &str) -> Option<String> {
+        if !self.carries_state(payload) {
+            return None;
+        }
+        let profile: BTreeMap<String, &RawValue> =
+            profile_of(payload)?.into_iter().filter(|(name, _)| NAMES.contains(&name.as_str())).collect();
+        let event = serde_json::from_str::<Payload>(payload).ok()?.event;
+        Some(format!("{{\"profile\":{},\"event\":{event}}}", serde_json::to_string(&profile).ok()?))
     }
 
     /// Every event carries a `unique_id`; Klaviyo keeps the first and accepts the repeat.
@@ -290,6 +313,15 @@ mod tests {
         assert_eq!(fault(&Draft { properties: Some(&huge), ..draft() }), Fault::TooLarge);
         let emoji = "é".repeat(127);
         assert!(Draft { metric: &emoji, ..draft() }.check("id", NOW).is_ok(), "characters, not bytes");
+    }
+
+    #[test]
+    fn a_redriven_event_leaves_what_it_said_of_the_person_behind() {
+        let plain = r#"{"profile":{"email":"a@b.example"},"event":{"value":1.10}}"#;
+        let stating = r#"{"profile":{"email":"a@b.example","title":"Ms"},"event":{"value":1.10}}"#;
+        assert!(!Event.carries_state(plain) && Event.carries_state(stating));
+        assert_eq!(Event.redriven(plain), None);
+        assert_eq!(Event.redriven(stating).as_deref(), Some(plain));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::event::too_large;
 use super::{Checked, Kind, OnAmbiguous, push_raw, push_string};
-use crate::identifiers::Identifiers;
+use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
 use crate::json::JsonLimits;
 
@@ -221,7 +221,7 @@ impl Kind for Profile {
         let mut merged: Entries = serde_json::from_str(earlier).ok()?;
         let newer: Entries = serde_json::from_str(later).ok()?;
         let same = |name: &str| merged.get(name).map(|raw| raw.get()) == newer.get(name).map(|raw| raw.get());
-        if !["email", "phone_number", "external_id"].into_iter().all(same) {
+        if !NAMES.into_iter().all(same) {
             return None;
         }
         let mut properties = None;
@@ -243,6 +243,14 @@ impl Kind for Profile {
 
     fn is_state(&self) -> bool {
         true
+    }
+
+    fn carries_state(&self, _: &str) -> bool {
+        true
+    }
+
+    fn redriven(&self, _: &str) -> Option<String> {
+        None
     }
 
     /// The same state again ends in the same state.

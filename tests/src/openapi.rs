@@ -1,0 +1,218 @@
+//! Klaviyo's OpenAPI document, as a judge of what is sent and of what the sandbox answers.
+//!
+//! The document is of version 3.0, whose schemas are not quite JSON Schema: `nullable` becomes a choice of null, also
+//! beside a `$ref`, and references are followed here. It leaves every object open; a misspelt attribute would pass.
+//! So objects whose properties it lists are closed, and those it says nothing about stay free.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use jsonschema::Validator;
+use serde_json::{Map, Value, json};
+
+use crate::receipt::Receipt;
+
+/// Names the document; without it nothing is checked.
+const DOCUMENT: &str = "KLAVIYO_OPENAPI";
+
+/// The calls in use, each a POST.
+pub const CALLS: [&str; 2] = ["/api/events", "/api/profile-import"];
+
+/// What JSON:API bodies are sent and answered as.
+const MEDIA_TYPE: &str = "application/vnd.api+json";
+
+/// What members of an error object may be besides those the document lists: Klaviyo's own answers carry them.
+const ERROR_MEMBERS: [&str; 3] = ["status", "links", "meta"];
+
+/// The parts in use of the document.
+#[derive(Debug)]
+pub struct OpenApi {
+    revision: String,
+    calls: BTreeMap<&'static str, Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    request: Validator,
+    /// By status or class of statuses, such as `4XX`; none where an answer has no body.
+    answers: BTreeMap<String, Option<Validator>>,
+}
+
+impl OpenApi {
+    /// The document that the environment variable `KLAVIYO_OPENAPI` names, if it is set.
+    pub fn from_env() -> Option<Self> {
+        let path = std::env::var(DOCUMENT).ok().filter(|path| !path.is_empty())?;
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{DOCUMENT}={path}: {error}"));
+        Some(Self::new(&serde_json::from_str(&text).expect("the document is JSON")))
+    }
+
+    fn new(document: &Value) -> Self {
+        let mut revision = None;
+        let calls = CALLS.map(|path| {
+            let post = &document["paths"][path]["post"];
+            let parameters = post["parameters"].as_array().expect("a call has parameters");
+            let header = parameters.iter().find(|parameter| parameter["name"] == "revision");
+            revision = header.and_then(|header| header["schema"]["default"].as_str()).map(str::to_owned);
+            let request = &post["requestBody"]["content"][MEDIA_TYPE]["schema"];
+            assert!(request.is_object(), "{path} has no body in the document");
+            let answers = post["responses"].as_object().expect("a call has answers").iter();
+            let answers = answers.map(|(status, answer)| {
+                let answer = follow(document, answer);
+                let content = answer["content"].get(MEDIA_TYPE).map(|content| {
+                    let mut schema = closed(document, &content["schema"]);
+                    if status.ends_with("XX") {
+                        admit_error_members(&mut schema);
+                    }
+                    compile(&schema)
+                });
+                (status.clone(), content)
+            });
+            (path, Call { request: compile(&closed(document, request)), answers: answers.collect() })
+        });
+        Self { revision: revision.expect("the document has a revision"), calls: calls.into() }
+    }
+
+    /// What is wrong with a request's body, if anything is.
+    pub fn fault_of_request(&self, path: &str, body: &Value) -> Option<String> {
+        let Some(call) = self.calls.get(path) else { return Some(format!("there is no call {path}")) };
+        faults(&call.request, body)
+    }
+
+    /// What is wrong with an answer, if anything is. A path that the document does not have is answered as any.
+    pub fn fault_of_answer(&self, path: &str, status: u16, body: &str) -> Option<String> {
+        let call = self.calls.get(path).unwrap_or(&self.calls[CALLS[0]]);
+        let class = format!("{}XX", status / 100);
+        let answer = call.answers.get(&status.to_string()).or_else(|| call.answers.get(&class));
+        match answer {
+            None => Some(format!("{path} is not answered {status}")),
+            Some(None) => (!body.is_empty()).then(|| format!("{status} of {path} has a body")),
+            Some(Some(validator)) => match serde_json::from_str(body) {
+                Ok(body) => faults(validator, &body),
+                Err(error) => Some(format!("it is not JSON: {error}")),
+            },
+        }
+    }
+
+    /// Panics unless all these requests are as the document has them. Returns how many there were of each call.
+    pub fn assert_requests<'a>(
+        &self,
+        receipts: impl IntoIterator<Item = &'a Receipt>,
+    ) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for receipt in receipts {
+            let about = format!("request {} ({} {})", receipt.n, receipt.method, receipt.path);
+            assert_eq!(receipt.method, "POST", "{about}");
+            assert_eq!(receipt.content_type.as_deref(), Some(MEDIA_TYPE), "{about}");
+            assert_eq!(receipt.revision.as_deref(), Some(self.revision.as_str()), "{about}");
+            let fault = self.fault_of_request(&receipt.path, &receipt.body);
+            assert!(fault.is_none(), "{about}: {}\n{:#}", fault.unwrap_or_default(), receipt.body);
+            *counts.entry(receipt.path.clone()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn faults(validator: &Validator, instance: &Value) -> Option<String> {
+    let faults: Vec<String> = validator
+        .iter_errors(instance)
+        .map(|error| format!("{error} (at {})", error.instance_path()))
+        .collect();
+    (!faults.is_empty()).then(|| faults.join("; "))
+}
+
+fn compile(schema: &Value) -> Validator {
+    let options = jsonschema::options().with_draft(jsonschema::Draft::Draft4).should_validate_formats(true);
+    options.build(schema).unwrap_or_else(|error| panic!("not a schema: {error}"))
+}
+
+fn follow<'a>(document: &'a Value, node: &'a Value) -> &'a Value {
+    let Some(reference) = node["$ref"].as_str() else { return node };
+    let pointer = reference.strip_prefix('#').expect("references stay within the document");
+    follow(document, document.pointer(pointer).unwrap_or_else(|| panic!("{reference} leads nowhere")))
+}
+
+/// A schema of the document as JSON Schema, without references, and closed where it lists properties.
+fn closed(document: &Value, node: &Value) -> Value {
+    let nullable = |node: &Value| node["nullable"] == json!(true);
+    let target = follow(document, node);
+    let mut schema = Map::new();
+    for (keyword, value) in target.as_object().expect("a schema is an object") {
+        let value = match keyword.as_str() {
+            "properties" => {
+                let properties = value.as_object().expect("properties are an object").iter();
+                Value::Object(properties.map(|(name, of)| (name.clone(), closed(document, of))).collect())
+            }
+            "items" => closed(document, value),
+            "oneOf" | "anyOf" => value
+                .as_array()
+                .expect("choices are an array")
+                .iter()
+                .map(|of| closed(document, of))
+                .collect(),
+            // Descriptions.
+            "description" | "example" | "default" | "nullable" | "title" | "deprecated" => continue,
+            "type"
+            | "required"
+            | "enum"
+            | "format"
+            | "additionalProperties"
+            | "minimum"
+            | "maximum"
+            | "minLength"
+            | "maxLength"
+            | "pattern"
+            | "minItems"
+            | "maxItems" => value.clone(),
+            other => panic!("a schema has the keyword {other}, of which nothing is known here"),
+        };
+        schema.insert(keyword.clone(), value);
+    }
+    if schema.contains_key("properties") {
+        schema.entry("additionalProperties").or_insert(json!(false));
+    }
+    let schema = Value::Object(schema);
+    if nullable(node) || nullable(target) { json!({"anyOf": [schema, {"type": "null"}]}) } else { schema }
+}
+
+/// Lets error objects have the members that the document does not list.
+fn admit_error_members(schema: &mut Value) {
+    let members = schema.pointer_mut("/properties/errors/items/properties").and_then(Value::as_object_mut);
+    let members = members.expect("the errors of an answer are objects");
+    members.extend(ERROR_MEMBERS.map(|member| (member.to_owned(), json!({}))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(schema: Value, instance: Value) -> Option<String> {
+        let document = json!({"components": {"schemas": {"Name": {
+            "type": "object", "properties": {"first": {"type": "string", "nullable": true}}, "required": ["first"],
+        }}}});
+        faults(&compile(&closed(&document, &schema)), &instance)
+    }
+
+    #[test]
+    fn null_is_for_the_nullable() {
+        let name = json!({"$ref": "#/components/schemas/Name"});
+        assert_eq!(fault(name.clone(), json!({"first": null})), None);
+        assert!(fault(name.clone(), json!(null)).is_some());
+        let nullable = json!({"$ref": "#/components/schemas/Name", "nullable": true});
+        assert_eq!(fault(nullable.clone(), json!(null)), None);
+        assert!(fault(nullable, json!({})).is_some());
+    }
+
+    #[test]
+    fn objects_are_closed_unless_free() {
+        let name = json!({"$ref": "#/components/schemas/Name"});
+        assert!(fault(name, json!({"first": "Ada", "fisrt": "Ada"})).is_some());
+        assert_eq!(fault(json!({"type": "object"}), json!({"anything": 1})), None);
+    }
+
+    #[test]
+    fn formats_count() {
+        let time = json!({"type": "string", "format": "date-time"});
+        assert_eq!(fault(time.clone(), json!("2026-07-15T12:00:00.123Z")), None);
+        assert!(fault(time, json!("2026-07-15 12:00:00")).is_some());
+    }
+}

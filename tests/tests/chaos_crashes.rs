@@ -1,0 +1,401 @@
+//! Processes killed with SIGKILL, at chosen points of a message's way and at random ones: nothing is lost, nothing is
+//! told to be delivered that is not, and no more is sent again than was under way.
+//!
+//! Each test of a chosen point shows that the point was reached before it kills. The sandbox's receipts are the judge,
+//! under a business key of the payload.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use harness::{Fault, Ledger, PATIENCE, Receipt, Shop, Signal, Stop, explain, kill, wait_for_worker};
+use postgres::{Client, NoTls};
+
+/// The business key in an event's body.
+const ORDER: &str = "data.attributes.properties.order_id";
+
+/// Calls that may be under way or not yet recorded: the default of `klaviyo.max_in_flight`. The most that one crash
+/// sends again.
+const IN_FLIGHT: usize = 64;
+
+/// More than may be under way, so that some wait behind those.
+const ORDERS: i64 = 300;
+
+/// Whom SIGKILL hits. The kernel does it when memory runs out; any process of a server may be the one.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Postmaster,
+    Worker,
+    Backend,
+}
+
+const VICTIMS: [Victim; 3] = [Victim::Postmaster, Victim::Worker, Victim::Backend];
+
+fn sql(db: &mut Client, statements: &str) {
+    db.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {}", explain(&error)));
+}
+
+fn count(db: &mut Client, query: &str) -> i64 {
+    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
+}
+
+fn is(db: &mut Client, query: &str) -> bool {
+    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
+}
+
+/// Queues one event an order, in one transaction.
+fn place(db: &mut Client, first: i64, last: i64) {
+    db.execute(
+        "SELECT klaviyo_track_event('Placed Order', external_id => n::text,
+                                    properties => jsonb_build_object('order_id', n))
+         FROM generate_series($1::bigint, $2::bigint) AS n",
+        &[&first, &last],
+    )
+    .unwrap_or_else(|error| panic!("orders cannot be placed: {}", explain(&error)));
+}
+
+/// Makes a process vanish.
+fn strike(shop: &mut Shop, victim: Victim) {
+    let mut db = shop.connect();
+    match victim {
+        Victim::Postmaster => return shop.cluster.kill9_postmaster(),
+        Victim::Worker => kill(wait_for_worker(&mut db), Signal::SIGKILL),
+        Victim::Backend => {
+            let mut bystander = shop.connect();
+            let pid: i32 =
+                bystander.query_one("SELECT pg_backend_pid()", &[]).expect("it has a number").get(0);
+            kill(pid, Signal::SIGKILL);
+        }
+    }
+    // The server ends all other processes too; before that it would still take connections.
+    shop.eventually("the crash is noticed", PATIENCE, || {
+        db.is_closed() || db.batch_execute("SELECT").is_err()
+    });
+}
+
+/// Has the server back.
+fn recover(shop: &mut Shop, victim: Victim) {
+    match victim {
+        Victim::Postmaster => shop.cluster.start(),
+        Victim::Worker | Victim::Backend => shop.cluster.wait_ready(),
+    }
+}
+
+/// Nothing is told to be delivered that Klaviyo has not accepted.
+fn assert_honest(shop: &Shop) {
+    // Read before the receipts, which can only be more by then.
+    let told: i64 = count(&mut shop.connect(), "SELECT count(*) FROM klaviyo.delivery");
+    let accepted = shop.sandbox.receipts();
+    let orders = Ledger::new(&accepted, ORDER);
+    let accepted = orders.keys().iter().filter(|order| orders.accepted(order) > 0).count();
+    assert!(told <= i64::try_from(accepted).expect("a small number"), "{told} told, {accepted} accepted");
+}
+
+/// After a crash all goes out, and at most what was under way goes out again.
+fn assert_recovered(shop: &Shop, what: &str, sent_before: &[Receipt], orders: std::ops::RangeInclusive<i64>) {
+    let backlog = shop.drain_soon();
+    assert_eq!(backlog.dead, 0);
+    assert_honest(shop);
+    let receipts = shop.sandbox.receipts();
+    let ledger = Ledger::new(&receipts, ORDER);
+    println!("{what}: {} under way, {} sent again", sent_before.len(), ledger.resends());
+    ledger.assert_accepted_exactly(orders);
+    assert!(ledger.resends() <= IN_FLIGHT, "{what}: {} sent again", ledger.resends());
+    for order in ledger.keys() {
+        assert!(ledger.sends(order) <= 2, "{what}: order {order} was sent {} times", ledger.sends(order));
+    }
+    let delivered = count(&mut shop.connect(), "SELECT count(*) FROM klaviyo.delivery");
+    assert_eq!(usize::try_from(delivered), Ok(ledger.keys().len()), "{what}");
+    assert_eq!(shop.sandbox.events().len(), ledger.keys().len(), "{what}: each is in Klaviyo once");
+}
+
+/// Messages are in the worker's memory, and none of them is on the wire: one call hangs, and there may be only one.
+#[test]
+fn after_claim_before_send() {
+    for victim in VICTIMS {
+        let mut shop = Shop::builder().setting("klaviyo.max_in_flight", 1).start();
+        let mut db = shop.connect();
+        shop.sandbox.set_faults(&[Fault::hang()]);
+        place(&mut db, 1, ORDERS);
+        // The worker reads each row once, so when it has read so many, it has them all.
+        let read = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'klaviyo.outbox'::regclass";
+        shop.eventually("the orders have been read", PATIENCE, || count(&mut db, read) >= ORDERS);
+        shop.eventually("the call hangs", PATIENCE, || shop.sandbox.receipts().len() == 1);
+        strike(&mut shop, victim);
+        assert_eq!(shop.sandbox.receipts().len(), 1, "{victim:?}: all others were read and not sent");
+        shop.sandbox.clear_faults();
+        recover(&mut shop, victim);
+        let backlog = shop.drain_soon();
+        assert_eq!(backlog.dead, 0);
+        assert_honest(&shop);
+        let receipts = shop.sandbox.receipts();
+        let ledger = Ledger::new(&receipts, ORDER);
+        ledger.assert_accepted_exactly(1..=ORDERS);
+        println!("{victim:?}: {} sent again", ledger.resends());
+        assert_eq!(
+            (ledger.resends(), ledger.needless_resends()),
+            (1, 0),
+            "{victim:?}: only what hung is sent again"
+        );
+    }
+}
+
+/// Requests are on the wire, and no answer has come: Klaviyo may or may not have acted on them.
+#[test]
+fn after_send() {
+    for victim in VICTIMS {
+        for fault in [Fault::hang(), Fault::hang_after()] {
+            let mut shop = Shop::start();
+            let mut db = shop.connect();
+            shop.sandbox.set_faults(std::slice::from_ref(&fault));
+            place(&mut db, 1, ORDERS);
+            shop.eventually("calls are under way", PATIENCE, || shop.sandbox.receipts().len() >= IN_FLIGHT);
+            let receipts = shop.sandbox.receipts();
+            assert_eq!(receipts.len(), IN_FLIGHT, "no more than may be are under way");
+            assert!(receipts.iter().all(|receipt| receipt.status.is_none()));
+            assert!(receipts.iter().all(|receipt| receipt.accepted == (fault == Fault::hang_after())));
+            assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.delivery"), 0);
+            strike(&mut shop, victim);
+            shop.sandbox.clear_faults();
+            recover(&mut shop, victim);
+            assert_recovered(&shop, &format!("{victim:?}, {}", fault.kind()), &receipts, 1..=ORDERS);
+        }
+    }
+}
+
+/// A shop whose worker does not send yet, with orders that wait.
+fn not_yet_sending() -> Shop {
+    let shop = Shop::builder().setting("klaviyo.enabled", "off").start();
+    place(&mut shop.connect(), 1, ORDERS);
+    shop
+}
+
+/// Whether the worker waits for somebody's lock.
+const WAITS: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity
+                                     WHERE backend_type = 'klaviyo_sync worker' AND wait_event_type = 'Lock')";
+
+/// Answers have come, and nothing of that is in the database yet: somebody's lock keeps the worker from its tables.
+#[test]
+fn after_the_answer_before_it_is_recorded() {
+    for victim in VICTIMS {
+        let mut shop = not_yet_sending();
+        let (mut db, mut locker) = (shop.connect(), shop.connect());
+        sql(&mut locker, "BEGIN; LOCK TABLE klaviyo.outbox IN SHARE MODE");
+        shop.cluster.set("klaviyo.enabled", "on");
+        shop.eventually("the worker waits for the lock", PATIENCE, || is(&mut db, WAITS));
+        shop.eventually("all calls under way are answered", PATIENCE, || {
+            shop.sandbox.receipts().iter().filter(|receipt| receipt.accepted).count() >= IN_FLIGHT
+        });
+        let receipts = shop.sandbox.receipts();
+        assert_eq!(receipts.len(), IN_FLIGHT, "no more than may be are sent while nothing is recorded");
+        assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.delivery"), 0);
+        strike(&mut shop, victim);
+        recover(&mut shop, victim);
+        assert_recovered(&shop, &format!("{victim:?}"), &receipts, 1..=ORDERS);
+    }
+}
+
+/// The worker has deleted messages, in a transaction that also has to write that they are delivered, and has not.
+#[test]
+fn in_the_middle_of_recording() {
+    for victim in VICTIMS {
+        let mut shop = not_yet_sending();
+        let (mut db, mut other) = (shop.connect(), shop.connect());
+        // Whoever writes the same key must wait until this transaction has ended.
+        sql(
+            &mut other,
+            "BEGIN;
+             INSERT INTO klaviyo.delivery
+                 (message_id, seq, account, kind, key, http_status, attempts, enqueued_at, sent_at, settled_at)
+             SELECT message_id, seq, account, kind, key, 0, 0, enqueued_at, now(), now() FROM klaviyo.outbox",
+        );
+        shop.cluster.set("klaviyo.enabled", "on");
+        shop.eventually("the worker waits for the key", PATIENCE, || is(&mut db, WAITS));
+        shop.eventually("all calls under way are answered", PATIENCE, || {
+            shop.sandbox.receipts().iter().filter(|receipt| receipt.accepted).count() >= IN_FLIGHT
+        });
+        let receipts = shop.sandbox.receipts();
+        assert_eq!(receipts.len(), IN_FLIGHT, "no more than may be are sent while nothing is recorded");
+        let deleted = count(&mut db, DELETED);
+        assert!(deleted > 0, "the worker has deleted nothing yet");
+        strike(&mut shop, victim);
+        recover(&mut shop, victim);
+        assert_recovered(&shop, &format!("{victim:?}, {deleted} deleted"), &receipts, 1..=ORDERS);
+    }
+}
+
+/// Messages that the worker has deleted in the transaction it is in.
+const DELETED: &str = "SELECT count(*) FROM klaviyo.outbox AS o
+                       JOIN pg_stat_activity AS a ON a.backend_xid = o.xmax
+                       WHERE a.backend_type = 'klaviyo_sync worker'";
+
+/// Places orders, some of each transaction's kind: committed, rolled back, and cut off by a crash. No number is used
+/// twice, and a number is in `placed` exactly if its transaction committed.
+fn place_through_crashes(config: &postgres::Config, until: i64, stop: &AtomicBool) {
+    let mut next: i64 = 1;
+    while !stop.load(SeqCst) {
+        let Ok(mut db) = config.connect(NoTls) else {
+            thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        loop {
+            match place_some(&mut db, &mut next) {
+                Ok(placed) if placed >= until => return,
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(
+                        error.as_db_error().is_none_or(|error| error.severity() != "ERROR"),
+                        "{}",
+                        explain(&error)
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// One transaction of a few orders. Tells how many have been placed in all.
+fn place_some(db: &mut Client, next: &mut i64) -> Result<i64, postgres::Error> {
+    let (first, last) = (*next, *next + fastrand::i64(0..60));
+    *next = last + 1;
+    let mut transaction = db.transaction()?;
+    transaction.execute(
+        "INSERT INTO placed (id, message_id)
+         SELECT n, klaviyo_track_event('Placed Order', external_id => 'customer-' || n % 5000,
+                                       properties => jsonb_build_object('order_id', n))
+         FROM generate_series($1::bigint, $2::bigint) AS n",
+        &[&first, &last],
+    )?;
+    if last % 8 == 0 {
+        transaction.rollback()?;
+    } else {
+        transaction.commit()?;
+    }
+    db.query_one("SELECT count(*) FROM placed", &[]).map(|row| row.get(0))
+}
+
+#[test]
+fn at_random_moments() {
+    const ENOUGH: i64 = 20_000;
+    const KILLS: usize = 24;
+    let mut shop = Shop::start();
+    sql(&mut shop.connect(), "CREATE TABLE placed (id bigint PRIMARY KEY, message_id uuid NOT NULL)");
+    shop.sandbox.set_faults(&[
+        Fault::latency(Duration::from_millis(3)).probability(0.5),
+        Fault::latency(Duration::from_millis(30)).probability(0.1),
+    ]);
+    let stop = AtomicBool::new(false);
+    let config = shop.cluster.config("shop");
+    let mut hit = [0; VICTIMS.len()];
+    thread::scope(|scope| {
+        let placing = scope.spawn(|| place_through_crashes(&config, ENOUGH, &stop));
+        // Whatever fails below must not leave the other thread waiting for a server that never comes.
+        let stop_at_the_end = StopAtTheEnd(&stop);
+        for round in 0..KILLS {
+            let sent = shop.sandbox.stats().requests + fastrand::u64(50..650);
+            shop.eventually("some more have been sent", PATIENCE, || shop.sandbox.stats().requests >= sent);
+            thread::sleep(Duration::from_millis(fastrand::u64(0..50)));
+            let victim = VICTIMS[round % VICTIMS.len()];
+            hit[round % VICTIMS.len()] += 1;
+            strike(&mut shop, victim);
+            recover(&mut shop, victim);
+        }
+        shop.eventually("all orders are placed", PATIENCE * 2, || placing.is_finished());
+        drop(stop_at_the_end);
+    });
+    let backlog = shop.drain(PATIENCE * 2);
+    assert_eq!(backlog.dead, 0);
+    assert_honest(&shop);
+
+    let mut db = shop.connect();
+    let placed: BTreeSet<i64> = db
+        .query("SELECT id FROM placed", &[])
+        .unwrap_or_else(|error| panic!("{}", explain(&error)))
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let receipts = shop.sandbox.receipts();
+    let ledger = Ledger::new(&receipts, ORDER);
+    let never_placed =
+        ledger.keys().iter().filter(|order| !placed.contains(&order.parse().expect("a number"))).count();
+    assert_eq!(never_placed, 0, "orders arrived whose transaction never committed");
+    ledger.assert_accepted_exactly(&placed);
+    let told = "SELECT count(*) FROM placed JOIN klaviyo.delivery USING (message_id)";
+    assert_eq!(usize::try_from(count(&mut db, told)), Ok(placed.len()));
+    assert_eq!(usize::try_from(count(&mut db, "SELECT count(*) FROM klaviyo.delivery")), Ok(placed.len()));
+    assert_eq!(shop.sandbox.events().len(), placed.len(), "each is in Klaviyo once");
+    println!(
+        "{} orders, kills of {VICTIMS:?}: {hit:?}; {} sent again, {} of them needlessly, {:.1} a kill",
+        placed.len(),
+        ledger.resends(),
+        ledger.needless_resends(),
+        ledger.resends() as f64 / KILLS as f64
+    );
+    assert!(ledger.resends() <= KILLS * IN_FLIGHT, "{} sent again", ledger.resends());
+    Ledger::new(&receipts, "data.attributes.profile.data.attributes.external_id").assert_ascending(ORDER);
+}
+
+/// Raises a flag when it goes.
+struct StopAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Who ends in order waits for answers and records them: what was answered is not sent again.
+#[test]
+fn an_orderly_end_sends_nothing_again() {
+    const ENDS: i64 = 12;
+    const EACH: i64 = 800;
+    let mut shop = Shop::start();
+    let mut db = shop.connect();
+    for round in 0..ENDS {
+        let received = shop.sandbox.stats().requests;
+        place(&mut db, round * EACH + 1, (round + 1) * EACH);
+        let sent = received + fastrand::u64(20..500);
+        shop.eventually("calls are under way", PATIENCE, || shop.sandbox.stats().requests >= sent);
+        if round % 3 == 0 {
+            shop.cluster.restart(Stop::Fast);
+            db = shop.connect();
+        } else {
+            let worker = wait_for_worker(&mut db);
+            kill(worker, Signal::SIGTERM);
+            shop.eventually("the worker ends", PATIENCE, || {
+                harness::workers(&mut db).iter().all(|other| other.pid != worker)
+            });
+        }
+        shop.drain_soon();
+    }
+    let receipts = shop.sandbox.receipts();
+    let ledger = Ledger::new(&receipts, ORDER);
+    ledger.assert_accepted_exactly(1..=ENDS * EACH);
+    println!("{} sent again after {ENDS} orderly ends", ledger.resends());
+    assert_eq!(ledger.resends(), 0, "sent again although answered");
+}
+
+/// Calls that hang are given up at an orderly end; those that have been answered meanwhile are not sent again.
+#[test]
+fn an_orderly_end_gives_up_only_what_hangs() {
+    let mut shop = Shop::start();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[Fault::hang_after().matching("\"order_id\":1")]);
+    // 1, 10 to 19 and 100 to 150 hang.
+    place(&mut db, 1, 150);
+    let hanging = 1 + 10 + 51;
+    shop.eventually("most are delivered, the rest hangs", PATIENCE, || {
+        count(&mut db, "SELECT count(*) FROM klaviyo.delivery") == 150 - hanging
+    });
+    shop.cluster.stop(Stop::Fast);
+    shop.sandbox.clear_faults();
+    shop.cluster.start();
+    shop.drain_soon();
+    let receipts = shop.sandbox.receipts();
+    let ledger = Ledger::new(&receipts, ORDER);
+    ledger.assert_accepted_exactly(1..=150);
+    assert_eq!(i64::try_from(ledger.resends()), Ok(hanging));
+    assert_eq!(ledger.unexplained_resends(), 0);
+}

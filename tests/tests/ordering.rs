@@ -1,0 +1,631 @@
+//! Order: messages about one person never overtake each other, and no earlier state of a person wins over a later
+//! one: not in a call of many states, not after a refusal, not when an old one is sent again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::Duration;
+
+use harness::{
+    Fault, Ledger, PATIENCE, Receipt, SANDBOX_KEY, ServerUser, Shop, ShopBuilder, Stop, explain, value_at,
+    wait_for_worker,
+};
+use postgres::types::ToSql;
+use postgres::{Client, NoTls};
+use serde_json::{Value, json};
+
+/// Whom a message is about and its place among those: both kinds carry them where both can.
+const PERSON: &str = "data.attributes.properties.person";
+const NUMBER: &str = "data.attributes.properties.n";
+
+/// A shop that tries again soon, so that a test of many failures does not take long.
+fn shop() -> ShopBuilder {
+    Shop::builder()
+        .setting("klaviyo.poll_interval", "1s")
+        .setting("klaviyo.retry_min_delay", "20ms")
+        .setting("klaviyo.retry_max_delay", "300ms")
+}
+
+/// A shop that sends nothing until [`open`] is called: what is queued before is found waiting together.
+fn closed_shop() -> ShopBuilder {
+    shop().setting("klaviyo.enabled", "off")
+}
+
+fn open(shop: &Shop) {
+    shop.cluster.set("klaviyo.enabled", "on");
+}
+
+fn query<T>(db: &mut Client, query: &str, arguments: &[&(dyn ToSql + Sync)]) -> T
+where
+    T: for<'a> postgres::types::FromSql<'a>,
+{
+    let row = db.query_one(query, arguments);
+    row.unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
+}
+
+/// Queues a state of a person, known by the external id; returns the message's id.
+fn state(db: &mut Client, person: &str, n: i32, properties: &Value) -> String {
+    let mut all = json!({"person": person, "n": n});
+    all.as_object_mut().expect("it is one").extend(properties.as_object().expect("it is one").clone());
+    query(
+        db,
+        "SELECT klaviyo_upsert_profile(external_id => $1, first_name => $2, properties => $3::text::jsonb)::text",
+        &[&person, &format!("name {n}"), &all.to_string()],
+    )
+}
+
+/// Queues an event of a person, known by the external id; returns the message's id.
+fn event(db: &mut Client, person: &str, n: i32) -> String {
+    query(
+        db,
+        "SELECT klaviyo_track_event('Step', external_id => $1::text,
+                                    properties => jsonb_build_object('person', $1::text, 'n', $2::int))::text",
+        &[&person, &n],
+    )
+}
+
+fn status(db: &mut Client, message_id: &str) -> String {
+    query(db, "SELECT status FROM klaviyo_result($1::text::uuid)", &[&message_id])
+}
+
+fn wait_for_status(shop: &Shop, message_id: &str, expected: &str) {
+    let mut db = shop.connect();
+    shop.eventually(&format!("{message_id} is {expected}"), PATIENCE, || {
+        status(&mut db, message_id) == expected
+    });
+}
+
+fn redrive(db: &mut Client, message_id: &str) -> i64 {
+    query(db, "SELECT klaviyo_redrive(message_id => $1::text::uuid)", &[&message_id])
+}
+
+/// Queues an event of somebody else and waits until it has arrived.
+fn mark(shop: &Shop, name: &str) {
+    let id = event(&mut shop.connect(), name, 0);
+    wait_for_status(shop, &id, "accepted");
+}
+
+/// The numbers of a person in the order in which they were accepted.
+fn accepted(shop: &Shop, person: &str) -> Vec<i64> {
+    let receipts = shop.sandbox.receipts();
+    let ledger = Ledger::new(&receipts, PERSON);
+    ledger.of(person).iter().filter(|receipt| receipt.accepted).map(|receipt| number(receipt)).collect()
+}
+
+fn number(receipt: &Receipt) -> i64 {
+    receipt.at(NUMBER).and_then(Value::as_i64).expect("every message has a number")
+}
+
+/// What the sandbox keeps of a person.
+fn kept(shop: &Shop, external_id: &str, path: &str) -> Value {
+    let profiles = shop.sandbox.profiles();
+    let mut found =
+        profiles.iter().filter(|profile| profile.attributes["external_id"].as_str() == Some(external_id));
+    let profile = found.next().unwrap_or_else(|| panic!("nobody is known as {external_id}"));
+    assert!(found.next().is_none(), "{external_id} is two profiles");
+    value_at(&profile.attributes, path).cloned().unwrap_or_default()
+}
+
+/// Each person's numbers never went down from one request to the next, whatever became of the requests: a later
+/// message is not even tried while an earlier one may have to be sent again.
+fn assert_never_overtaken(receipts: &[Receipt]) {
+    let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+    for receipt in receipts {
+        let person = receipt.at(PERSON).and_then(Value::as_str).expect("every message has a person");
+        let before = last.insert(person, number(receipt)).unwrap_or_default();
+        assert!(
+            before <= number(receipt),
+            "{person}: {} after {before} (request {})",
+            number(receipt),
+            receipt.n
+        );
+    }
+}
+
+#[test]
+fn order_is_kept_for_each_person_while_much_goes_wrong() {
+    const PEOPLE: i32 = 50;
+    const MESSAGES: i32 = 200;
+    let shop = shop().start();
+    shop.sandbox.set_faults(&[
+        Fault::latency(Duration::from_millis(10)).probability(0.1),
+        Fault::status(500).probability(0.04),
+        Fault::status(503).probability(0.02),
+        Fault::throttle(0).probability(0.01),
+        Fault::reset_before().probability(0.02),
+        Fault::reset_after().probability(0.02),
+        Fault::half().probability(0.01),
+        Fault::malformed().probability(0.01),
+    ]);
+    // Two that write at the same time, each for people of its own.
+    let writers: Vec<_> = [0, 1]
+        .map(|half| {
+            let config = shop.cluster.config("shop");
+            thread::spawn(move || {
+                let mut db = config.connect(NoTls).expect("the server takes connections");
+                for from in (1..=MESSAGES).step_by(10) {
+                    db.execute(
+                        "SELECT CASE WHEN n % 4 = 0
+                             THEN klaviyo_upsert_profile(external_id => person, properties => properties)
+                             ELSE klaviyo_track_event('Step', external_id => person, properties => properties) END
+                         FROM (SELECT n, 'person-' || p AS person,
+                                      jsonb_build_object('person', 'person-' || p, 'n', n, 'id', p || '/' || n)
+                                          AS properties
+                               FROM generate_series($1::int, $1 + 9) AS n, generate_series(1, $2::int) AS p
+                               WHERE p % 2 = $3 ORDER BY n, p) AS message",
+                        &[&from, &PEOPLE, &half],
+                    )
+                    .unwrap_or_else(|error| panic!("messages cannot be queued: {}", explain(&error)));
+                }
+            })
+        })
+        .into_iter()
+        .collect();
+    for writer in writers {
+        writer.join().expect("the writer ends");
+    }
+    let backlog = shop.drain(PATIENCE * 4);
+    assert_eq!(backlog.dead, 0);
+    let receipts = shop.sandbox.receipts();
+    assert_never_overtaken(&receipts);
+    let events: Vec<&Receipt> = receipts.iter().filter(|receipt| receipt.path == "/api/events").collect();
+    let expected =
+        (1..=PEOPLE).flat_map(|p| (1..=MESSAGES).filter(|n| n % 4 != 0).map(move |n| format!("{p}/{n}")));
+    Ledger::new(events, "data.attributes.properties.id").assert_accepted_exactly(expected);
+    for profile in shop.sandbox.profiles() {
+        assert_eq!(value_at(&profile.attributes, "properties.n"), Some(&json!(MESSAGES)), "{profile:?}");
+    }
+    assert_eq!(query::<i64>(&mut shop.connect(), "SELECT count(*) FROM klaviyo.delivery", &[]), 10_000);
+    shop.assert_requests_conform();
+    let faults = shop.sandbox.faults();
+    assert!(faults.iter().all(|fault| fault.fired > 0), "each kind of fault happened: {faults:?}");
+}
+
+/// Somebody is an e-mail address first; one message says that the address and the customer's number are one person.
+#[test]
+fn a_person_of_several_identifiers_keeps_one_order() {
+    let mut shop = shop().start();
+    let mut db = shop.connect();
+    let people: Vec<String> = (1..=20).map(|p| format!("person-{p}")).collect();
+    let as_email =
+        "SELECT klaviyo_upsert_profile(email => $1 || '@shop.example', properties => $2::text::jsonb)";
+    let as_number = "SELECT klaviyo_upsert_profile(external_id => $1, properties => $2::text::jsonb)";
+    let as_both = "SELECT klaviyo_upsert_profile(email => upper($1) || '@SHOP.example', external_id => $1,
+                                                 properties => $2::text::jsonb)";
+    let event_of_email =
+        "SELECT klaviyo_track_event('Step', email => $1 || '@shop.example', properties => $2::text::jsonb)";
+    let event_of_number =
+        "SELECT klaviyo_track_event('Step', external_id => $1, properties => $2::text::jsonb)";
+    let queue = |db: &mut Client, n: i32, sql: &str| {
+        for person in &people {
+            db.execute(sql, &[person, &json!({"person": person, "n": n}).to_string()])
+                .unwrap_or_else(|error| panic!("{sql}: {}", explain(&error)));
+        }
+    };
+    let faults = [
+        Fault::status(500).probability(0.3),
+        Fault::reset_after().probability(0.1),
+        Fault::latency(Duration::from_millis(20)).probability(0.3),
+    ];
+
+    // Waiting together.
+    shop.sandbox.down();
+    queue(&mut db, 1, as_email);
+    queue(&mut db, 2, as_both);
+    queue(&mut db, 3, as_number);
+    queue(&mut db, 4, event_of_email);
+    queue(&mut db, 5, event_of_number);
+    shop.sandbox.set_faults(&faults);
+    shop.sandbox.up();
+    // The link is known by now, whether or not anything of it still waits.
+    for round in 1..=4 {
+        queue(&mut db, round * 10, as_number);
+        queue(&mut db, round * 10 + 1, event_of_email);
+        queue(&mut db, round * 10 + 2, as_email);
+        queue(&mut db, round * 10 + 3, event_of_number);
+        if round == 2 {
+            shop.drain_soon();
+        }
+    }
+    shop.drain_soon();
+    // A new process has it from what was delivered.
+    drop(db);
+    shop.cluster.restart(Stop::Fast);
+    let mut db = shop.connect();
+    wait_for_worker(&mut db);
+    for round in 5..=8 {
+        queue(&mut db, round * 10, as_email);
+        queue(&mut db, round * 10 + 1, event_of_number);
+        queue(&mut db, round * 10 + 2, as_number);
+        queue(&mut db, round * 10 + 3, event_of_email);
+    }
+    assert_eq!(shop.drain_soon().dead, 0);
+    assert_never_overtaken(&shop.sandbox.receipts());
+    assert_eq!(shop.sandbox.profiles().len(), people.len());
+    for person in &people {
+        assert_eq!(kept(&shop, person, "properties.n"), json!(82), "{person}");
+    }
+    assert_eq!(shop.sandbox.events().len(), people.len() * 18);
+}
+
+#[test]
+fn states_that_wait_together_travel_together() {
+    let shop = shop().start();
+    let mut db = shop.connect();
+    shop.sandbox.down();
+    let ids: BTreeSet<String> =
+        (1..=20).map(|n| state(&mut db, "ada", n, &json!({format!("p{n}"): n}))).collect();
+    // Others are not mixed in.
+    state(&mut db, "bob", 1, &json!({}));
+    shop.sandbox.up();
+    assert_eq!(shop.drain_soon().dead, 0);
+    let calls = accepted(&shop, "ada");
+    assert!(calls.len() < 20, "20 states took {} calls", calls.len());
+    assert!(calls.is_sorted(), "{calls:?}");
+    let rows = db
+        .query(
+            "SELECT message_id::text, http_status FROM klaviyo.delivery WHERE key = '{external_id:ada}'",
+            &[],
+        )
+        .expect("deliveries can be read");
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<BTreeSet<String>>(), ids);
+    assert!(rows.iter().all(|row| [200, 201].contains(&row.get::<_, i32>(1))));
+    assert_eq!(kept(&shop, "ada", "first_name"), json!("name 20"));
+    assert_eq!(kept(&shop, "ada", "properties.n"), json!(20));
+    for n in 1..=20 {
+        assert_eq!(kept(&shop, "ada", &format!("properties.p{n}")), json!(n));
+    }
+}
+
+#[test]
+fn a_call_of_many_states_says_what_they_would_have_said_one_by_one() {
+    let shop = closed_shop().start();
+    let mut db = shop.connect();
+    for sql in [
+        "SELECT klaviyo_upsert_profile(external_id => 'ada', first_name => 'Ada', last_name => 'Byron',
+             title => 'Miss', properties => '{\"person\": \"ada\", \"n\": 1, \"plan\": \"free\", \"old\": 1}')",
+        "SELECT klaviyo_upsert_profile(external_id => 'ada', last_name => 'King', organization => 'Engines',
+             properties => '{\"person\": \"ada\", \"n\": 2, \"plan\": \"paid\", \"old\": null}')",
+        "SELECT klaviyo_upsert_profile(external_id => 'ada', clear => '{title}', location => '{\"city\": \"London\"}',
+             properties => '{\"person\": \"ada\", \"n\": 3}')",
+    ] {
+        db.execute(sql, &[]).unwrap_or_else(|error| panic!("{sql}: {}", explain(&error)));
+    }
+    open(&shop);
+    shop.drain_soon();
+    let receipts = shop.sandbox.receipts();
+    assert_eq!(receipts.len(), 1, "{receipts:?}");
+    assert_eq!(
+        receipts[0].at("data.attributes"),
+        Some(&json!({
+            "external_id": "ada", "first_name": "Ada", "last_name": "King", "title": null,
+            "organization": "Engines", "location": {"city": "London"},
+            "properties": {"person": "ada", "n": 3, "plan": "paid", "old": null},
+        }))
+    );
+}
+
+#[test]
+fn an_event_between_two_states_keeps_its_place() {
+    let shop = closed_shop().start();
+    let mut db = shop.connect();
+    state(&mut db, "ada", 1, &json!({}));
+    state(&mut db, "ada", 2, &json!({}));
+    event(&mut db, "ada", 3);
+    state(&mut db, "ada", 4, &json!({}));
+    event(&mut db, "ada", 5);
+    event(&mut db, "ada", 6);
+    state(&mut db, "ada", 7, &json!({}));
+    state(&mut db, "ada", 8, &json!({}));
+    open(&shop);
+    shop.drain_soon();
+    assert_eq!(accepted(&shop, "ada"), [2, 3, 4, 5, 6, 8]);
+    shop.assert_requests_conform();
+}
+
+#[test]
+fn one_bad_state_harms_only_itself() {
+    let shop = closed_shop().start();
+    let mut db = shop.connect();
+    let bad =
+        Fault::status(400).error("invalid", "That is not right.").pointer("/data/attributes/properties");
+    shop.sandbox.set_faults(&[bad.matching("poison")]);
+    let mut ids = Vec::new();
+    for n in 1..=6 {
+        let properties = if n == 3 { json!({"bad": "poison"}) } else { json!({format!("p{n}"): n}) };
+        ids.push(state(&mut db, "ada", n, &properties));
+    }
+    open(&shop);
+    assert_eq!(shop.drain_soon().dead, 1);
+    let receipts = shop.sandbox.receipts();
+    assert_eq!((number(&receipts[0]), receipts[0].accepted), (6, false), "they went together first");
+    for (n, id) in (1..).zip(&ids) {
+        assert_eq!(status(&mut db, id), if n == 3 { "dead" } else { "accepted" }, "state {n}");
+    }
+    assert_eq!(accepted(&shop, "ada"), [1, 2, 4, 5, 6]);
+    assert_eq!(kept(&shop, "ada", "properties.n"), json!(6));
+    assert_eq!(kept(&shop, "ada", "properties.bad"), Value::Null);
+}
+
+#[test]
+fn a_redriven_event_is_sent_again() {
+    let shop = shop().start();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[Fault::status(400).matching("\"ada\"")]);
+    let id = event(&mut db, "ada", 1);
+    wait_for_status(&shop, &id, "dead");
+    // Still refused: it dies again.
+    assert_eq!(redrive(&mut db, &id), 1);
+    shop.eventually("it was tried again and died", PATIENCE, || {
+        shop.sandbox.receipts().len() == 2 && status(&mut db, &id) == "dead"
+    });
+    shop.sandbox.clear_faults();
+    assert_eq!(redrive(&mut db, &id), 1);
+    wait_for_status(&shop, &id, "accepted");
+    assert_eq!(redrive(&mut db, &id), 0, "there is nothing to redrive any more");
+    mark(&shop, "marker");
+    let receipts = shop.sandbox.receipts();
+    let ledger = Ledger::new(&receipts, PERSON);
+    assert_eq!((ledger.sends("ada"), ledger.accepted("ada")), (3, 1));
+    let unique_ids: BTreeSet<_> = ledger
+        .of("ada")
+        .iter()
+        .map(|receipt| receipt.at("data.attributes.unique_id").map(Value::to_string))
+        .collect();
+    assert_eq!(unique_ids, BTreeSet::from([Some(format!("\"{id}\""))]));
+    assert_eq!(shop.backlog().dead, 0);
+}
+
+#[test]
+fn a_redrive_does_not_wait_for_the_poll() {
+    let shop = shop().setting("klaviyo.poll_interval", "1h").start();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[Fault::status(400).times(1)]);
+    let id = event(&mut db, "ada", 1);
+    wait_for_status(&shop, &id, "dead");
+    assert_eq!(redrive(&mut db, &id), 1);
+    wait_for_status(&shop, &id, "accepted");
+}
+
+/// Queues a state that is refused; what follows is taken.
+fn dead_state(shop: &Shop, person: &str) -> String {
+    let fault = Fault::status(400).matching("\"old\"").path("/api/profile-import");
+    shop.sandbox.set_faults(&[fault]);
+    let id = state(&mut shop.connect(), person, 1, &json!({"what": "old"}));
+    wait_for_status(shop, &id, "dead");
+    shop.sandbox.clear_faults();
+    id
+}
+
+/// The person is what the later message said, and no request with the older one came after it.
+fn assert_newest(shop: &Shop, person: &str, newest: i32) {
+    mark(shop, &format!("marker of {person} {newest}"));
+    shop.drain_soon();
+    assert_eq!(kept(shop, person, "first_name"), json!(format!("name {newest}")));
+    assert_eq!(accepted(shop, person).last(), Some(&i64::from(newest)));
+    shop.assert_requests_conform();
+    assert_never_overtaken(&shop.sandbox.receipts());
+}
+
+#[test]
+fn an_old_state_is_not_redriven_past_a_delivered_one() {
+    let mut shop = shop().start();
+    let mut db = shop.connect();
+    let old = dead_state(&shop, "ada");
+    let new = state(&mut db, "ada", 2, &json!({}));
+    wait_for_status(&shop, &new, "accepted");
+    let other = dead_state(&shop, "bob");
+    assert_eq!(redrive(&mut db, &old), 0);
+    assert_eq!(query::<i64>(&mut db, "SELECT klaviyo_redrive(kind => 'profile')", &[]), 1, "bob's only");
+    wait_for_status(&shop, &other, "accepted");
+    assert_newest(&shop, "ada", 2);
+    // Nor by anyone who remembers nothing.
+    drop(db);
+    shop.cluster.restart(Stop::Fast);
+    let mut db = shop.connect();
+    assert_eq!(redrive(&mut db, &old), 0);
+    assert_newest(&shop, "ada", 2);
+    assert_eq!(status(&mut db, &old), "dead");
+}
+
+#[test]
+fn an_old_state_is_redriven_before_a_waiting_one() {
+    let shop = shop().start();
+    let mut db = shop.connect();
+    let old = dead_state(&shop, "ada");
+    // A refused key stops the account.
+    shop.sandbox.set_faults(&[Fault::status(401)]);
+    let new = state(&mut db, "ada", 2, &json!({}));
+    shop.eventually("the account is stopped", PATIENCE, || {
+        query(&mut db, "SELECT EXISTS (SELECT FROM klaviyo.account_status WHERE stopped_at IS NOT NULL)", &[])
+    });
+    assert_eq!(redrive(&mut db, &old), 1);
+    shop.sandbox.clear_faults();
+    let key_file = shop.cluster.directory().join("klaviyo.key");
+    std::fs::write(&key_file, format!("{SANDBOX_KEY}1")).expect("the key file can be written");
+    ServerUser::current().give(&key_file);
+    wait_for_status(&shop, &new, "accepted");
+    // Before the newer one, with it, or not at all.
+    shop.drain_soon();
+    let receipts = shop.sandbox.receipts();
+    let stopped = receipts.iter().position(|receipt| receipt.status == Some(401)).expect("it was refused");
+    assert_never_overtaken(&receipts[stopped + 1..]);
+    assert_eq!(kept(&shop, "ada", "first_name"), json!("name 2"));
+    assert_eq!(accepted(&shop, "ada").last(), Some(&2));
+}
+
+#[test]
+fn an_old_state_is_not_redriven_past_one_under_way() {
+    let shop = shop().start();
+    let mut db = shop.connect();
+    let old = dead_state(&shop, "ada");
+    // The newer one is taken in, but nothing is heard of it for a while, and then it is sent again.
+    let lost = Fault::hang_after().lasting(Duration::from_secs(4)).times(1).path("/api/profile-import");
+    shop.sandbox.set_faults(&[lost]);
+    let new = state(&mut db, "ada", 2, &json!({}));
+    shop.eventually("it is under way", PATIENCE, || accepted(&shop, "ada") == [2]);
+    assert_eq!(redrive(&mut db, &old), 1);
+    wait_for_status(&shop, &new, "accepted");
+    mark(&shop, "marker");
+    shop.drain_soon();
+    assert_eq!(kept(&shop, "ada", "first_name"), json!("name 2"));
+    assert_eq!(accepted(&shop, "ada").last(), Some(&2));
+}
+
+#[test]
+fn an_old_state_redriven_while_no_worker_runs_loses_to_the_newer_one() {
+    let mut shop = shop().start();
+    let old = dead_state(&shop, "ada");
+    let delivered = dead_state(&shop, "bob");
+    let new = state(&mut shop.connect(), "bob", 2, &json!({}));
+    wait_for_status(&shop, &new, "accepted");
+    shop.cluster.set("shared_preload_libraries", "");
+    shop.cluster.restart(Stop::Immediate);
+    let mut db = shop.connect();
+    assert_eq!(redrive(&mut db, &old), 1);
+    state(&mut db, "ada", 2, &json!({}));
+    assert_eq!(redrive(&mut db, &delivered), 0);
+    drop(db);
+    shop.cluster.set("shared_preload_libraries", "klaviyo_sync");
+    shop.cluster.restart(Stop::Immediate);
+    shop.drain_soon();
+    assert_newest(&shop, "ada", 2);
+    assert_newest(&shop, "bob", 2);
+}
+
+/// The newer one is delivered between the redrive and the moment the worker looks at what was redriven.
+#[test]
+fn an_old_state_redriven_and_not_yet_read_loses_to_one_delivered_meanwhile() {
+    let mut shop = shop().setting("klaviyo.poll_interval", "1h").start();
+    let mut db = shop.connect();
+    for round in 1..=5 {
+        let person = format!("person-{round}");
+        let old = dead_state(&shop, &person);
+        shop.sandbox.set_faults(&[Fault::latency(Duration::from_millis(500))]);
+        let new = state(&mut db, &person, 2, &json!({}));
+        redrive(&mut db, &old);
+        wait_for_status(&shop, &new, "accepted");
+        if round % 2 == 0 {
+            drop(db);
+            shop.cluster.kill9_postmaster();
+            shop.cluster.start();
+            db = shop.connect();
+            wait_for_worker(&mut db);
+        }
+    }
+    drop(db);
+    shop.cluster.set("klaviyo.poll_interval", "1s");
+    shop.cluster.restart(Stop::Fast);
+    shop.drain_soon();
+    for round in 1..=5 {
+        assert_eq!(kept(&shop, &format!("person-{round}"), "first_name"), json!("name 2"), "person-{round}");
+    }
+}
+
+/// A refusal and the acceptance of the newer state are recorded in one transaction.
+#[test]
+fn an_old_state_recorded_together_with_the_newer_one_is_not_redriven_past_it() {
+    let mut shop = shop().start();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[
+        Fault::status(400).matching("\"old\""),
+        Fault::latency(Duration::from_secs(2)).matching("\"ada\"").times(1),
+    ]);
+    // While somebody holds this table nothing can be recorded, but calls go on. The first answer is that of bob's.
+    let mut holder = shop.connect();
+    holder.batch_execute("BEGIN; LOCK TABLE klaviyo.delivery IN SHARE MODE").expect("it can be locked");
+    db.batch_execute("BEGIN").expect("a transaction can begin");
+    event(&mut db, "ada", 0);
+    let old = state(&mut db, "ada", 1, &json!({"what": "old"}));
+    event(&mut db, "ada", 2);
+    let new = state(&mut db, "ada", 3, &json!({}));
+    event(&mut db, "bob", 0);
+    db.batch_execute("COMMIT").expect("it can be committed");
+    shop.eventually("the newer state is taken", PATIENCE, || accepted(&shop, "ada").contains(&3));
+    holder.batch_execute("COMMIT").expect("it can be let go");
+    wait_for_status(&shop, &old, "dead");
+    wait_for_status(&shop, &new, "accepted");
+    shop.sandbox.clear_faults();
+    // A process that remembers nothing but what was recorded.
+    drop((db, holder));
+    shop.cluster.restart(Stop::Fast);
+    let mut db = shop.connect();
+    wait_for_worker(&mut db);
+    redrive(&mut db, &old);
+    mark(&shop, "marker");
+    shop.drain_soon();
+    assert_eq!(kept(&shop, "ada", "first_name"), json!("name 3"));
+    assert_eq!(accepted(&shop, "ada").last(), Some(&3));
+}
+
+/// The old state names the person by e-mail address, the newer one by number; a third has linked them.
+#[test]
+fn an_old_state_under_another_identifier_is_not_redriven_past_a_newer_one() {
+    for restart in [false, true] {
+        let mut shop = shop().start();
+        let mut db = shop.connect();
+        let link: String = query(
+            &mut db,
+            "SELECT klaviyo_upsert_profile(email => 'ada@shop.example', external_id => 'ada')::text",
+            &[],
+        );
+        wait_for_status(&shop, &link, "accepted");
+        shop.sandbox.set_faults(&[Fault::status(400).matching("Old")]);
+        let old: String = query(
+            &mut db,
+            "SELECT klaviyo_upsert_profile(email => 'ada@shop.example', first_name => 'Old')::text",
+            &[],
+        );
+        wait_for_status(&shop, &old, "dead");
+        shop.sandbox.clear_faults();
+        let new = state(&mut db, "ada", 2, &json!({}));
+        wait_for_status(&shop, &new, "accepted");
+        if restart {
+            drop(db);
+            shop.cluster.restart(Stop::Fast);
+            db = shop.connect();
+            wait_for_worker(&mut db);
+        }
+        redrive(&mut db, &old);
+        mark(&shop, "marker");
+        shop.drain_soon();
+        assert_eq!(kept(&shop, "ada", "first_name"), json!("name 2"), "after a restart: {restart}");
+    }
+}
+
+/// Events can carry attributes of the person too.
+#[test]
+fn a_redriven_event_does_not_bring_back_old_attributes() {
+    let shop = shop().start();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[Fault::status(400).matching("Old")]);
+    let old: String = query(
+        &mut db,
+        "SELECT klaviyo_track_event('Step', external_id => 'ada', profile => '{\"first_name\": \"Old\"}')::text",
+        &[],
+    );
+    wait_for_status(&shop, &old, "dead");
+    shop.sandbox.clear_faults();
+    let new = state(&mut db, "ada", 2, &json!({}));
+    wait_for_status(&shop, &new, "accepted");
+    redrive(&mut db, &old);
+    mark(&shop, "marker");
+    shop.drain_soon();
+    assert_eq!(kept(&shop, "ada", "first_name"), json!("name 2"));
+}
+
+#[test]
+fn a_redriven_state_does_not_undo_the_attributes_of_a_newer_event() {
+    let shop = shop().start();
+    let mut db = shop.connect();
+    let old = dead_state(&shop, "ada");
+    let new: String = query(
+        &mut db,
+        "SELECT klaviyo_track_event('Step', external_id => 'ada', profile => '{\"first_name\": \"New\"}')::text",
+        &[],
+    );
+    wait_for_status(&shop, &new, "accepted");
+    redrive(&mut db, &old);
+    mark(&shop, "marker");
+    shop.drain_soon();
+    assert_eq!(kept(&shop, "ada", "first_name"), json!("New"));
+}
