@@ -244,11 +244,11 @@ impl Cluster {
         let children = Process::children_of(postmaster.pid);
         postmaster.signal(Signal::SIGKILL);
         assert!(self.reap(PATIENCE), "the postmaster survives SIGKILL");
+        // A frozen process notices nothing, and may hold a lock on which others wait without noticing either.
+        if children.iter().any(|child| child.is_stopped()) {
+            children.iter().for_each(|child| child.signal(Signal::SIGKILL));
+        }
         for child in children {
-            // A frozen process notices nothing.
-            if child.is_stopped() {
-                child.signal(Signal::SIGKILL);
-            }
             assert!(
                 child.wait_gone(PATIENCE),
                 "process {} outlives its postmaster by {PATIENCE:?}; the server's log:\n{}",

@@ -237,7 +237,8 @@ fn a_reload_applies_settings() {
     thread::sleep(Duration::from_secs(1));
     sql(&mut db, "BEGIN");
     place(&mut db, 1_000_000, 1_000_000);
-    sql(&mut db, "PREPARE TRANSACTION 'late'; COMMIT PREPARED 'late'");
+    sql(&mut db, "PREPARE TRANSACTION 'late'");
+    sql(&mut db, "COMMIT PREPARED 'late'");
     shop.eventually("the prepared order is found", PATIENCE, || {
         Ledger::new(&shop.sandbox.receipts(), ORDER).accepted("1000000") > 0
     });
