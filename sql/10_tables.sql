@@ -127,6 +127,7 @@ CREATE TABLE klaviyo.retry (
     last_status     integer,
     last_code       text,
     last_error      text,
+    last_error_id   text,
     redriven_at     timestamptz
 );
 CREATE INDEX retry_tried_idx ON klaviyo.retry (seq) WHERE redriven_at IS NULL;
@@ -145,20 +146,22 @@ COMMENT ON COLUMN klaviyo.retry.last_attempt_at IS 'When the last call was made'
 COMMENT ON COLUMN klaviyo.retry.last_status IS 'HTTP status of the last answer, if there was one';
 COMMENT ON COLUMN klaviyo.retry.last_code IS 'Error code of the last failure';
 COMMENT ON COLUMN klaviyo.retry.last_error IS 'What went wrong in the last call';
+COMMENT ON COLUMN klaviyo.retry.last_error_id IS 'Klaviyo''s id of the last error, for its support';
 COMMENT ON COLUMN klaviyo.retry.redriven_at IS 'When klaviyo_redrive() took it out of the dead letters';
 
 CREATE TABLE klaviyo.delivery (
-    message_id  uuid PRIMARY KEY,
-    seq         bigint NOT NULL,
-    account     text NOT NULL,
-    kind        text NOT NULL,
-    key         text[] NOT NULL,
-    http_status integer NOT NULL,
-    attempts    integer NOT NULL,
-    klaviyo_id  text,
-    enqueued_at timestamptz NOT NULL,
-    sent_at     timestamptz NOT NULL,
-    settled_at  timestamptz NOT NULL
+    message_id       uuid PRIMARY KEY,
+    seq              bigint NOT NULL,
+    account          text NOT NULL,
+    kind             text NOT NULL,
+    key              text[] NOT NULL,
+    http_status      integer NOT NULL,
+    attempts         integer NOT NULL,
+    klaviyo_id       text,
+    klaviyo_error_id text,
+    enqueued_at      timestamptz NOT NULL,
+    sent_at          timestamptz NOT NULL,
+    settled_at       timestamptz NOT NULL
 );
 CREATE INDEX delivery_settled_at_idx ON klaviyo.delivery (settled_at);
 COMMENT ON TABLE klaviyo.delivery IS 'Messages that Klaviyo has accepted';
@@ -170,6 +173,7 @@ COMMENT ON COLUMN klaviyo.delivery.key IS 'Identifiers of whom it is about';
 COMMENT ON COLUMN klaviyo.delivery.http_status IS 'HTTP status of Klaviyo''s answer';
 COMMENT ON COLUMN klaviyo.delivery.attempts IS 'Calls it took';
 COMMENT ON COLUMN klaviyo.delivery.klaviyo_id IS 'Klaviyo''s id of what the call made or changed, where the answer names it';
+COMMENT ON COLUMN klaviyo.delivery.klaviyo_error_id IS 'Klaviyo''s id of the error of the last attempt before, if that failed';
 COMMENT ON COLUMN klaviyo.delivery.enqueued_at IS 'When it was queued';
 COMMENT ON COLUMN klaviyo.delivery.sent_at IS 'When the call that Klaviyo accepted was sent';
 COMMENT ON COLUMN klaviyo.delivery.settled_at IS 'When the answer was recorded';

@@ -60,7 +60,7 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT d.message_id, 'accepted', d.kind, d.account, d.http_status, d.attempts, d.klaviyo_id, NULL::text, NULL::text,
-           NULL::text, d.enqueued_at, d.settled_at, NULL::text
+           d.klaviyo_error_id, d.enqueued_at, d.settled_at, NULL::text
     FROM klaviyo.delivery AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
@@ -77,7 +77,7 @@ AS $$
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT r.message_id, 'retrying', r.kind, r.account, r.last_status, r.attempts, NULL, r.last_code, r.last_error,
-           NULL, r.enqueued_at, NULL, klaviyo.waiting_hint(r.account)
+           r.last_error_id, r.enqueued_at, NULL, klaviyo.waiting_hint(r.account)
     FROM klaviyo.retry AS r
     WHERE r.message_id = settled_result.message_id
 $$;

@@ -39,9 +39,9 @@ BEGIN
     )
     INSERT INTO klaviyo.retry
         (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before, last_status,
-         last_code, last_error, redriven_at)
+         last_code, last_error, last_error_id, redriven_at)
     SELECT g.seq, g.message_id, g.account, g.kind, g.key, g.payload, g.enqueued_at, g.attempts, 0, now(), g.http_status,
-           g.code, g.reason, now()
+           g.code, g.reason, g.klaviyo_error_id, now()
     FROM gone AS g;
     GET DIAGNOSTICS moved = ROW_COUNT;
 

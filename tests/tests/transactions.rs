@@ -393,8 +393,10 @@ fn nothing_is_sent_that_a_crash_undoes() {
         let first = order + 1;
         match round % 3 {
             0 => {}
-            // Where no answer comes nothing is recorded, and recording is what would else make the commit safe.
+            // Where no answer comes nothing is recorded, and recording is what would else make the commit safe. So
+            // would recording what is left of the round before.
             1 => {
+                shop.drain(PATIENCE);
                 shop.sandbox.set_faults(&[Fault::hang_after().matching(&format!("\"customer-{first}\""))]);
             }
             // A worker that does nothing at all: this shows that commits are lost here.
