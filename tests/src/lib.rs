@@ -32,6 +32,6 @@ pub use process::{Process, kill};
 pub use receipt::{Receipt, value_at};
 pub use sandbox::{Sandbox, SandboxBuilder};
 pub use server_user::ServerUser;
-pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder};
+pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder, place_orders};
 pub use wait::{PATIENCE, eventually};
 pub use workers::{Worker, launcher, wait_for_worker, workers};

@@ -241,3 +241,14 @@ impl Backlog {
         self.outbox + self.retry
     }
 }
+
+/// Queues one event an order, for the orders from `first` to `last`, in one transaction.
+pub fn place_orders(db: &mut Client, first: i64, last: i64) {
+    db.execute(
+        "SELECT klaviyo_track_event('Placed Order', external_id => n::text,
+                                    properties => jsonb_build_object('order_id', n))
+         FROM generate_series($1::bigint, $2::bigint) AS n",
+        &[&first, &last],
+    )
+    .unwrap_or_else(|error| panic!("orders cannot be placed: {}", explain(&error)));
+}

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use harness::{Fault, Ledger, PATIENCE, Receipt, Shop, Signal, Stop, explain, kill, wait_for_worker};
+use harness::{
+    Fault, Ledger, PATIENCE, Receipt, Shop, Signal, Stop, explain, kill, place_orders, wait_for_worker,
+};
 use postgres::{Client, NoTls};
 
 /// The business key in an event's body.
@@ -42,17 +44,6 @@ fn count(db: &mut Client, query: &str) -> i64 {
 
 fn is(db: &mut Client, query: &str) -> bool {
     db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
-/// Queues one event an order, in one transaction.
-fn place(db: &mut Client, first: i64, last: i64) {
-    db.execute(
-        "SELECT klaviyo_track_event('Placed Order', external_id => n::text,
-                                    properties => jsonb_build_object('order_id', n))
-         FROM generate_series($1::bigint, $2::bigint) AS n",
-        &[&first, &last],
-    )
-    .unwrap_or_else(|error| panic!("orders cannot be placed: {}", explain(&error)));
 }
 
 /// Makes a process vanish.
@@ -117,7 +108,7 @@ fn after_claim_before_send() {
         let mut shop = Shop::builder().setting("klaviyo.max_in_flight", 1).start();
         let mut db = shop.connect();
         shop.sandbox.set_faults(&[Fault::hang()]);
-        place(&mut db, 1, ORDERS);
+        place_orders(&mut db, 1, ORDERS);
         // The worker reads each row once, so when it has read so many, it has them all.
         let read = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'klaviyo.outbox'::regclass";
         shop.eventually("the orders have been read", PATIENCE, || count(&mut db, read) >= ORDERS);
@@ -149,7 +140,7 @@ fn after_send() {
             let mut shop = Shop::start();
             let mut db = shop.connect();
             shop.sandbox.set_faults(std::slice::from_ref(&fault));
-            place(&mut db, 1, ORDERS);
+            place_orders(&mut db, 1, ORDERS);
             shop.eventually("calls are under way", PATIENCE, || shop.sandbox.receipts().len() >= IN_FLIGHT);
             let receipts = shop.sandbox.receipts();
             assert_eq!(receipts.len(), IN_FLIGHT, "no more than may be are under way");
@@ -167,7 +158,7 @@ fn after_send() {
 /// A shop whose worker does not send yet, with orders that wait.
 fn not_yet_sending() -> Shop {
     let shop = Shop::builder().setting("klaviyo.enabled", "off").start();
-    place(&mut shop.connect(), 1, ORDERS);
+    place_orders(&mut shop.connect(), 1, ORDERS);
     shop
 }
 
@@ -355,7 +346,7 @@ fn an_orderly_end_sends_nothing_again() {
     let mut db = shop.connect();
     for round in 0..ENDS {
         let received = shop.sandbox.stats().requests;
-        place(&mut db, round * EACH + 1, (round + 1) * EACH);
+        place_orders(&mut db, round * EACH + 1, (round + 1) * EACH);
         let sent = received + fastrand::u64(20..500);
         shop.eventually("calls are under way", PATIENCE, || shop.sandbox.stats().requests >= sent);
         if round % 3 == 0 {
@@ -384,7 +375,7 @@ fn an_orderly_end_gives_up_only_what_hangs() {
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::hang_after().matching("\"order_id\":1")]);
     // 1, 10 to 19 and 100 to 150 hang.
-    place(&mut db, 1, 150);
+    place_orders(&mut db, 1, 150);
     let hanging = 1 + 10 + 51;
     shop.eventually("most are delivered, the rest hangs", PATIENCE, || {
         count(&mut db, "SELECT count(*) FROM klaviyo.delivery") == 150 - hanging

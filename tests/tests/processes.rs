@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Fault, Ledger, PATIENCE, Process, Shop, Signal, Stop, eventually, explain, kill, launcher,
+    Fault, Ledger, PATIENCE, Process, Shop, Signal, Stop, eventually, explain, kill, launcher, place_orders,
     wait_for_worker, workers,
 };
 use postgres::Client;
@@ -23,17 +23,6 @@ fn count(db: &mut Client, query: &str) -> i64 {
     db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
 }
 
-/// Queues one event an order, in one transaction.
-fn place(db: &mut Client, first: i64, last: i64) {
-    db.execute(
-        "SELECT klaviyo_track_event('Placed Order', external_id => n::text,
-                                    properties => jsonb_build_object('order_id', n))
-         FROM generate_series($1::bigint, $2::bigint) AS n",
-        &[&first, &last],
-    )
-    .unwrap_or_else(|error| panic!("orders cannot be placed: {}", explain(&error)));
-}
-
 fn assert_arrived(shop: &Shop, first: i64, last: i64) {
     Ledger::new(&shop.sandbox.receipts(), ORDER).assert_accepted_exactly(first..=last);
 }
@@ -50,7 +39,7 @@ fn hanging(orders: i64) -> Shop {
         .setting("klaviyo.poll_interval", "1s")
         .start();
     shop.sandbox.set_faults(&[Fault::hang()]);
-    place(&mut shop.connect(), 1, orders);
+    place_orders(&mut shop.connect(), 1, orders);
     let under_way = usize::try_from(orders.min(64)).expect("a small number");
     shop.eventually("calls hang", PATIENCE, || shop.sandbox.receipts().len() == under_way);
     shop
@@ -75,8 +64,8 @@ fn one_launcher_and_a_worker_for_each_database_with_the_extension() {
     shop.add_database("second");
     let mut second = shop.cluster.connect("second");
     assert_ne!(wait_for_worker(&mut second), worker);
-    place(&mut db, 1, 10);
-    place(&mut second, 11, 20);
+    place_orders(&mut db, 1, 10);
+    place_orders(&mut second, 11, 20);
     shop.drain_soon();
     shop.eventually("both have delivered", PATIENCE, || {
         count(&mut db, "SELECT count(*) FROM klaviyo.delivery") == 10
@@ -114,7 +103,7 @@ fn a_commit_wakes_the_worker() {
     let shop = unasked();
     let mut db = shop.connect();
     for order in 1..=5 {
-        place(&mut db, order, order);
+        place_orders(&mut db, order, order);
         shop.drain_soon();
         // It sleeps again before the next one comes.
         thread::sleep(Duration::from_millis(300));
@@ -126,7 +115,7 @@ fn a_commit_wakes_the_worker() {
 fn an_idle_worker_does_nothing() {
     let mut shop =
         Shop::builder().setting("klaviyo.poll_interval", "1h").setting("autovacuum", "off").start();
-    place(&mut shop.connect(), 1, 10);
+    place_orders(&mut shop.connect(), 1, 10);
     shop.drain_soon();
     let mut observer = shop.cluster.connect("postgres");
     let transactions = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'shop'";
@@ -159,7 +148,7 @@ fn a_terminated_worker_is_replaced() {
         let worker = wait_for_worker(&mut db);
         kill(worker, Signal::SIGTERM);
         wait_for_another_worker(&shop, &mut db, worker);
-        place(&mut db, order, order);
+        place_orders(&mut db, order, order);
         shop.drain_soon();
     }
     assert_arrived(&shop, 1, 2);
@@ -174,12 +163,12 @@ fn a_terminated_launcher_is_replaced() {
     kill(first, Signal::SIGTERM);
     shop.eventually("another launcher", PATIENCE, || launcher(&mut db).is_some_and(|other| other != first));
     // The worker went on meanwhile, and the new launcher looks after it.
-    place(&mut db, 1, 1);
+    place_orders(&mut db, 1, 1);
     shop.drain_soon();
     assert_eq!(wait_for_worker(&mut db), worker);
     kill(worker, Signal::SIGTERM);
     wait_for_another_worker(&shop, &mut db, worker);
-    place(&mut db, 2, 2);
+    place_orders(&mut db, 2, 2);
     shop.drain_soon();
     assert_arrived(&shop, 1, 2);
 }
@@ -196,7 +185,7 @@ fn a_killed_worker_or_launcher_comes_back_with_the_server() {
             db.is_closed() || db.batch_execute("SELECT").is_err()
         });
         shop.cluster.wait_ready();
-        place(&mut shop.connect(), order, order);
+        place_orders(&mut shop.connect(), order, order);
         shop.drain_soon();
     }
     assert_arrived(&shop, 1, 2);
@@ -211,7 +200,7 @@ fn a_reload_applies_settings() {
         .start();
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::hang()]);
-    place(&mut db, 1, 1);
+    place_orders(&mut db, 1, 1);
     wait_for_worker(&mut db);
     assert_eq!(shop.sandbox.stats().requests, 0, "nothing is sent while klaviyo.enabled is off");
     shop.cluster.set("klaviyo.enabled", "on");
@@ -221,7 +210,7 @@ fn a_reload_applies_settings() {
     let mut order = 1;
     shop.eventually("a call times out", PATIENCE, || {
         order += 1;
-        place(&mut db, order, order);
+        place_orders(&mut db, order, order);
         thread::sleep(Duration::from_millis(300));
         count(&mut db, "SELECT count(*) FROM klaviyo.retry WHERE last_code = 'timeout'") > 0
     });
@@ -236,7 +225,7 @@ fn a_reload_applies_settings() {
     // The reload itself makes the worker look, which is not what is asked here.
     thread::sleep(Duration::from_secs(1));
     sql(&mut db, "BEGIN");
-    place(&mut db, 1_000_000, 1_000_000);
+    place_orders(&mut db, 1_000_000, 1_000_000);
     sql(&mut db, "PREPARE TRANSACTION 'late'");
     sql(&mut db, "COMMIT PREPARED 'late'");
     shop.eventually("the prepared order is found", PATIENCE, || {
@@ -274,7 +263,7 @@ fn a_shutdown_while_idle_is_quick() {
 fn a_lock_on_the_outbox_holds_up_no_end() {
     let mut shop = Shop::builder().setting("klaviyo.poll_interval", "500ms").start();
     let mut db = shop.connect();
-    place(&mut db, 1, 10);
+    place_orders(&mut db, 1, 10);
     shop.drain_soon();
     // A prepared transaction keeps its locks whatever ends, also after a restart.
     sql(&mut db, "BEGIN; LOCK TABLE klaviyo.outbox IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'lock'");
@@ -293,7 +282,7 @@ fn a_lock_on_the_outbox_holds_up_no_end() {
     shop.cluster.start();
     let mut db = shop.connect();
     sql(&mut db, "ROLLBACK PREPARED 'lock'");
-    place(&mut db, 11, 20);
+    place_orders(&mut db, 11, 20);
     shop.drain_soon();
     assert_arrived(&shop, 1, 20);
 }
@@ -309,9 +298,9 @@ fn a_commit_during_a_lock_wait_is_not_forgotten() {
     for round in 0..5 {
         // Recording needs the table, queueing does not.
         sql(&mut locker, "BEGIN; LOCK TABLE klaviyo.delivery IN SHARE MODE");
-        place(&mut db, round * 10 + 1, round * 10 + 5);
+        place_orders(&mut db, round * 10 + 1, round * 10 + 5);
         shop.eventually("the worker waits for the lock", PATIENCE, || count(&mut db, waits) == 1);
-        place(&mut db, round * 10 + 6, round * 10 + 10);
+        place_orders(&mut db, round * 10 + 6, round * 10 + 10);
         thread::sleep(Duration::from_millis(100));
         sql(&mut locker, "ROLLBACK");
         shop.drain_soon();
@@ -333,7 +322,7 @@ fn a_database_can_be_dropped_while_messages_wait() {
     shop.sandbox.clear_faults();
     shop.add_database("shop");
     let received = shop.sandbox.receipts().len();
-    place(&mut shop.connect(), 1_000, 1_010);
+    place_orders(&mut shop.connect(), 1_000, 1_010);
     shop.drain_soon();
     let receipts = shop.sandbox.receipts();
     Ledger::new(&receipts[received..], ORDER).assert_accepted_exactly(1_000..=1_010);
@@ -358,7 +347,7 @@ fn the_extension_can_be_dropped_while_messages_wait() {
     drop(db);
     shop.cluster.psql("postgres", "DROP DATABASE shop WITH (FORCE)");
     shop.add_database("shop");
-    place(&mut shop.connect(), 1_000, 1_010);
+    place_orders(&mut shop.connect(), 1_000, 1_010);
     shop.drain_soon();
     let receipts = shop.sandbox.receipts();
     Ledger::new(&receipts[received..], ORDER).assert_accepted_exactly(1_000..=1_010);

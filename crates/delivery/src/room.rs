@@ -138,16 +138,6 @@ impl Room {
         self.entries.contains_key(&seq)
     }
 
-    /// How many messages are in memory.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether no message is in memory.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Says which accounts can send. The messages of others are left where they are.
     pub fn open(&mut self, names: &HashSet<String>) {
         for name in names {

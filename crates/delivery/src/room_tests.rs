@@ -82,12 +82,12 @@ fn memory_is_bounded_and_everything_comes_in_the_end() {
     let mut reader = Reader::new(500);
     (0..10_000).for_each(|n| reader.put("a", EVENT, &n.to_string()));
     reader.read();
-    assert_eq!(reader.room.len(), LANE_MESSAGES);
+    assert_eq!(reader.room.entries.len(), LANE_MESSAGES);
     assert!(reader.cursor < 10_000, "not all is read to no end");
     while reader.taken.len() < 10_000 {
         reader.deliver(EVENT, 400);
         reader.read();
-        assert!(reader.room.len() <= LANE_MESSAGES);
+        assert!(reader.room.entries.len() <= LANE_MESSAGES);
     }
     assert!(reader.reads < 60_000, "{} reads of 10000", reader.reads);
 }
