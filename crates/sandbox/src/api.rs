@@ -3,21 +3,24 @@
 mod klaviyo;
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
 
 use crate::call::Call;
 use crate::connection::Connection;
 use crate::error::{ApiError, WHOLE_BODY};
 use crate::faults::{Kind, Plan, Rule};
 use crate::receipts::{Outcome, Ticket};
-use crate::reply::{BrokenOff, Reply, ReplyBody};
+use crate::reply::{BrokenOff, Reply};
 use crate::sandbox::Sandbox;
 use klaviyo::{key, too_large, with_rate_headers};
 
@@ -27,33 +30,39 @@ const READ_LIMIT: usize = 16 * 1024 * 1024;
 
 const LATENCY: &str = Kind::Latency.name();
 
+/// Every path that is not the sandbox's own. One handler for all: what Klaviyo does not know gets a receipt and its
+/// faults like any other request.
+pub fn routes(sandbox: &Arc<Sandbox>) -> Router {
+    Router::new().fallback(handle).with_state(Arc::clone(sandbox))
+}
+
 /// Answers a request, or does what a fault says instead.
-pub async fn handle(
-    sandbox: &Sandbox,
-    connection: &Connection,
-    request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, BrokenOff> {
+async fn handle(
+    State(sandbox): State<Arc<Sandbox>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    request: Request,
+) -> Result<Response, BrokenOff> {
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, READ_LIMIT).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Ok(too_large(READ_LIMIT).whole()),
+        Err(error) if error.is::<LengthLimitError>() => return Ok(too_large(READ_LIMIT).into_response()),
         Err(_) => return Err(BrokenOff),
     };
-    let request = Received { sandbox, head, body, at_us: sandbox.now_us() };
+    let request = Received { at_us: sandbox.now_us(), sandbox: &sandbox, head, body };
     let (ticket, plan) = request.arrive(connection.number);
     if !plan.delay.is_zero() {
         tokio::time::sleep(plan.delay).await;
     }
     let Some(rule) = plan.fault else {
         let latency = (!plan.delay.is_zero()).then_some(LATENCY);
-        return Ok(request.settle(ticket, latency, Answered::Yes).whole());
+        return Ok(request.settle(ticket, latency, Answered::Yes).into_response());
     };
     let fault = Some(rule.kind.name());
     match rule.kind {
         Kind::Status | Kind::Throttle | Kind::Malformed => {
             let reply = request.injected(&rule);
             request.close(ticket, Some(reply.status), fault, false);
-            Ok(reply.whole())
+            Ok(reply.into_response())
         }
         Kind::Half => Ok(request.settle(ticket, fault, Answered::Yes).half()),
         Kind::ResetBefore | Kind::ResetAfter => {
@@ -63,20 +72,20 @@ pub async fn handle(
         }
         Kind::Hang | Kind::HangAfter => {
             request.fall_silent(ticket, rule.kind);
-            hang(rule.duration()).await
+            hang(rule.duration()).await;
+            Err(BrokenOff)
         }
         // It only ever adds to the plan's delay.
-        Kind::Latency => Ok(request.settle(ticket, fault, Answered::Yes).whole()),
+        Kind::Latency => Ok(request.settle(ticket, fault, Answered::Yes).into_response()),
     }
 }
 
-/// Never answers; with a duration, the connection (or HTTP/2 stream) ends after it.
-async fn hang(duration: Option<Duration>) -> Result<Response<ReplyBody>, BrokenOff> {
+/// Never ends, or after a duration.
+async fn hang(duration: Option<Duration>) {
     match duration {
         None => pending().await,
         Some(duration) => tokio::time::sleep(duration).await,
     }
-    Err(BrokenOff)
 }
 
 /// Whether the client gets to see the status.

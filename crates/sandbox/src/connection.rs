@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use crate::sandbox::Sandbox;
-use crate::{api, control};
+use crate::reply::BrokenOff;
 
 /// What a handler knows of the connection that its request came on.
 pub struct Connection {
@@ -96,17 +97,17 @@ impl AsyncWrite for Wire {
 }
 
 /// Serves a connection to the API listener until it ends or a handler cuts it. Dropping the future closes it.
-pub async fn serve_api(sandbox: Arc<Sandbox>, stream: TcpStream, number: u64, tls: Option<TlsAcceptor>) {
+pub async fn serve_api(routes: Router, stream: TcpStream, number: u64, tls: Option<TlsAcceptor>) {
     let cut = Arc::new(Cut::default());
     let wire = Wire { stream, cut: Arc::clone(&cut) };
     let connection = Arc::new(Connection { number, cut: Arc::clone(&cut) });
     tokio::select! {
         () = async {
             match tls {
-                None => speak(sandbox, wire, connection).await,
+                None => speak(routes, wire, connection).await,
                 // A client that does not finish the handshake is its own business.
                 Some(tls) => if let Ok(wire) = tls.accept(wire).await {
-                    speak(sandbox, wire, connection).await;
+                    speak(routes, wire, connection).await;
                 },
             }
         } => {}
@@ -114,17 +115,21 @@ pub async fn serve_api(sandbox: Arc<Sandbox>, stream: TcpStream, number: u64, tl
     }
 }
 
-async fn speak<S>(sandbox: Arc<Sandbox>, socket: S, connection: Arc<Connection>)
+async fn speak<S>(routes: Router, socket: S, connection: Arc<Connection>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (sandbox, connection) = (Arc::clone(&sandbox), Arc::clone(&connection));
+    let routes = TowerToHyperService::new(routes);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&connection));
+        let answer = routes.call(request);
         async move {
-            if request.uri().path().starts_with(control::PREFIX) {
-                return Ok(control::handle(&sandbox, control::Via::Api, request).await);
+            let Ok(response) = answer.await;
+            // A handler of axum always answers. Only an error here ends the connection or stream without a head.
+            match response.extensions().get::<BrokenOff>() {
+                Some(&broken_off) => Err(broken_off),
+                None => Ok(response),
             }
-            api::handle(&sandbox, &connection, request).await
         }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
@@ -133,11 +138,7 @@ where
 }
 
 /// Serves a connection to the control listener until it ends.
-pub async fn serve_control(sandbox: Arc<Sandbox>, stream: TcpStream) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let sandbox = Arc::clone(&sandbox);
-        async move { Ok::<_, io::Error>(control::handle(&sandbox, control::Via::Control, request).await) }
-    });
+pub async fn serve_control(routes: Router, stream: TcpStream) {
     let builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+    let _ = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await;
 }

@@ -1,26 +1,32 @@
 //! The control paths: looking inside the sandbox, and telling it to misbehave.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode};
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, OriginalUri, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::faults::Rule;
 use crate::rates::RateChange;
 use crate::receipts::ReceiptView;
-use crate::reply::{Reply, ReplyBody};
+use crate::reply::Reply;
 use crate::sandbox::Sandbox;
 use crate::server::Command;
 use crate::store::EventView;
 
 /// What all control paths begin with.
-pub const PREFIX: &str = "/_sandbox/";
+const PREFIX: &str = "/_sandbox";
+
+const JSON: &str = "application/json";
 
 /// The largest body of a control request, in bytes: a generous list of faults.
 const MAX_BODY: usize = 1024 * 1024;
@@ -35,8 +41,17 @@ pub enum Via {
     Control,
 }
 
-/// A status and what went wrong.
-type Refused = (StatusCode, String);
+/// What every control path knows.
+#[derive(Clone)]
+struct Control {
+    sandbox: Arc<Sandbox>,
+    via: Via,
+}
+
+/// An answer, or a status and what went wrong; both leave as JSON.
+type Answer = Result<Reply, Refused>;
+
+struct Refused(StatusCode, String);
 
 /// The lists that grow long are written straight to text, which json! does not do.
 #[derive(Serialize)]
@@ -55,100 +70,106 @@ struct FaultList {
     faults: Vec<Rule>,
 }
 
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    after: usize,
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct EventFilter {
+    metric: Option<String>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Down {
     seconds: Option<f64>,
 }
 
-/// Answers a control request, in JSON.
-pub async fn handle(sandbox: &Sandbox, via: Via, request: Request<Incoming>) -> Response<ReplyBody> {
-    let (status, body) = match answer(sandbox, via, request).await {
-        Ok(body) => (StatusCode::OK, body),
-        Err((status, reason)) => (status, json!({"error": reason}).to_string()),
-    };
-    Reply::with_body(status, "application/json", body).whole()
+/// The control paths, for one of the listeners.
+pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
+    let routes = Router::new()
+        .route("/health", get(health))
+        .route("/receipts", get(receipts))
+        .route("/stats", get(stats))
+        .route("/events", get(events))
+        .route("/profiles", get(profiles))
+        .route("/faults", get(faults).put(set_faults).delete(clear_faults))
+        .route("/rates", put(set_rates))
+        .route("/down", post(down))
+        .route("/up", post(up))
+        .route("/reset", post(reset))
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_taken)
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    Router::new().nest(PREFIX, routes).with_state(Control { sandbox: Arc::clone(sandbox), via })
 }
 
-async fn answer(sandbox: &Sandbox, via: Via, request: Request<Incoming>) -> Result<String, Refused> {
-    let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    let Some(name) = path.strip_prefix(PREFIX) else {
-        return Err((StatusCode::NOT_FOUND, format!("there is no {path}")));
-    };
-    let body =
-        Limited::new(body, MAX_BODY).collect().await.map_err(|error| bad(error.to_string()))?.to_bytes();
-    let query = Query(head.uri.query().unwrap_or_default());
-    match (&head.method, name) {
-        (&Method::GET, "health") => Ok(health(sandbox)),
-        (&Method::GET, "receipts") => receipts(sandbox, &query),
-        (&Method::GET, "stats") => json_text(&stats(sandbox)),
-        (&Method::GET, "events") => {
-            let metric = query.get("metric");
-            json_text(&Events { events: sandbox.state().store.events(metric.as_deref()) })
-        }
-        (&Method::GET, "profiles") => json_text(&json!({"profiles": sandbox.state().store.profiles()})),
-        (&Method::GET, "faults") => faults(sandbox),
-        (&Method::PUT, "faults") => {
-            let FaultList { faults: rules } = parse(&body)?;
-            rules.iter().try_for_each(Rule::check).map_err(bad)?;
-            sandbox.state().faults.replace(rules);
-            faults(sandbox)
-        }
-        (&Method::DELETE, "faults") => {
-            sandbox.state().faults.replace(Vec::new());
-            faults(sandbox)
-        }
-        (&Method::PUT, "rates") => {
-            let change: RateChange = parse(&body)?;
-            let settings = sandbox.state().rates.change(change).map_err(bad)?;
-            json_text(&settings)
-        }
-        (&Method::POST, "down") => down(sandbox, via, &body).await,
-        (&Method::POST, "up") => up(sandbox).await,
-        (&Method::POST, "reset") => {
-            sandbox.reset();
-            Ok(json!({"ok": true}).to_string())
-        }
-        (
-            _,
-            "health" | "receipts" | "stats" | "events" | "profiles" | "faults" | "rates" | "down" | "up"
-            | "reset",
-        ) => Err((StatusCode::METHOD_NOT_ALLOWED, format!("{path} does not take {}", head.method))),
-        _ => Err((StatusCode::NOT_FOUND, format!("there is no {path}"))),
-    }
+async fn health(State(control): State<Control>) -> Answer {
+    let api = if control.sandbox.is_up() { "up" } else { "down" };
+    answer(&json!({"ok": true, "api": api}))
 }
 
-fn health(sandbox: &Sandbox) -> String {
-    let api = if sandbox.is_up() { "up" } else { "down" };
-    json!({"ok": true, "api": api}).to_string()
+async fn receipts(State(control): State<Control>, page: Result<Query<Page>, QueryRejection>) -> Answer {
+    let Query(Page { after, limit }) = page?;
+    let state = control.sandbox.state();
+    answer(&Receipts { receipts: state.receipts.after(after, limit.unwrap_or(usize::MAX)) })
 }
 
-fn receipts(sandbox: &Sandbox, query: &Query<'_>) -> Result<String, Refused> {
-    let after = query.number("after")?.unwrap_or(0);
-    let limit = query.number("limit")?.unwrap_or(usize::MAX);
-    json_text(&Receipts { receipts: sandbox.state().receipts.after(after, limit) })
-}
-
-fn stats(sandbox: &Sandbox) -> Value {
-    let state = sandbox.state();
-    json!({
+async fn stats(State(control): State<Control>) -> Answer {
+    let state = control.sandbox.state();
+    answer(&json!({
         "requests": state.receipts.len(),
-        "connections": sandbox.connections(),
+        "connections": control.sandbox.connections(),
         "by": state.receipts.counts(),
         "events": state.store.event_count(),
         "profiles": state.store.profile_count(),
         "event_repeats": state.store.repeats(),
         "throttled": state.receipts.throttled(),
-    })
+    }))
 }
 
-fn faults(sandbox: &Sandbox) -> Result<String, Refused> {
-    json_text(&json!({"faults": sandbox.state().faults.armed()}))
+async fn events(
+    State(control): State<Control>,
+    filter: Result<Query<EventFilter>, QueryRejection>,
+) -> Answer {
+    let Query(EventFilter { metric }) = filter?;
+    answer(&Events { events: control.sandbox.state().store.events(metric.as_deref()) })
 }
 
-async fn down(sandbox: &Sandbox, via: Via, body: &[u8]) -> Result<String, Refused> {
-    let Down { seconds } = if body.is_empty() { Down::default() } else { parse(body)? };
+async fn profiles(State(control): State<Control>) -> Answer {
+    answer(&json!({"profiles": control.sandbox.state().store.profiles()}))
+}
+
+async fn faults(State(control): State<Control>) -> Answer {
+    armed(&control)
+}
+
+async fn set_faults(State(control): State<Control>, body: Bytes) -> Answer {
+    let FaultList { faults: rules } = parse(&body)?;
+    rules.iter().try_for_each(Rule::check).map_err(bad)?;
+    control.sandbox.state().faults.replace(rules);
+    armed(&control)
+}
+
+async fn clear_faults(State(control): State<Control>) -> Answer {
+    control.sandbox.state().faults.replace(Vec::new());
+    armed(&control)
+}
+
+fn armed(control: &Control) -> Answer {
+    answer(&json!({"faults": control.sandbox.state().faults.armed()}))
+}
+
+async fn set_rates(State(control): State<Control>, body: Bytes) -> Answer {
+    let change: RateChange = parse(&body)?;
+    answer(&control.sandbox.state().rates.change(change).map_err(bad)?)
+}
+
+async fn down(State(Control { sandbox, via }): State<Control>, body: Bytes) -> Answer {
+    let Down { seconds } = if body.is_empty() { Down::default() } else { parse(&body)? };
     let back_after =
         seconds.map(Duration::try_from_secs_f64).transpose().map_err(|error| bad(error.to_string()))?;
     let (done, is_done) = oneshot::channel();
@@ -165,43 +186,59 @@ async fn down(sandbox: &Sandbox, via: Via, body: &[u8]) -> Result<String, Refuse
         door.send(command).await.map_err(|_| ending())?;
         is_done.await.map_err(|_| ending())?;
     }
-    Ok(json!({"ok": true, "api": "down"}).to_string())
+    answer(&json!({"ok": true, "api": "down"}))
 }
 
-async fn up(sandbox: &Sandbox) -> Result<String, Refused> {
+async fn up(State(Control { sandbox, .. }): State<Control>) -> Answer {
     let (done, is_done) = oneshot::channel();
     sandbox.door.send(Command::Up { done }).await.map_err(|_| ending())?;
     let outcome = is_done.await.map_err(|_| ending())?;
-    outcome.map_err(|error| (StatusCode::CONFLICT, format!("cannot listen: {error}")))?;
-    Ok(json!({"ok": true, "api": "up"}).to_string())
+    outcome.map_err(|error| Refused(StatusCode::CONFLICT, format!("cannot listen: {error}")))?;
+    answer(&json!({"ok": true, "api": "up"}))
+}
+
+async fn reset(State(control): State<Control>) -> Answer {
+    control.sandbox.reset();
+    answer(&json!({"ok": true}))
+}
+
+/// Answers what is no control path.
+pub async fn unknown(OriginalUri(uri): OriginalUri) -> Response {
+    Refused(StatusCode::NOT_FOUND, format!("there is no {}", uri.path())).into_response()
+}
+
+async fn not_taken(method: Method, OriginalUri(uri): OriginalUri) -> Refused {
+    Refused(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self(status, reason) = self;
+        Reply::with_body(status, JSON, json!({"error": reason}).to_string()).into_response()
+    }
+}
+
+impl From<QueryRejection> for Refused {
+    fn from(rejection: QueryRejection) -> Self {
+        bad(rejection.body_text())
+    }
 }
 
 fn ending() -> Refused {
-    (StatusCode::CONFLICT, "the sandbox is ending".to_owned())
+    Refused(StatusCode::CONFLICT, "the sandbox is ending".to_owned())
 }
 
 fn bad(reason: impl Into<String>) -> Refused {
-    (StatusCode::BAD_REQUEST, reason.into())
+    Refused(StatusCode::BAD_REQUEST, reason.into())
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
 }
 
-fn json_text(value: &impl Serialize) -> Result<String, Refused> {
-    serde_json::to_string(value).map_err(|error| (StatusCode::CONFLICT, error.to_string()))
-}
-
-/// The query of a request's URL.
-struct Query<'a>(&'a str);
-
-impl<'a> Query<'a> {
-    fn get(&self, name: &str) -> Option<Cow<'a, str>> {
-        form_urlencoded::parse(self.0.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
-    }
-
-    fn number(&self, name: &str) -> Result<Option<usize>, Refused> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| bad(format!("{name} is not a whole number: {text}")))
+fn answer(value: &impl Serialize) -> Answer {
+    match serde_json::to_string(value) {
+        Ok(text) => Ok(Reply::with_body(StatusCode::OK, JSON, text)),
+        Err(error) => Err(Refused(StatusCode::CONFLICT, error.to_string())),
     }
 }

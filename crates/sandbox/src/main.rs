@@ -147,8 +147,8 @@ async fn run(arguments: Arguments, rates: RateSettings) -> Result<(), String> {
     println!("klaviyo-sandbox: API on {api_url}, control on {control_url}");
 
     tokio::select! {
-        () = server::api(Arc::clone(&sandbox), listener, api_address, tls, commands) => {}
-        () = server::control(sandbox, control_listener) => {}
+        () = server::serve_api(Arc::clone(&sandbox), listener, api_address, tls, commands) => {}
+        () = server::serve_control(sandbox, control_listener) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -4,10 +4,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::StatusCode;
+use hyper::body::Frame;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
 use tokio::time::Sleep;
 
 use crate::error::{self, ApiError};
@@ -51,44 +53,35 @@ impl Reply {
         self
     }
 
-    pub fn whole(self) -> Response<ReplyBody> {
-        let (mut response, body) = self.into_parts();
-        *response.body_mut() = ReplyBody::Whole(Some(body).filter(|body| !body.is_empty()));
-        response
-    }
-
     /// The head promises the whole body; half of it comes, then the connection (or HTTP/2 stream) ends.
-    pub fn half(self) -> Response<ReplyBody> {
-        let (mut response, body) = self.into_parts();
+    pub fn half(mut self) -> Response {
+        let body = std::mem::take(&mut self.body);
         let promised = if body.is_empty() { EMPTY_BODY_PROMISE } else { body.len() };
+        let mut response = self.into_response();
         response.headers_mut().insert(CONTENT_LENGTH, promised.into());
         let first = body.slice(..body.len() / 2);
-        *response.body_mut() = ReplyBody::Half {
+        *response.body_mut() = Body::new(HalfBody {
             first: Some(first).filter(|first| !first.is_empty()),
             end: Box::pin(tokio::time::sleep(HALF_LEAVES)),
-        };
+        });
         response
     }
+}
 
-    fn into_parts(self) -> (Response<ReplyBody>, Bytes) {
-        let mut response = Response::new(ReplyBody::Whole(None));
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(self.body.into());
         *response.status_mut() = self.status;
         if let Some(content_type) = self.content_type {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         response.headers_mut().extend(self.headers);
-        (response, self.body)
+        response
     }
 }
 
-/// The body of every response.
-pub enum ReplyBody {
-    Whole(Option<Bytes>),
-    Half { first: Option<Bytes>, end: Pin<Box<Sleep>> },
-}
-
-/// Tells hyper to end the connection or stream without (more of) an answer.
-#[derive(Debug)]
+/// Ends the connection or stream without (more of) an answer.
+#[derive(Clone, Copy, Debug)]
 pub struct BrokenOff;
 
 impl std::fmt::Display for BrokenOff {
@@ -99,34 +92,32 @@ impl std::fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-impl Body for ReplyBody {
+impl IntoResponse for BrokenOff {
+    /// Marks a response that must not be sent.
+    fn into_response(self) -> Response {
+        let mut response = Response::default();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+struct HalfBody {
+    first: Option<Bytes>,
+    end: Pin<Box<Sleep>>,
+}
+
+impl HttpBody for HalfBody {
     type Data = Bytes;
     type Error = BrokenOff;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match self.get_mut() {
-            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
-            Self::Half { first, end } => {
-                if let Some(first) = first.take() {
-                    return Poll::Ready(Some(Ok(Frame::data(first))));
-                }
-                ready!(end.as_mut().poll(context));
-                Poll::Ready(Some(Err(BrokenOff)))
-            }
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
-            Self::Half { .. } => SizeHint::default(),
-        }
+        ready!(self.end.as_mut().poll(context));
+        Poll::Ready(Some(Err(BrokenOff)))
     }
 }

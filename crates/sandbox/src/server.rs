@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
-use crate::connection;
+use crate::control::Via;
 use crate::sandbox::Sandbox;
+use crate::{api, connection, control};
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
@@ -30,6 +32,7 @@ pub enum Command {
 
 struct ApiServer {
     sandbox: Arc<Sandbox>,
+    routes: Router,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     commands: mpsc::Receiver<Command>,
@@ -37,7 +40,7 @@ struct ApiServer {
 }
 
 /// Runs the API listener, up and down, until the sandbox ends.
-pub async fn api(
+pub async fn serve_api(
     sandbox: Arc<Sandbox>,
     listener: TcpListener,
     address: SocketAddr,
@@ -45,7 +48,8 @@ pub async fn api(
     commands: mpsc::Receiver<Command>,
 ) {
     let connections = JoinSet::new();
-    let mut server = ApiServer { sandbox, address, tls, commands, connections };
+    let routes = api::routes(&sandbox).merge(control::routes(&sandbox, Via::Api));
+    let mut server = ApiServer { sandbox, routes, address, tls, commands, connections };
     let mut listener = listener;
     loop {
         let Some((back_after, done)) = server.while_up(&listener).await else { return };
@@ -85,12 +89,7 @@ impl ApiServer {
         // Delayed small writes would show up as latency that Klaviyo does not have.
         let _ = stream.set_nodelay(true);
         let number = self.sandbox.count_connection();
-        self.connections.spawn(connection::serve_api(
-            Arc::clone(&self.sandbox),
-            stream,
-            number,
-            self.tls.clone(),
-        ));
+        self.connections.spawn(connection::serve_api(self.routes.clone(), stream, number, self.tls.clone()));
     }
 
     /// Waits for the command to come up, or for the time to. An answer of failure leaves the listener down.
@@ -144,12 +143,13 @@ fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 /// Runs the control listener until the sandbox ends.
-pub async fn control(sandbox: Arc<Sandbox>, listener: TcpListener) {
+pub async fn serve_control(sandbox: Arc<Sandbox>, listener: TcpListener) {
+    let routes = control::routes(&sandbox, Via::Control).fallback(control::unknown);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(connection::serve_control(Arc::clone(&sandbox), stream));
+                tokio::spawn(connection::serve_control(routes.clone(), stream));
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
