@@ -47,6 +47,8 @@ CREATE TABLE klaviyo.account (
     armed_database   oid,
     armed_name       text,
     armed_instance   text,
+    paused_at        timestamptz,
+    paused_reason    text,
     created_at       timestamptz NOT NULL DEFAULT now(),
     changed_at       timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT account_base_url_check CHECK (klaviyo.is_base_url(base_url)),
@@ -64,8 +66,10 @@ COMMENT ON COLUMN klaviyo.account.armed_system IS 'system_identifier of the clus
 COMMENT ON COLUMN klaviyo.account.armed_database IS 'OID of the database it may send from';
 COMMENT ON COLUMN klaviyo.account.armed_name IS 'Name of the database it may send from';
 COMMENT ON COLUMN klaviyo.account.armed_instance IS 'klaviyo.instance of the server it may send from; empty where that is not set';
+COMMENT ON COLUMN klaviyo.account.paused_at IS 'Since when it is paused; NULL while it is not';
+COMMENT ON COLUMN klaviyo.account.paused_reason IS 'Why, in the words of whoever paused it';
 COMMENT ON COLUMN klaviyo.account.created_at IS 'When it was added';
-COMMENT ON COLUMN klaviyo.account.changed_at IS 'When klaviyo_set_account() or klaviyo_arm_account() last changed it';
+COMMENT ON COLUMN klaviyo.account.changed_at IS 'When a function last changed it';
 
 CREATE TABLE klaviyo.account_key (
     account     text PRIMARY KEY REFERENCES klaviyo.account ON DELETE CASCADE,

@@ -119,28 +119,3 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo_set_account(text, text, text, text, double precision, text, text) IS
     'Adds a Klaviyo account or changes it; what is NULL stays as it is. The private key comes from a file or an environment variable of the server, or is stored. base_url is for superusers: https, or a sandbox on a loopback address';
-
--- Takes: an account's name. Touches: account.
-CREATE FUNCTION klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    account_name text := coalesce(name, 'default');
-BEGIN
-    UPDATE klaviyo.account AS a
-    SET armed_system = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c),
-        armed_database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database()),
-        armed_name = current_database(),
-        armed_instance = coalesce(pg_catalog.current_setting('klaviyo.instance', true), ''),
-        changed_at = now()
-    WHERE a.name = account_name;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'account "%" does not exist', pg_catalog.left(account_name, 63)
-            USING ERRCODE = 'KS013', DETAIL = 'There is nothing to arm.', HINT = 'Add it with klaviyo_set_account().';
-    END IF;
-    PERFORM klaviyo.wake_worker(true);
-END
-$$;
-COMMENT ON FUNCTION klaviyo_arm_account(text) IS
-    'Lets this very database send the account''s messages. A copy of it (a restored dump, a cloned server) sends nothing until it is armed itself';

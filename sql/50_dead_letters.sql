@@ -1,8 +1,32 @@
 -- Dead letters: send again, or drop.
 
+-- Takes: which ones; what is NULL does not matter, but one must be given. `called` is the function that was told.
+CREATE FUNCTION klaviyo.chosen_dead_letters(called text, message_id uuid, code text, kind text, account text) RETURNS SETOF uuid
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF pg_catalog.num_nonnulls($2, $3, $4, $5) = 0 THEN
+        RAISE EXCEPTION '%() was not told which dead letters', called
+            USING ERRCODE = 'KS040', DETAIL = 'All arguments are NULL.', HINT = 'Pass message_id, or any of code, kind and account.';
+    END IF;
+    RETURN QUERY
+        SELECT d.message_id
+        FROM klaviyo.dead_letter AS d
+        WHERE ($2 IS NULL OR d.message_id = $2)
+          AND ($3 IS NULL OR d.code = $3)
+          AND ($4 IS NULL OR d.kind = $4)
+          AND ($5 IS NULL OR d.account = $5);
+END
+$$;
+COMMENT ON FUNCTION klaviyo.chosen_dead_letters(text, uuid, text, text, text) IS
+    'Dead letters with that message_id, code, kind and account, as far as they are given. A call that would mean all of them by accident is refused';
+
 -- Takes: which ones; what is NULL does not matter, but one must be given. Returns: how many go back to their place.
 -- Touches: dead_letter, retry. They keep their seq, so an old state goes before a newer one that still waits; one that
--- is older than a state Klaviyo has accepted since stays where it is, and so does one that was refused when queued.
+-- is older than a state Klaviyo has accepted since stays where it is, and so do those that were refused when queued and
+-- those whose account is gone.
 CREATE FUNCTION klaviyo_redrive(
     message_id uuid DEFAULT NULL,
     code       text DEFAULT NULL,
@@ -13,28 +37,32 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    chosen     uuid[];
     moved      bigint;
     superseded bigint;
     refused    bigint;
+    homeless   bigint;
 BEGIN
-    PERFORM klaviyo.require_choice(pg_catalog.num_nonnulls(message_id, code, kind, account), 'klaviyo_redrive');
-    SELECT count(*) FILTER (WHERE s.message_id IS NOT NULL), count(*) FILTER (WHERE d.seq IS NULL)
-    INTO superseded, refused
+    chosen := ARRAY(
+        SELECT c
+        FROM klaviyo.chosen_dead_letters(
+                'klaviyo_redrive', klaviyo_redrive.message_id, klaviyo_redrive.code, klaviyo_redrive.kind,
+                klaviyo_redrive.account
+            ) AS c
+    );
+    SELECT count(*) FILTER (WHERE s.message_id IS NOT NULL), count(*) FILTER (WHERE d.seq IS NULL),
+           count(*) FILTER (WHERE a.name IS NULL)
+    INTO superseded, refused, homeless
     FROM klaviyo.dead_letter AS d
     LEFT JOIN klaviyo.superseded AS s ON s.message_id = d.message_id
-    WHERE (klaviyo_redrive.message_id IS NULL OR d.message_id = klaviyo_redrive.message_id)
-      AND (klaviyo_redrive.code IS NULL OR d.code = klaviyo_redrive.code)
-      AND (klaviyo_redrive.kind IS NULL OR d.kind = klaviyo_redrive.kind)
-      AND (klaviyo_redrive.account IS NULL OR d.account = klaviyo_redrive.account);
+    LEFT JOIN klaviyo.account AS a ON a.name = d.account
+    WHERE d.message_id = ANY (chosen);
 
     WITH gone AS (
         DELETE FROM klaviyo.dead_letter AS d
-        WHERE d.seq IS NOT NULL
+        WHERE d.message_id = ANY (chosen) AND d.seq IS NOT NULL
           AND NOT EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = d.message_id)
-          AND (klaviyo_redrive.message_id IS NULL OR d.message_id = klaviyo_redrive.message_id)
-          AND (klaviyo_redrive.code IS NULL OR d.code = klaviyo_redrive.code)
-          AND (klaviyo_redrive.kind IS NULL OR d.kind = klaviyo_redrive.kind)
-          AND (klaviyo_redrive.account IS NULL OR d.account = klaviyo_redrive.account)
+          AND EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = d.account)
         RETURNING d.*
     )
     INSERT INTO klaviyo.retry
@@ -52,6 +80,10 @@ BEGIN
     IF refused > 0 THEN
         RAISE NOTICE 'dead letters that stay, refused when they were queued: %', refused
             USING HINT = 'Correct and queue their content anew, then drop them with klaviyo_discard().';
+    END IF;
+    IF homeless > 0 THEN
+        RAISE NOTICE 'dead letters that stay, of accounts that do not exist: %', homeless
+            USING HINT = 'Add their account with klaviyo_set_account(), or drop them with klaviyo_discard().';
     END IF;
     PERFORM klaviyo.wake_worker(true);
     RETURN moved;
@@ -73,13 +105,13 @@ AS $$
 DECLARE
     dropped bigint;
 BEGIN
-    PERFORM klaviyo.require_choice(pg_catalog.num_nonnulls(message_id, code, kind, account), 'klaviyo_discard');
     WITH gone AS (
         DELETE FROM klaviyo.dead_letter AS d
-        WHERE (klaviyo_discard.message_id IS NULL OR d.message_id = klaviyo_discard.message_id)
-          AND (klaviyo_discard.code IS NULL OR d.code = klaviyo_discard.code)
-          AND (klaviyo_discard.kind IS NULL OR d.kind = klaviyo_discard.kind)
-          AND (klaviyo_discard.account IS NULL OR d.account = klaviyo_discard.account)
+        USING klaviyo.chosen_dead_letters(
+                'klaviyo_discard', klaviyo_discard.message_id, klaviyo_discard.code, klaviyo_discard.kind,
+                klaviyo_discard.account
+            ) AS chosen
+        WHERE d.message_id = chosen
         RETURNING d.message_id
     ), marks AS (
         DELETE FROM klaviyo.superseded AS s USING gone AS g WHERE s.message_id = g.message_id
@@ -90,16 +122,3 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo_discard(uuid, text, text, text) IS
     'Drops dead letters for good: the one with that message_id, or all with that code, kind and account. Returns how many';
-
-CREATE FUNCTION klaviyo.require_choice(given integer, called text) RETURNS void
-LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF given = 0 THEN
-        RAISE EXCEPTION '%() was not told which dead letters', called
-            USING ERRCODE = 'KS040', DETAIL = 'All arguments are NULL.', HINT = 'Pass message_id, or any of code, kind and account.';
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION klaviyo.require_choice(integer, text) IS 'Refuses a call that would mean all dead letters by accident';

@@ -20,7 +20,8 @@ pgrx::pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/10_tables.sql", name = "tables");
 extension_sql_file!("../sql/20_accounts.sql", name = "accounts", requires = ["tables"]);
-extension_sql_file!("../sql/30_messages.sql", name = "messages", requires = ["accounts"]);
+extension_sql_file!("../sql/22_account_states.sql", name = "account_states", requires = ["accounts"]);
+extension_sql_file!("../sql/30_messages.sql", name = "messages", requires = ["account_states"]);
 extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["messages"]);
 extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["results"]);
 extension_sql_file!("../sql/60_start.sql", name = "start", requires = ["dead_letters"]);

@@ -19,7 +19,8 @@ const ACCOUNTS: &str = "
                AND a.armed_name = pg_catalog.current_database()
                AND a.armed_database = (SELECT d.oid FROM pg_catalog.pg_database AS d
                                        WHERE d.datname = pg_catalog.current_database())
-               AND a.armed_instance = pg_catalog.current_setting('klaviyo.instance')
+               AND a.armed_instance = pg_catalog.current_setting('klaviyo.instance'),
+           a.paused_at IS NOT NULL, a.paused_reason
     FROM klaviyo.account AS a
     LEFT JOIN klaviyo.account_key AS k ON k.account = a.name";
 
@@ -97,11 +98,14 @@ struct Row {
     rate_share: f64,
     armed_ever: bool,
     armed_here: bool,
+    paused: bool,
+    paused_reason: Option<String>,
 }
 
 impl Row {
     fn session(&self) -> Result<Session, String> {
         check_armed(self)?;
+        check_running(self)?;
         let key = private_key(self)?;
         Session::new(&self.base_url, &self.revision, &key)
             .map_err(|error| format!("{error}: change it with klaviyo_set_account()."))
@@ -122,6 +126,8 @@ fn read() -> Result<Vec<Row>, spi::Error> {
             rate_share: column(row, 7),
             armed_ever: column(row, 8),
             armed_here: row.get::<bool>(9).ok().flatten().unwrap_or_default(),
+            paused: column(row, 10),
+            paused_reason: text(11),
         });
     })?;
     Ok(accounts)
@@ -196,6 +202,14 @@ fn check_armed(account: &Row) -> Result<(), String> {
     } else {
         Err(format!("The account is not armed: {how}"))
     }
+}
+
+fn check_running(account: &Row) -> Result<(), String> {
+    if !account.paused {
+        return Ok(());
+    }
+    let why = account.paused_reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    Err(format!("The account is paused{why}: SELECT klaviyo_resume_account('{}').", account.name))
 }
 
 /// The private key. The reasons name its source, never the key.

@@ -1,0 +1,145 @@
+-- What an account may do: send from here at all (armed), send just now (not paused), be known (removed).
+-- All are SECURITY INVOKER, for the reason given at klaviyo_set_account().
+
+CREATE FUNCTION klaviyo.refuse_unknown_account(name text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'account "%" does not exist', pg_catalog.left(name, 63)
+        USING ERRCODE = 'KS013', DETAIL = 'Nothing was changed.', HINT = 'Add it with klaviyo_set_account().';
+END
+$$;
+COMMENT ON FUNCTION klaviyo.refuse_unknown_account(text) IS 'Raises the error that there is no such account';
+
+-- Takes: an account's name. Touches: account.
+CREATE FUNCTION klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    account_name text := coalesce(name, 'default');
+BEGIN
+    UPDATE klaviyo.account AS a
+    SET armed_system = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c),
+        armed_database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database()),
+        armed_name = current_database(),
+        armed_instance = coalesce(pg_catalog.current_setting('klaviyo.instance', true), ''),
+        changed_at = now()
+    WHERE a.name = account_name;
+    IF NOT FOUND THEN
+        PERFORM klaviyo.refuse_unknown_account(account_name);
+    END IF;
+    PERFORM klaviyo.wake_worker(true);
+END
+$$;
+COMMENT ON FUNCTION klaviyo_arm_account(text) IS
+    'Lets this very database send the account''s messages. A copy of it (a restored dump, a cloned server) sends nothing until it is armed itself';
+
+-- Takes: an account's name and, for whoever finds it paused, why. Touches: account. Calls under way end as they would.
+CREATE FUNCTION klaviyo_pause_account(name text DEFAULT 'default', reason text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    account_name text := coalesce(name, 'default');
+BEGIN
+    UPDATE klaviyo.account AS a
+    SET paused_at = coalesce(a.paused_at, now()), paused_reason = reason, changed_at = now()
+    WHERE a.name = account_name;
+    IF NOT FOUND THEN
+        PERFORM klaviyo.refuse_unknown_account(account_name);
+    END IF;
+    PERFORM klaviyo.wake_worker(true);
+END
+$$;
+COMMENT ON FUNCTION klaviyo_pause_account(text, text) IS
+    'Sends no more of the account''s messages until klaviyo_resume_account(); they wait. Calls under way still end';
+
+-- Takes: an account's name. Touches: account.
+CREATE FUNCTION klaviyo_resume_account(name text DEFAULT 'default') RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    account_name text := coalesce(name, 'default');
+BEGIN
+    UPDATE klaviyo.account AS a
+    SET paused_at = NULL, paused_reason = NULL, changed_at = now()
+    WHERE a.name = account_name;
+    IF NOT FOUND THEN
+        PERFORM klaviyo.refuse_unknown_account(account_name);
+    END IF;
+    PERFORM klaviyo.wake_worker(true);
+END
+$$;
+COMMENT ON FUNCTION klaviyo_resume_account(text) IS 'Sends the messages of a paused account again';
+
+-- Takes: an account's name, and whether its waiting messages become dead letters. Returns: how many did. Touches:
+-- account, account_key, account_status, outbox, retry, dead_letter. What was delivered or died stays on record.
+-- A transaction that queued for the account and commits later leaves its messages waiting; calling again, with true,
+-- buries those too.
+CREATE FUNCTION klaviyo_remove_account(name text, bury_waiting boolean DEFAULT false) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    known  boolean;
+    buried bigint;
+BEGIN
+    DELETE FROM klaviyo.account AS a WHERE a.name = klaviyo_remove_account.name;
+    known := FOUND;
+    IF NOT coalesce(bury_waiting, false) AND klaviyo.has_waiting(name) THEN
+        RAISE EXCEPTION 'messages of account "%" wait', name
+            USING ERRCODE = 'KS027', DETAIL = 'Without the account they could never be sent.',
+                  HINT = pg_catalog.format(
+                      'Wait until they are delivered, or put them aside: SELECT klaviyo_remove_account(%L, bury_waiting => true).',
+                      name);
+    END IF;
+    DELETE FROM klaviyo.account_status AS s WHERE s.account = klaviyo_remove_account.name;
+    buried := klaviyo.bury_waiting(name);
+    IF NOT known AND buried = 0 THEN
+        PERFORM klaviyo.refuse_unknown_account(name);
+    END IF;
+    PERFORM klaviyo.wake_worker(true);
+    RETURN buried;
+END
+$$;
+COMMENT ON FUNCTION klaviyo_remove_account(text, boolean) IS
+    'Removes an account and its stored key. Refused while messages wait for it, unless they are to become dead letters. Returns how many did';
+
+CREATE FUNCTION klaviyo.has_waiting(account text) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM klaviyo.outbox AS o WHERE o.account = has_waiting.account)
+        OR EXISTS (SELECT FROM klaviyo.retry AS r WHERE r.account = has_waiting.account)
+$$;
+COMMENT ON FUNCTION klaviyo.has_waiting(text) IS 'Whether messages of an account wait';
+
+-- A call under way when its message is buried may still be accepted; redriven, the message is then sent twice, which
+-- an event's unique_id and a state make harmless.
+CREATE FUNCTION klaviyo.bury_waiting(account text) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH of_outbox AS (
+        DELETE FROM klaviyo.outbox AS o WHERE o.account = bury_waiting.account
+        RETURNING o.message_id, o.seq, o.kind, o.key, o.payload, NULL::integer AS last_status, NULL::text AS last_error_id,
+                  0 AS attempts, o.enqueued_at
+    ), of_retry AS (
+        DELETE FROM klaviyo.retry AS r WHERE r.account = bury_waiting.account
+        RETURNING r.message_id, r.seq, r.kind, r.key, r.payload, r.last_status, r.last_error_id, r.attempts, r.enqueued_at
+    ), buried AS (
+        INSERT INTO klaviyo.dead_letter
+            (message_id, seq, account, kind, key, payload, code, reason, http_status, klaviyo_error_id, attempts,
+             enqueued_at, died_at)
+        SELECT w.message_id, w.seq, bury_waiting.account, w.kind, w.key, w.payload, 'account_removed',
+               'The account was removed while the message waited.', w.last_status, w.last_error_id, w.attempts,
+               w.enqueued_at, clock_timestamp()
+        FROM (SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry) AS w
+        RETURNING 1
+    )
+    SELECT count(*) FROM buried
+$$;
+COMMENT ON FUNCTION klaviyo.bury_waiting(text) IS 'Makes dead letters of an account''s waiting messages. Returns how many';
