@@ -12,6 +12,22 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo.refuse_unknown_account(text) IS 'Raises the error that there is no such account';
 
+-- The one place that says what arming is worth: the same cluster, database and instance. One that was never armed has
+-- none of them.
+CREATE FUNCTION klaviyo.is_armed(account klaviyo.account) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(
+        account.armed_system = (SELECT c.system_identifier FROM pg_control_system() AS c)
+            AND account.armed_name = current_database()
+            AND account.armed_database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+            AND account.armed_instance = coalesce(current_setting('klaviyo.instance', true), ''),
+        false
+    )
+$$;
+COMMENT ON FUNCTION klaviyo.is_armed(klaviyo.account) IS 'Whether this very database, of this server, may send the account''s messages';
+
 -- Takes: an account's name. Touches: account.
 CREATE FUNCTION klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

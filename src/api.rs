@@ -1,4 +1,5 @@
 //! What SQL sees, an area a file. Their declarations, with defaults, comments and rights, are in `sql/`.
 
+mod gauges;
 mod messages;
 mod server;

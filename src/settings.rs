@@ -49,6 +49,12 @@ static RETRY_MAX_DELAY: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 /// ten minutes.
 static MAX_STRIKES: GucSetting<i32> = GucSetting::<i32>::new(20);
 
+/// How long the oldest message may wait before klaviyo_health() and the log warn.
+static BACKLOG_AGE: GucSetting<i32> = GucSetting::<i32>::new(900);
+
+/// How much disk what waits may take before they warn.
+static BACKLOG_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1_024);
+
 const MS: GucFlags = GucFlags::UNIT_MS;
 
 /// Defines all settings. Those of the postmaster can be defined only while it loads us.
@@ -91,6 +97,7 @@ pub fn define(preloading: bool) {
     }
     define_delays();
     define_bounds();
+    define_alarms();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
     unsafe {
         #[cfg(feature = "pg14")]
@@ -120,6 +127,29 @@ fn define_bounds() {
         1_000_000,
         GucContext::Sighup,
         GucFlags::default(),
+    );
+}
+
+fn define_alarms() {
+    GucRegistry::define_int_guc(
+        c"klaviyo.backlog_age",
+        c"How long the oldest message may wait before klaviyo_health() and the log warn.",
+        c"From ten times as long it is critical.",
+        &BACKLOG_AGE,
+        1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.backlog_size",
+        c"How much disk what waits may take before klaviyo_health() and the log warn.",
+        c"From ten times as much it is critical.",
+        &BACKLOG_SIZE,
+        1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
     );
 }
 

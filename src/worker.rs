@@ -1,12 +1,16 @@
 //! The processes: one launcher a cluster, one worker a database. See `worker/README.md` for their states.
 
 mod accounts;
+mod alarms;
+mod board;
 mod database;
 mod launcher;
 mod process;
 mod slots;
 
 pub use slots::MAX_DATABASES;
+
+use delivery::gauges::AccountGauges;
 
 use crate::pg;
 use crate::pg::transaction::AtCommit;
@@ -26,6 +30,12 @@ pub fn is_loaded() -> bool {
 pub fn pid() -> Option<i32> {
     let Some(shared) = slots::shared() else { return Some(-1) };
     shared.slot_of(pg::database()).and_then(|slot| slot.pid())
+}
+
+/// The gauges of this database's accounts; none where it has no worker.
+pub fn gauges() -> &'static [AccountGauges] {
+    let number = slots::shared().and_then(|shared| shared.number_of(pg::database()));
+    number.map(board::of_slot).unwrap_or_default()
 }
 
 /// Tells the worker of this database, or the launcher, what has just been committed. Atomics and a latch only: this

@@ -23,14 +23,14 @@ const LATE_SHARE: u32 = 10;
 const NET_SHARE: u32 = 20;
 
 const RANGE: &str = "
-    SELECT o.seq, o.message_id, o.account, o.kind, o.key, o.payload
+    SELECT o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at
     FROM klaviyo.outbox AS o
     WHERE o.seq BETWEEN $1 AND $2
     ORDER BY o.seq
     LIMIT $3";
 
 const RANGE_OF_ACCOUNT: &str = "
-    SELECT o.seq, o.message_id, o.account, o.kind, o.key, o.payload
+    SELECT o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at
     FROM klaviyo.outbox AS o
     WHERE o.seq BETWEEN $1 AND $2 AND o.account = $4
     ORDER BY o.seq
@@ -38,15 +38,16 @@ const RANGE_OF_ACCOUNT: &str = "
 
 /// `retry_tried_idx` finds these few among any number of redriven ones.
 const TRIED: &str = "
-    SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.attempts, r.strikes, r.not_before, false
+    SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.attempts, r.strikes,
+           r.not_before, false
     FROM klaviyo.retry AS r
     WHERE r.redriven_at IS NULL AND r.seq > $1
     ORDER BY r.seq
     LIMIT $2";
 
 const REDRIVEN: &str = "
-    SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.attempts, r.strikes, r.not_before,
-           EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = r.message_id)
+    SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.attempts, r.strikes,
+           r.not_before, EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = r.message_id)
     FROM klaviyo.retry AS r
     WHERE r.redriven_at IS NOT NULL AND r.seq > $1
     ORDER BY r.seq
@@ -221,6 +222,7 @@ impl Claimer {
                 kind,
                 key,
                 payload: json_column(row, 6),
+                enqueued_at: time(row, 7),
                 attempts: 0,
                 strikes: 0,
                 wait: Duration::ZERO,
@@ -274,7 +276,7 @@ impl Claimer {
             let Some(kind) = kind::find(&kind) else {
                 return self.undeliverable(seq, id, &account, unknown_kind(&kind), claimed);
             };
-            if column::<bool>(row, 10) {
+            if column::<bool>(row, 11) {
                 let failure = Failure {
                     code: "superseded".to_owned(),
                     reason: "a newer state of this profile has been accepted since".to_owned(),
@@ -282,14 +284,15 @@ impl Claimer {
                 };
                 return self.undeliverable(seq, id, &account, failure, claimed);
             }
-            let (attempts, strikes): (i32, i32) = (column(row, 7), column(row, 8));
-            let not_before = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, 9)));
+            let (attempts, strikes): (i32, i32) = (column(row, 8), column(row, 9));
+            let not_before = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, 10)));
             let message = Message {
                 seq,
                 id,
                 kind,
                 key: column(row, 5),
                 payload: json_column(row, 6),
+                enqueued_at: time(row, 7),
                 attempts: attempts.unsigned_abs(),
                 strikes: strikes.unsigned_abs(),
                 wait: Duration::from_micros(u64::try_from(not_before - now).unwrap_or_default()),
@@ -311,6 +314,11 @@ impl Claimer {
 
 fn id(row: &SpiTupleTable) -> [u8; 16] {
     *column::<Uuid>(row, 2).as_bytes()
+}
+
+fn time(row: &SpiTupleTable, number: usize) -> SystemTime {
+    let micros = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, number)));
+    SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
 fn unknown_kind(kind: &str) -> Failure {

@@ -9,17 +9,14 @@ use delivery::klaviyo::{ENDPOINTS, Session};
 use delivery::{AccountOptions, AccountState, Past, PastCalls, kind};
 use pgrx::{pg_sys, spi};
 
+use super::board;
 use super::process::transaction;
 use crate::pg::spi::{arg, column, rows, run, value};
 
 const ACCOUNTS: &str = "
     SELECT a.name, a.base_url, a.revision, a.private_key_file, a.private_key_env, k.private_key, a.rate_share,
            a.armed_system IS NOT NULL,
-           a.armed_system = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c)
-               AND a.armed_name = pg_catalog.current_database()
-               AND a.armed_database = (SELECT d.oid FROM pg_catalog.pg_database AS d
-                                       WHERE d.datname = pg_catalog.current_database())
-               AND a.armed_instance = pg_catalog.current_setting('klaviyo.instance'),
+           klaviyo.is_armed(a),
            a.paused_at IS NOT NULL, a.paused_reason
     FROM klaviyo.account AS a
     LEFT JOIN klaviyo.account_key AS k ON k.account = a.name";
@@ -125,7 +122,7 @@ fn read() -> Result<Vec<Row>, spi::Error> {
             key: text(6),
             rate_share: column(row, 7),
             armed_ever: column(row, 8),
-            armed_here: row.get::<bool>(9).ok().flatten().unwrap_or_default(),
+            armed_here: column(row, 9),
             paused: column(row, 10),
             paused_reason: text(11),
         });
@@ -136,8 +133,9 @@ fn read() -> Result<Vec<Row>, spi::Error> {
 impl Accounts {
     /// Reads all accounts. Those that cannot send have no session, and `klaviyo.account_status` says why. Files are
     /// read in no transaction: a file system may hang.
-    pub fn load(&mut self) -> Vec<AccountOptions> {
+    pub fn load(&mut self, slot: usize) -> Vec<AccountOptions> {
         let accounts = transaction(c"reading accounts", read);
+        let names: HashSet<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         self.unusable.clear();
         let mut options = Vec::new();
         for account in &accounts {
@@ -145,10 +143,13 @@ impl Accounts {
             if let Err(reason) = &session {
                 self.unusable.insert(account.name.clone(), reason.clone());
             }
-            let name = account.name.as_str().into();
-            options.push(AccountOptions { name, session: session.ok(), rate_share: account.rate_share });
+            options.push(AccountOptions {
+                name: account.name.as_str().into(),
+                session: session.ok(),
+                rate_share: account.rate_share,
+                place: board::place(slot, &account.name, &names),
+            });
         }
-        let names: HashSet<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         self.refused.retain(|name, _| names.contains(name.as_str()));
         self.written.retain(|name, _| names.contains(name.as_str()));
         let changed: Vec<&str> = names.into_iter().filter(|name| self.is_news(name)).collect();

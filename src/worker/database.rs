@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use delivery::{AccountOptions, Command, Ending, Engine, Gone, Outcome, Report};
@@ -12,6 +13,7 @@ use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
 use super::accounts::{self, Accounts};
+use super::alarms::Alarms;
 use super::process::{self, transaction};
 use super::slots::{Slot, shared, state};
 use crate::outbox::claim::{Claimed, Claimer};
@@ -47,7 +49,8 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     // SAFETY: the launcher passes an int4.
     let number = unsafe { i32::from_datum(argument, false) }.unwrap_or_default();
     let slots = shared().map(|shared| shared.slots()).unwrap_or_default();
-    let Some(slot) = usize::try_from(number).ok().and_then(|number| slots.get(number)) else { return };
+    let Ok(number) = usize::try_from(number) else { return };
+    let Some(slot) = slots.get(number) else { return };
     if !slot.enter(process::pid(), process::latch()) {
         return;
     }
@@ -61,7 +64,7 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
         slot.set_state(state::ABSENT);
         process::end(0);
     };
-    match Worker::start(slot, extension).and_then(|mut worker| worker.serve()) {
+    match Worker::start(slot, number, extension).and_then(|mut worker| worker.serve()) {
         Ok(()) => process::end(0),
         Err(reason) => error!("klaviyo_sync: the HTTP thread has ended: {reason}"),
     }
@@ -77,14 +80,19 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, argument: pg_sys::Datum) {
 
 struct Worker {
     slot: &'static Slot,
+    /// The slot's.
+    number: usize,
     extension: pg_sys::Oid,
     engine: Engine,
     bell: UnixStream,
     accounts: Accounts,
+    alarms: Alarms,
     claimer: Claimer,
     settler: Settler,
     /// Messages that no call was needed for to know that they are dead.
     undeliverable: Vec<Outcome>,
+    /// Accounts there were when it looked last.
+    known: HashSet<Arc<str>>,
 }
 
 fn gone(_: Gone) -> String {
@@ -93,7 +101,7 @@ fn gone(_: Gone) -> String {
 
 impl Worker {
     /// Starts the HTTP thread and tells it all it must know before the first call.
-    fn start(slot: &'static Slot, extension: pg_sys::Oid) -> Result<Self, String> {
+    fn start(slot: &'static Slot, number: usize, extension: pg_sys::Oid) -> Result<Self, String> {
         let (bell, ringer) = UnixStream::pair().map_err(|error| error.to_string())?;
         for end in [&bell, &ringer] {
             end.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -101,15 +109,18 @@ impl Worker {
         let engine = Engine::start(ringer, settings::policy(), settings::client())?;
         let mut worker = Self {
             slot,
+            number,
             extension,
             engine,
             bell,
             accounts: Accounts::default(),
+            alarms: Alarms::default(),
             claimer: Claimer::default(),
             settler: Settler::default(),
             undeliverable: Vec::new(),
+            known: HashSet::new(),
         };
-        let accounts = worker.accounts.load();
+        let accounts = worker.accounts.load(number);
         let past =
             transaction(c"reading the last minute", || accounts::past(&accounts, settings::max_in_flight()));
         for (account, past) in past {
@@ -159,6 +170,7 @@ impl Worker {
             let extension = accounts::extension()?;
             if extension == Some(self.extension) {
                 self.settler.look()?;
+                self.alarms.look()?;
             }
             Ok(extension)
         });
@@ -168,7 +180,7 @@ impl Worker {
             }
             return Ok(false);
         }
-        let accounts = self.accounts.load();
+        let accounts = self.accounts.load(self.number);
         self.recover()?;
         self.configure(accounts)?;
         Ok(true)
@@ -186,6 +198,11 @@ impl Worker {
             .filter(|account| account.session.is_some())
             .map(|account| account.name.to_string())
             .collect();
+        let known: HashSet<Arc<str>> = accounts.iter().map(|account| account.name.clone()).collect();
+        for account in std::mem::replace(&mut self.known, known).difference(&self.known) {
+            self.claimer.room.forget(account);
+            self.tell(Command::Forget { account: account.clone() })?;
+        }
         self.claimer.room.open(&open);
         let accounts = if settings::ENABLED.get() { accounts } else { Vec::new() };
         self.tell(Command::Configure { accounts, policy: settings::policy(), client: settings::client() })

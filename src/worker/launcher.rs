@@ -10,8 +10,8 @@ use pgrx::bgworkers::{
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 
-use super::process;
 use super::slots::{EVERY, Shared, Slot, shared, state};
+use super::{board, process};
 
 /// How often it looks for databases nobody told it of: made from a template, restored, dropped.
 const LOOK: Duration = Duration::from_secs(10);
@@ -136,6 +136,7 @@ impl Launcher {
             }
             match self.shared.slots().iter().enumerate().find(|(_, slot)| slot.is_free()) {
                 Some((number, slot)) => {
+                    board::clear(number);
                     slot.assign(database);
                     self.workers.insert(number, Worker::new(now));
                 }

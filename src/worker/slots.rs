@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::S
 
 use pgrx::{pg_guard, pg_sys};
 
+use super::board;
+
 /// Slots there are. `klaviyo.max_databases` says how many of them are used.
 pub const MAX_DATABASES: usize = 64;
 
@@ -46,13 +48,23 @@ pub fn shared() -> Option<&'static Shared> {
     unsafe { SHARED.load(SeqCst).as_ref() }
 }
 
+/// Slots in use.
+pub fn used() -> usize {
+    usize::try_from(crate::settings::MAX_DATABASES.get()).unwrap_or(1).min(MAX_DATABASES)
+}
+
+/// Bytes of the slots and of the gauges behind them.
+fn size() -> usize {
+    size_of::<Shared>() + board::size()
+}
+
 /// Asks for the memory. In the postmaster, while it loads libraries.
 pub fn request() {
     // SAFETY: hooks are chained as Postgres asks for it; the statics are only touched in the postmaster, which has one
     // thread.
     unsafe {
         #[cfg(feature = "pg14")]
-        pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
+        pg_sys::RequestAddinShmemSpace(size());
         #[cfg(not(feature = "pg14"))]
         {
             PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
@@ -78,7 +90,7 @@ unsafe extern "C-unwind" fn on_request() {
         if let Some(previous) = PREVIOUS_REQUEST {
             pg_sys::ffi::pg_guard_ffi_boundary(|| previous());
         }
-        pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
+        pg_sys::RequestAddinShmemSpace(size());
     }
 }
 
@@ -93,24 +105,29 @@ unsafe extern "C-unwind" fn on_startup() {
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
         let mut found = false;
         let memory: *mut Shared =
-            pg_sys::ShmemInitStruct(c"klaviyo_sync".as_ptr(), size_of::<Shared>(), &mut found).cast();
+            pg_sys::ShmemInitStruct(c"klaviyo_sync".as_ptr(), size(), &mut found).cast();
         if !found {
-            memory.write_bytes(0, 1);
+            memory.cast::<u8>().write_bytes(0, size());
         }
         pg_sys::LWLockRelease(lock);
         SHARED.store(memory, SeqCst);
+        board::place_at(memory.add(1).cast());
     }
 }
 
 impl Shared {
     /// The slots in use.
     pub fn slots(&self) -> &[Slot] {
-        let used = usize::try_from(crate::settings::MAX_DATABASES.get()).unwrap_or(1);
-        &self.slots[..used.min(MAX_DATABASES)]
+        &self.slots[..used()]
     }
 
     pub fn slot_of(&self, database: pg_sys::Oid) -> Option<&Slot> {
-        self.slots().iter().find(|slot| slot.database() == database)
+        self.number_of(database).map(|number| &self.slots[number])
+    }
+
+    /// The number of a database's slot.
+    pub fn number_of(&self, database: pg_sys::Oid) -> Option<usize> {
+        self.slots().iter().position(|slot| slot.database() == database)
     }
 
     /// The launcher says where to reach it.

@@ -1,11 +1,14 @@
 //! One Klaviyo account: its messages, its lanes, and whether Klaviyo takes its calls at all.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{Answer, ENDPOINTS, Session, TransportError};
 
 use crate::backoff::Backoff;
+use crate::budget::LOOK;
+use crate::gauges::{Place, microseconds};
 use crate::lane::{Lane, Start};
 use crate::message::{AccountState, Ending, Failure, Message, Outcome, Report};
 use crate::queue::{GroupId, Next, Queue, Queued, Seen};
@@ -24,6 +27,8 @@ pub struct AccountOptions {
     pub session: Option<Session>,
     /// Part of Klaviyo's limits that is ours.
     pub rate_share: f64,
+    /// Where it shows what it does, and sees what other databases spend of the same budget.
+    pub place: Option<Place>,
 }
 
 /// How failures are answered.
@@ -43,6 +48,7 @@ pub struct Call {
     pub lane: usize,
     pub body: Vec<u8>,
     pub sent_at: SystemTime,
+    started: Instant,
     group: GroupId,
     messages: Vec<Queued>,
     /// Finds out whether a stopped account works again.
@@ -69,18 +75,30 @@ pub struct Account {
 
 impl Account {
     pub fn new(options: AccountOptions, now: Instant) -> Self {
-        Self {
+        let mut account = Self {
             name: options.name,
             last_session: options.session.clone(),
-            session: options.session,
+            session: None,
             lanes: ENDPOINTS.iter().map(|endpoint| Lane::new(endpoint, options.rate_share, now)).collect(),
             queue: Queue::new(ENDPOINTS.to_vec()),
             stopped: None,
+        };
+        account.spend(options.session, options.place, now);
+        account
+    }
+
+    fn spend(&mut self, session: Option<Session>, place: Option<Place>, now: Instant) {
+        self.session = session;
+        if let Some(place) = place {
+            place.spend(self.session.as_ref());
+        }
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
+            lane.set_place(place.map(|place| (place, number)), now);
         }
     }
 
     /// Changes it. Reports that a stopped account goes on, if that is so.
-    pub fn set(&mut self, options: AccountOptions) -> Option<Report> {
+    pub fn set(&mut self, options: AccountOptions, now: Instant) -> Option<Report> {
         let mut goes_on = None;
         // A new key, revision or address deserves a new try at once.
         if options.session.is_some() && self.last_session != options.session {
@@ -92,8 +110,8 @@ impl Account {
             });
             self.last_session.clone_from(&options.session);
         }
-        self.session = options.session;
-        self.lanes.iter_mut().for_each(|lane| lane.set_share(options.rate_share));
+        self.spend(options.session, options.place, now);
+        self.lanes.iter_mut().for_each(|lane| lane.budget.set_share(options.rate_share));
         goes_on
     }
 
@@ -121,9 +139,14 @@ impl Account {
             if only.is_some_and(|only| only != position) {
                 continue;
             }
-            while self.queue.has_ready(position) && lane.start_when(now, policy.max_in_flight) == Start::Now {
-                match self.queue.next(position, now)? {
+            while self.queue.has_ready(position) && lane.take(now, policy.max_in_flight) {
+                let Some(next) = self.queue.next(position, now) else {
+                    lane.budget.give_back(now);
+                    return None;
+                };
+                match next {
                     Next::Unsendable { message, code, reason } => {
+                        lane.budget.give_back(now);
                         let newer = self.queue.newer(&message);
                         reports.push(unsendable(&self.name, &message.message, code, reason, newer));
                     }
@@ -141,6 +164,7 @@ impl Account {
                             lane: position,
                             body,
                             sent_at: SystemTime::now(),
+                            started: now,
                             group,
                             messages,
                             probe: self.stopped.is_some(),
@@ -154,8 +178,15 @@ impl Account {
 
     /// When to look again, if nothing else happens.
     pub fn wakes_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
-        self.session.as_ref()?;
-        let mut wake = None;
+        let may = self.session.is_some() && self.stopped.is_none();
+        let mut watched = false;
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
+            watched |= lane.show(now, self.queue.ready(number), may);
+        }
+        let mut wake = watched.then(|| now + LOOK);
+        if self.session.is_none() {
+            return wake;
+        }
         if !self.stopped.as_ref().is_some_and(|stopped| stopped.probing) {
             let not_before = self.stopped.as_ref().map_or(now, |stopped| stopped.until);
             let only = self.stopped.as_ref().map(|stopped| stopped.lane);
@@ -195,6 +226,7 @@ impl Account {
             _ => Duration::ZERO,
         };
         lane.ended(now, rate);
+        count(lane, &call, &verdict, now);
         let mut report = Report {
             account: self.name.clone(),
             lane: Some(lane.endpoint),
@@ -283,6 +315,35 @@ impl Account {
             _ => None,
         }
     }
+}
+
+/// Shows what a call came to.
+fn count(lane: &Lane, call: &Call, verdict: &Verdict, now: Instant) {
+    let Some(gauges) = lane.gauges() else { return };
+    let clock = SystemTime::now();
+    gauges.calls.fetch_add(1, Relaxed);
+    gauges.call_time.add(now.saturating_duration_since(call.started));
+    let failure = match verdict {
+        Verdict::Accepted { .. } => {
+            gauges.last_success.store(microseconds(clock), Relaxed);
+            gauges.accepted.add(call.messages.len() as u64, clock);
+            for queued in &call.messages {
+                let took = clock.duration_since(queued.message.enqueued_at);
+                gauges.delivery_time.add(took.unwrap_or_default());
+            }
+            return;
+        }
+        Verdict::Throttled { failure, .. } => {
+            gauges.throttled.fetch_add(1, Relaxed);
+            failure
+        }
+        Verdict::Refused { failure } | Verdict::Stopped { failure } | Verdict::Trouble { failure, .. } => {
+            failure
+        }
+    };
+    gauges.failures.fetch_add(1, Relaxed);
+    gauges.last_failure.store(microseconds(clock), Relaxed);
+    gauges.last_failure_status.store(failure.status.unwrap_or_default().into(), Relaxed);
 }
 
 /// Counts a failure against the message itself, if its lane is healthy otherwise. Only an internal error of Klaviyo's

@@ -14,7 +14,7 @@ fn session(key: &str) -> Option<Session> {
 }
 
 fn options(key: &str) -> AccountOptions {
-    AccountOptions { name: "default".into(), session: session(key), rate_share: 1.0 }
+    AccountOptions { name: "default".into(), session: session(key), rate_share: 1.0, place: None }
 }
 
 fn message(seq: i64, kind: &str, key: &str) -> Message {
@@ -28,6 +28,7 @@ fn message(seq: i64, kind: &str, key: &str) -> Message {
         kind: kind::find(kind).expect("a kind"),
         key: vec![key.to_owned()],
         payload,
+        enqueued_at: SystemTime::UNIX_EPOCH,
         attempts: 0,
         strikes: 0,
         wait: Duration::ZERO,
@@ -107,7 +108,7 @@ fn a_refused_key_stops_the_account_and_kills_nothing() {
     let probe = account.wakes_at(now, &POLICY).expect("a probe");
     let report = play(&mut account, probe, 403).expect("the probe");
     assert_eq!(report.account_state, None, "no news");
-    account.set(options("pk_new"));
+    account.set(options("pk_new"), now);
     assert!(play(&mut account, probe, 202).is_some(), "a new key is tried at once");
 }
 
@@ -134,6 +135,6 @@ fn without_a_session_nothing_goes() {
     let mut account = Account::new(AccountOptions { session: None, ..options("pk") }, now);
     account.queue().add(message(1, "event", "a"), now);
     assert!(play(&mut account, now, 202).is_none());
-    account.set(options("pk"));
+    account.set(options("pk"), now);
     assert!(play(&mut account, now, 202).is_some());
 }

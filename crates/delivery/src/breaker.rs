@@ -27,6 +27,10 @@ impl Breaker {
         }
     }
 
+    pub fn is_open(&self) -> bool {
+        self.open_until.is_some()
+    }
+
     /// When a call may start again, if the breaker is open and no probe is out.
     pub fn opens_at(&self) -> Option<Instant> {
         self.open_until.filter(|_| !self.probing)

@@ -28,6 +28,8 @@ pub enum Command {
     Remember { account: Arc<str>, past: Past },
     /// Committed messages of one account.
     Add { account: Arc<str>, messages: Vec<Message> },
+    /// The account is gone: its messages are not ours any more.
+    Forget { account: Arc<str> },
     /// The outcomes of one call of that lane are durable.
     Settled { account: Arc<str>, lane: &'static str },
     /// Start no more calls; end when those under way have ended, or when the time is up.
@@ -190,7 +192,7 @@ impl State {
                 }
                 for calls in past.calls {
                     if let Some(lane) = account.lane(calls.lane) {
-                        lane.occupy(now, calls.age, calls.count);
+                        lane.budget.occupy(now, calls.age, calls.count);
                     }
                 }
                 for (lane, wait) in past.holds {
@@ -203,6 +205,11 @@ impl State {
                 let account = self.account(&account);
                 for message in messages {
                     account.queue().add(message, now);
+                }
+            }
+            Command::Forget { account } => {
+                if let Some(account) = self.accounts.get_mut(&account) {
+                    account.queue().clear();
                 }
             }
             Command::Settled { account, lane } => {
@@ -222,8 +229,9 @@ impl State {
             (self.http, self.client) = (http, client);
         }
         self.accounts.values_mut().for_each(Account::pause);
+        let now = Instant::now();
         for options in accounts {
-            if let Some(report) = self.account(&options.name.clone()).set(options) {
+            if let Some(report) = self.account(&options.name.clone()).set(options, now) {
                 self.report(report);
             }
         }
@@ -231,7 +239,7 @@ impl State {
 
     fn account(&mut self, name: &Arc<str>) -> &mut Account {
         self.accounts.entry(name.clone()).or_insert_with(|| {
-            let options = AccountOptions { name: name.clone(), session: None, rate_share: 1.0 };
+            let options = AccountOptions { name: name.clone(), session: None, rate_share: 1.0, place: None };
             Account::new(options, Instant::now())
         })
     }

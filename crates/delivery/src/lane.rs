@@ -1,12 +1,14 @@
 //! A lane: one endpoint of one account, with everything that may hold it back.
 
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{Endpoint, RateHeaders};
 
 use crate::backoff::Backoff;
 use crate::breaker::Breaker;
-use crate::window::Window;
+use crate::budget::Budget;
+use crate::gauges::{LaneGauges, Place, microseconds};
 
 /// How long to hold back after a 429 that does not say.
 const THROTTLED: Duration = Duration::from_secs(1);
@@ -14,7 +16,7 @@ const THROTTLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Lane {
     pub endpoint: &'static Endpoint,
-    windows: Vec<Window>,
+    pub budget: Budget,
     breaker: Breaker,
     /// Klaviyo's `Retry-After`.
     held_until: Option<Instant>,
@@ -27,6 +29,7 @@ pub struct Lane {
     /// Calls that succeeded and failed, ever: what tells a bad message from a bad day.
     pub successes: u64,
     pub failures: u64,
+    gauges: Option<&'static LaneGauges>,
 }
 
 /// Whether a call may start.
@@ -41,10 +44,9 @@ pub enum Start {
 
 impl Lane {
     pub fn new(endpoint: &'static Endpoint, share: f64, now: Instant) -> Self {
-        let windows = endpoint.limits.windows();
         Self {
             endpoint,
-            windows: windows.map(|(length, calls)| Window::new(length, scaled(calls, share), now)).collect(),
+            budget: Budget::new(endpoint, share, now),
             breaker: Breaker::default(),
             held_until: None,
             left: None,
@@ -52,21 +54,34 @@ impl Lane {
             unsettled: 0,
             successes: 0,
             failures: 0,
+            gauges: None,
         }
     }
 
-    /// Sets the part of Klaviyo's limits that is ours.
-    pub fn set_share(&mut self, share: f64) {
-        for (window, (_, calls)) in self.windows.iter_mut().zip(self.endpoint.limits.windows()) {
-            window.set_limit(scaled(calls, share));
-        }
+    /// Shows there, from now on, what it does. With the place goes the lane's number.
+    pub fn set_place(&mut self, place: Option<(Place, usize)>, now: Instant) {
+        self.gauges = place.map(|(place, lane)| place.lane(lane));
+        self.budget.set_place(place, now);
     }
 
-    /// Counts calls of an earlier life of ours.
-    pub fn occupy(&mut self, now: Instant, age: Duration, calls: u64) {
-        for window in &mut self.windows {
-            window.occupy(now, age, calls);
+    pub fn gauges(&self) -> Option<&'static LaneGauges> {
+        self.gauges
+    }
+
+    /// Shows how it stands, with that many keys ready to go if they `may`. Says whether it is to be shown again soon,
+    /// for others wait to see it.
+    pub fn show(&mut self, now: Instant, ready: usize, may: bool) -> bool {
+        if let Some(gauges) = self.gauges {
+            let held = self.held_until.filter(|until| *until > now);
+            gauges
+                .held_until
+                .store(held.map_or(0, |until| microseconds(SystemTime::now() + (until - now))), Relaxed);
+            gauges.under_way.store(self.under_way, Relaxed);
+            gauges.ready.store(ready as u64, Relaxed);
+            gauges.set_breaker(self.breaker.is_open());
+            gauges.want(ready > 0 && may && held.is_none() && self.breaker.allows(now));
         }
+        self.budget.show(now)
     }
 
     pub fn start_when(&mut self, now: Instant, max_in_flight: u32) -> Start {
@@ -84,21 +99,23 @@ impl Lane {
         if let Some((0, until)) = self.left {
             at = at.max(until);
         }
-        for window in &mut self.windows {
-            if window.free(now) == 0 {
-                match window.next_free() {
-                    Some(free) => at = at.max(free),
-                    None => return Start::AfterCall,
-                }
-            }
+        match self.budget.start_when(now) {
+            Start::Now => {}
+            Start::At(free) => at = at.max(free),
+            Start::AfterCall => return Start::AfterCall,
         }
         if at > now { Start::At(at) } else { Start::Now }
     }
 
+    /// Takes a place for a call if one may start: [`Lane::started`] says that it does, [`Budget::give_back`] that not.
+    pub fn take(&mut self, now: Instant, max_in_flight: u32) -> bool {
+        self.start_when(now, max_in_flight) == Start::Now && self.budget.take(now)
+    }
+
+    /// A call starts in the place that was taken.
     pub fn started(&mut self, now: Instant) {
         self.under_way += 1;
         self.breaker.started();
-        self.windows.iter_mut().for_each(Window::start);
         self.left = match self.left {
             Some((left, until)) if now < until => Some((left.saturating_sub(1), until)),
             _ => None,
@@ -109,7 +126,7 @@ impl Lane {
     pub fn ended(&mut self, now: Instant, rate: Option<RateHeaders>) {
         self.under_way -= 1;
         self.unsettled += 1;
-        self.windows.iter_mut().for_each(|window| window.end(now));
+        self.budget.end(now);
         let Some(rate) = rate else { return };
         let (left, until) = (rate.remaining.saturating_sub(self.under_way), now + rate.reset);
         self.left = match self.left {
@@ -157,10 +174,6 @@ impl Lane {
     }
 }
 
-fn scaled(calls: u32, share: f64) -> u64 {
-    (f64::from(calls) * share).floor() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use klaviyo::{CREATE_EVENT, UPSERT_PROFILE};
@@ -171,6 +184,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn call(lane: &mut Lane, now: Instant, rate: Option<RateHeaders>) {
+        assert!(lane.take(now, 64));
         lane.started(now);
         lane.ended(now, rate);
         lane.settled();
@@ -190,7 +204,7 @@ mod tests {
     fn both_windows_hold_and_an_earlier_life_counts() {
         let now = Instant::now();
         let mut lane = Lane::new(&UPSERT_PROFILE, 1.0, now);
-        lane.occupy(now, Duration::from_secs(30), 100);
+        lane.budget.occupy(now, Duration::from_secs(30), 100);
         assert_eq!(spend(&mut lane, now), 75, "the burst");
         let mut calls = 75;
         for tick in 1..300 {
@@ -205,7 +219,7 @@ mod tests {
         let now = Instant::now();
         let mut lane = Lane::new(&CREATE_EVENT, 1e6, now);
         for _ in 0..4 {
-            assert_eq!(lane.start_when(now, 4), Start::Now);
+            assert!(lane.take(now, 4));
             lane.started(now);
         }
         assert_eq!(lane.start_when(now, 4), Start::AfterCall);
@@ -231,6 +245,7 @@ mod tests {
     fn retry_after_and_the_breaker_hold_it_back() {
         let now = Instant::now();
         let mut lane = Lane::new(&CREATE_EVENT, 1.0, now);
+        assert!(lane.take(now, 64));
         lane.started(now);
         lane.throttled(now, Some(MINUTE));
         lane.ended(now, None);
@@ -238,6 +253,7 @@ mod tests {
         let Start::At(at) = lane.start_when(now, 64) else { panic!("held") };
         assert!(at >= now + MINUTE && at < now + MINUTE + THROTTLED);
         for _ in 0..5 {
+            assert!(lane.take(at, 64));
             lane.started(at);
             lane.failed(at, BACKOFF, None);
             lane.ended(at, None);
@@ -245,6 +261,7 @@ mod tests {
         }
         assert!(matches!(lane.start_when(at, 64), Start::At(_)));
         assert_eq!(lane.start_when(at + MINUTE, 64), Start::Now);
+        assert!(lane.take(at + MINUTE, 64));
         lane.started(at + MINUTE);
         assert_eq!(lane.start_when(at + MINUTE, 64), Start::AfterCall, "one probe at a time");
     }

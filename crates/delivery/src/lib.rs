@@ -6,8 +6,11 @@
 mod account;
 mod backoff;
 mod breaker;
+mod budget;
 mod engine;
 pub mod gaps;
+pub mod gauges;
+mod histogram;
 pub mod identifiers;
 pub mod invalid;
 pub mod json;
@@ -18,6 +21,7 @@ mod message;
 mod queue;
 mod recent;
 pub mod room;
+mod throughput;
 mod verdict;
 mod window;
 

@@ -19,6 +19,7 @@ pub struct Message {
     pub key: Vec<String>,
     /// JSON text, see the kind.
     pub payload: String,
+    pub enqueued_at: SystemTime,
     /// Calls it has been in, in earlier lives of ours too.
     pub attempts: u32,
     /// Those of them that failed while others succeeded.

@@ -132,6 +132,17 @@ impl Queue {
         !self.ready[lane].is_empty()
     }
 
+    /// How many keys have a message of that lane that may go.
+    pub fn ready(&self, lane: usize) -> usize {
+        self.ready[lane].len()
+    }
+
+    /// Forgets all messages. Calls under way may still end.
+    pub fn clear(&mut self) {
+        // Numbers go on, so that a call of before is no group's of after.
+        *self = Self { next_group: self.next_group, ..Self::new(std::mem::take(&mut self.lanes)) };
+    }
+
     /// When the next message comes out of its backoff.
     pub fn wakes_at(&self) -> Option<Instant> {
         self.sleeping.first().map(|(at, _)| *at)

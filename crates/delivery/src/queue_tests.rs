@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use klaviyo::{CREATE_EVENT, UPSERT_PROFILE};
 
@@ -23,6 +23,7 @@ fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
         kind: kind::find(kind).expect("a kind"),
         key: key.iter().map(|text| (*text).to_owned()).collect(),
         payload,
+        enqueued_at: SystemTime::UNIX_EPOCH,
         attempts: 0,
         strikes: 0,
         wait: Duration::ZERO,

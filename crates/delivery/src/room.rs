@@ -198,6 +198,12 @@ impl Room {
         }
     }
 
+    /// An account is gone, and its messages with it.
+    pub fn forget(&mut self, account: &str) {
+        self.accounts.remove(account);
+        self.entries.retain(|_, entry| entry.account != account);
+    }
+
     /// Whether what is new in the outbox could be taken by anyone.
     pub fn wants_new(&self) -> bool {
         let mut open = self.accounts.values().filter(|account| account.open);

@@ -44,7 +44,7 @@ impl Window {
         while let Some(entry) = self.ended.first_entry().filter(|entry| *entry.key() <= passed) {
             self.ended_count -= entry.remove();
         }
-        self.limit.saturating_sub(self.under_way + self.ended_count)
+        self.limit.saturating_sub(self.held())
     }
 
     /// When the next place comes free by the passing of time; none while only calls under way hold places.
@@ -54,9 +54,31 @@ impl Window {
         Some(self.epoch + Duration::from_nanos(nanos))
     }
 
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Places held when it was last asked what is free.
+    pub fn held(&self) -> u64 {
+        self.under_way + self.ended_count
+    }
+
+    pub fn is_under_way(&self) -> bool {
+        self.under_way > 0
+    }
+
     /// A call starts.
     pub fn start(&mut self) {
         self.under_way += 1;
+    }
+
+    /// A call that was to start does not.
+    pub fn cancel(&mut self) {
+        self.under_way -= 1;
     }
 
     /// A call that started has ended: it arrived no later than `now`.

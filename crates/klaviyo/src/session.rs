@@ -1,6 +1,7 @@
 //! Whom we speak to and as whom: base URL, revision and private key of one account.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use reqwest::Url;
@@ -46,6 +47,14 @@ impl Session {
             revision: HeaderValue::try_from(revision).map_err(|_| SessionError::Revision)?,
             authorization,
         })
+    }
+
+    /// The same for every session that spends the same account's budget, as far as one can tell: the same key at the
+    /// same address. Tells nothing of the key.
+    pub fn budget(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.base_url, &self.authorization).hash(&mut hasher);
+        hasher.finish()
     }
 
     pub(crate) fn url(&self, path: &str) -> Url {

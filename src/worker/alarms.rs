@@ -1,0 +1,41 @@
+//! Alarms: what `klaviyo_health()` would say of the backlog, said in the log once when it begins and once when it ends.
+
+use std::collections::HashSet;
+
+use pgrx::prelude::*;
+use pgrx::spi;
+
+use crate::pg::spi::{column, rows};
+
+const ALARMS: &str = "
+    SELECT h.name, h.value, h.hint FROM klaviyo.backlog_health() AS h WHERE h.status <> 'ok'";
+
+#[derive(Default)]
+pub struct Alarms {
+    raised: HashSet<String>,
+}
+
+impl Alarms {
+    /// Looks, in the transaction the caller has begun.
+    pub fn look(&mut self) -> Result<(), spi::Error> {
+        let mut raised = HashSet::new();
+        rows(ALARMS, &[], |row| {
+            let name: String = column(row, 1);
+            if !self.raised.contains(&name) {
+                let (value, hint): (String, String) = (column(row, 2), column(row, 3));
+                ereport!(
+                    PgLogLevel::WARNING,
+                    PgSqlErrorCode::ERRCODE_WARNING,
+                    format!("klaviyo_sync: {name}: {value}"),
+                    hint
+                );
+            }
+            raised.insert(name);
+        })?;
+        for name in self.raised.difference(&raised) {
+            log!("klaviyo_sync: {name} is as it should be again");
+        }
+        self.raised = raised;
+        Ok(())
+    }
+}
