@@ -1,5 +1,7 @@
 //! Recording what became of messages: one transaction for all outcomes there are.
 
+use std::collections::HashMap;
+
 use delivery::{Ending, Failure, Outcome, kind};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, spi};
@@ -204,13 +206,17 @@ fn supersede(outcomes: &[Outcome]) -> Result<(), spi::Error> {
 }
 
 fn retry(outcomes: &[Outcome]) -> Result<(), spi::Error> {
-    let again: Vec<(&Outcome, std::time::Duration, u32, &Failure)> = outcomes
+    // Where recording was held up, a message may have failed again meanwhile: its last failure counts.
+    let again: HashMap<i64, (&Outcome, std::time::Duration, u32, &Failure)> = outcomes
         .iter()
         .filter_map(|outcome| match &outcome.ending {
-            Ending::Retry { wait, strikes, failure } => Some((outcome, *wait, *strikes, failure)),
+            Ending::Retry { wait, strikes, failure } => {
+                Some((outcome.seq, (outcome, *wait, *strikes, failure)))
+            }
             _ => None,
         })
         .collect();
+    let again: Vec<_> = again.into_values().collect();
     if again.is_empty() {
         return Ok(());
     }

@@ -436,3 +436,36 @@ fn an_account_that_hangs_does_not_hold_up_another() {
     });
     assert_accepted(&shop, 1_001..=1_201);
 }
+
+/// The worker waits for somebody's lock while a message fails, is tried again and fails again: both failures are then
+/// recorded at once.
+#[test]
+fn a_message_may_fail_several_times_between_two_recordings() {
+    let shop = Shop::builder()
+        .setting("klaviyo.retry_min_delay", "10ms")
+        .setting("klaviyo.retry_max_delay", "10ms")
+        .start();
+    let (mut db, mut locker) = (shop.connect(), shop.connect());
+    let worker = wait_for_worker(&mut db);
+    shop.sandbox.set_faults(&[
+        Fault::latency(Duration::from_millis(500)).matching("slow"),
+        Fault::status(503).matching("slow").times(4),
+    ]);
+    // Recording what was accepted needs this table, recording what failed does not.
+    locker.batch_execute("BEGIN; LOCK TABLE klaviyo.delivery IN SHARE MODE").expect("locked");
+    db.batch_execute(
+        "BEGIN;
+         SELECT klaviyo_track_event('A', external_id => 'quick'), klaviyo_track_event('A', external_id => 'slow');
+         COMMIT",
+    )
+    .expect("queued");
+    shop.eventually("two calls have failed", PATIENCE, || shop.sandbox.stats().answered(503) >= 2);
+    locker.batch_execute("ROLLBACK").expect("unlocked");
+    assert_eq!(shop.drain_soon().dead, 0);
+    assert_eq!(wait_for_worker(&mut db), worker, "the worker has not ended");
+    let attempts: i32 = db
+        .query_one("SELECT attempts FROM klaviyo.delivery WHERE key = '{external_id:slow}'", &[])
+        .expect("delivered")
+        .get(0);
+    assert_eq!(attempts, 5);
+}
