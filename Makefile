@@ -54,7 +54,7 @@ all: setup
 ##@ Work on it
 
 .PHONY: test
-test: test-unit test-regress test-e2e ## Every test there is
+test: test-unit test-regress test-e2e ## Every test there is, but for test-package
 
 .PHONY: test-unit
 test-unit: setup ## The crates that need no Postgres
