@@ -42,10 +42,19 @@ down: setup programs ## Stop and remove what `up` started
 install: setup ## Install into the Postgres that PG_CONFIG names (any from 14 to 18)
 	@$(PGRX) tools/install '$(POSTGRES)'
 
+.PHONY: package
+package: setup ## A Debian package for that Postgres, in target/package
+	@$(PGRX) tools/package '$(POSTGRES)'
+
+# What `pgxn install` calls before `install`, which is complete in itself.
+.PHONY: all
+all: setup
+	@$(PGRX) tools/stage '$(POSTGRES)' >/dev/null
+
 ##@ Work on it
 
 .PHONY: test
-test: test-unit test-regress test-e2e ## Every test there is
+test: test-unit test-regress test-e2e ## Every test there is, but for test-package
 
 .PHONY: test-unit
 test-unit: setup ## The crates that need no Postgres
@@ -58,6 +67,10 @@ test-regress: install ## The SQL contract, with pg_regress
 .PHONY: test-e2e
 test-e2e: install programs ## Real clusters, the sandbox, and everything that can go wrong; TESTS= picks some by name
 	$(WITH_POSTGRES) cargo nextest run $(PURE) -E '$(IN_HARNESS) & not binary(regress)' $(TESTS)
+
+.PHONY: test-package
+test-package: setup ## The Debian package on a clean Debian; not in `test`, since it needs root and the network
+	@deb=$$($(PGRX) tools/package '$(POSTGRES)'); tests/package/outside "$$deb"
 
 .PHONY: fmt
 fmt: ## Format
@@ -73,6 +86,13 @@ clean: ## Remove everything that was built
 	cargo clean
 
 ##@ Seldom needed by name
+
+.PHONY: dist
+dist: ## The last commit's sources as PGXN takes them, in target/package
+	@mkdir -p '$(CARGO_TARGET_DIR)/package'
+	@id=$$(cargo pkgid); name=klaviyo_sync-$${id##*[#@]}; \
+	  git archive --prefix "$$name/" --output '$(CARGO_TARGET_DIR)/package/'"$$name.zip" HEAD; \
+	  echo '$(CARGO_TARGET_DIR)/package/'"$$name.zip"
 
 .PHONY: setup
 setup: ## Install what is missing on this machine (asks first, unless root or CI=true)
