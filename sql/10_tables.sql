@@ -89,6 +89,25 @@ COMMENT ON COLUMN klaviyo.account_status.account IS 'Account';
 COMMENT ON COLUMN klaviyo.account_status.stopped_at IS 'Since when nothing can be sent; NULL while it can';
 COMMENT ON COLUMN klaviyo.account_status.stopped_reason IS 'Why nothing can be sent, and what to do';
 
+CREATE TABLE klaviyo.account_check (
+    account     text NOT NULL,
+    path        text NOT NULL,
+    scope       text NOT NULL,
+    status      text NOT NULL,
+    http_status integer,
+    detail      text,
+    checked_at  timestamptz NOT NULL,
+    PRIMARY KEY (account, path)
+);
+COMMENT ON TABLE klaviyo.account_check IS 'What klaviyo_check_account() last found: which calls an account''s key may make';
+COMMENT ON COLUMN klaviyo.account_check.account IS 'Account';
+COMMENT ON COLUMN klaviyo.account_check.path IS 'Path of the call';
+COMMENT ON COLUMN klaviyo.account_check.scope IS 'Scope that the key needs for it';
+COMMENT ON COLUMN klaviyo.account_check.status IS 'allowed; refused (the scope is missing, or the key is not accepted); unknown (no answer that tells)';
+COMMENT ON COLUMN klaviyo.account_check.http_status IS 'HTTP status where it is not allowed and there was an answer';
+COMMENT ON COLUMN klaviyo.account_check.detail IS 'Why not, in Klaviyo''s words and ours';
+COMMENT ON COLUMN klaviyo.account_check.checked_at IS 'When';
+
 -- Messages ----------------------------------------------------------------------------------------------------------
 
 -- Rows are inserted and deleted, never updated. The one index serves the reader, which moves up seq.

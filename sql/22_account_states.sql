@@ -92,7 +92,7 @@ $$;
 COMMENT ON FUNCTION klaviyo_resume_account(text) IS 'Sends the messages of a paused account again';
 
 -- Takes: an account's name, and whether its waiting messages become dead letters. Returns: how many did. Touches:
--- account, account_key, account_status, outbox, retry, dead_letter. What was delivered or died stays on record.
+-- account, account_key, account_status, account_check, outbox, retry, dead_letter. What was delivered or died stays on record.
 -- A transaction that queued for the account and commits later leaves its messages waiting; calling again, with true,
 -- buries those too.
 CREATE FUNCTION klaviyo_remove_account(name text, bury_waiting boolean DEFAULT false) RETURNS bigint
@@ -113,6 +113,7 @@ BEGIN
                       name);
     END IF;
     DELETE FROM klaviyo.account_status AS s WHERE s.account = klaviyo_remove_account.name;
+    DELETE FROM klaviyo.account_check AS c WHERE c.account = klaviyo_remove_account.name;
     buried := klaviyo.bury_waiting(name);
     IF NOT known AND buried = 0 THEN
         PERFORM klaviyo.refuse_unknown_account(name);

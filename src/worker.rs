@@ -38,6 +38,16 @@ pub fn gauges() -> &'static [AccountGauges] {
     number.map(board::of_slot).unwrap_or_default()
 }
 
+/// Has the worker of this database find out what an account's key may do. False if there is none that knows it.
+pub fn ask_for_check(name: &str) -> bool {
+    let slot = slots::shared().and_then(|shared| shared.slot_of(pg::database()));
+    let account = gauges().iter().find(|account| account.name() == name);
+    let (Some(slot), Some(account)) = (slot, account) else { return false };
+    account.ask_for_check();
+    slot.tell(true);
+    true
+}
+
 /// Tells the worker of this database, or the launcher, what has just been committed. Atomics and a latch only: this
 /// runs where an error would take the server down.
 pub fn tell(note: AtCommit) {

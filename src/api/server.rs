@@ -7,6 +7,7 @@ use crate::pg::transaction::{AtCommit, at_commit, is_current};
 
 sql_function!(klaviyo_wake_worker, pg_finfo_klaviyo_wake_worker, wake_worker);
 sql_function!(klaviyo_announce_database, pg_finfo_klaviyo_announce_database, announce_database);
+sql_function!(klaviyo_ask_for_check, pg_finfo_klaviyo_ask_for_check, ask_for_check);
 sql_function!(klaviyo_worker_pid, pg_finfo_klaviyo_worker_pid, worker_pid);
 sql_function!(klaviyo_is_own_transaction, pg_finfo_klaviyo_is_own_transaction, is_own_transaction);
 
@@ -21,6 +22,12 @@ fn wake_worker(arguments: &Arguments) -> Returned {
 fn announce_database(_: &Arguments) -> Returned {
     at_commit(AtCommit { announce: true, ..AtCommit::default() });
     Ok(None)
+}
+
+/// `klaviyo.ask_for_check(account text)`
+fn ask_for_check(arguments: &Arguments) -> Returned {
+    let account = arguments.get::<String>(0).unwrap_or_default();
+    Ok(crate::worker::ask_for_check(&account).into_datum())
 }
 
 /// `klaviyo.worker_pid()`

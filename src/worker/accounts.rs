@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delivery::klaviyo::{ENDPOINTS, Session};
-use delivery::{AccountOptions, AccountState, Past, PastCalls, kind};
+use delivery::{AccountOptions, AccountState, Finding, Past, PastCalls, kind};
 use pgrx::{pg_sys, spi};
 
 use super::board;
@@ -26,6 +26,13 @@ const SET_STATUS: &str = "
     VALUES ($1, CASE WHEN $2 IS NOT NULL THEN pg_catalog.clock_timestamp() END, $2)
     ON CONFLICT (account) DO UPDATE SET stopped_at = excluded.stopped_at, stopped_reason = excluded.stopped_reason
     WHERE s.stopped_reason IS DISTINCT FROM excluded.stopped_reason";
+
+const SET_CHECK: &str = "
+    INSERT INTO klaviyo.account_check (account, path, scope, status, http_status, detail, checked_at)
+    VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp())
+    ON CONFLICT (account, path) DO UPDATE
+    SET scope = excluded.scope, status = excluded.status, http_status = excluded.http_status,
+        detail = excluded.detail, checked_at = excluded.checked_at";
 
 const EXTENSION: &str = "SELECT e.oid FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync'";
 
@@ -174,6 +181,26 @@ impl Accounts {
             }
         }
         self.write_status(account)
+    }
+
+    /// Writes down what a preflight has found.
+    pub fn found(&self, account: &str, findings: &[Finding]) -> Result<(), spi::Error> {
+        for Finding { endpoint, allowed, failure } in findings {
+            let status = failure.as_ref().and_then(|failure| failure.status).map(i32::from);
+            let detail = failure.as_ref().map(|failure| failure.reason.as_str());
+            run(
+                SET_CHECK,
+                &[
+                    arg(account),
+                    arg(endpoint.path),
+                    arg(endpoint.scope),
+                    arg(allowed.name()),
+                    arg(status),
+                    arg(detail),
+                ],
+            )?;
+        }
+        Ok(())
     }
 
     fn write_status(&mut self, account: &str) -> Result<(), spi::Error> {

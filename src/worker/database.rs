@@ -204,8 +204,14 @@ impl Worker {
             self.tell(Command::Forget { account: account.clone() })?;
         }
         self.claimer.room.open(&open);
+        let checks: Vec<Arc<str>> = accounts
+            .iter()
+            .filter(|account| account.place.is_some_and(|place| place.take_check()))
+            .map(|account| account.name.clone())
+            .collect();
         let accounts = if settings::ENABLED.get() { accounts } else { Vec::new() };
-        self.tell(Command::Configure { accounts, policy: settings::policy(), client: settings::client() })
+        self.tell(Command::Configure { accounts, policy: settings::policy(), client: settings::client() })?;
+        checks.into_iter().try_for_each(|account| self.tell(Command::Check { account }))
     }
 
     /// One round of reading. Returns whether there is more to be had at once, and when there may be more.
@@ -237,16 +243,19 @@ impl Worker {
         let mut outcomes = std::mem::take(&mut self.undeliverable);
         let mut lanes = Vec::new();
         let mut states = Vec::new();
-        for Report { account, lane, outcomes: of_call, account_state } in reports {
+        let mut found = Vec::new();
+        for Report { account, lane, outcomes: of_call, account_state, findings } in reports {
             outcomes.extend(of_call);
+            found.extend(findings.map(|findings| (account.clone(), findings)));
             states.extend(account_state.map(|state| (account.clone(), state)));
             lanes.extend(lane.map(|lane| (account, lane.name)));
         }
-        if outcomes.is_empty() && states.is_empty() {
+        if outcomes.is_empty() && states.is_empty() && lanes.is_empty() {
             return false;
         }
         transaction(c"recording outcomes", || {
             self.settler.settle(&outcomes)?;
+            found.iter().try_for_each(|(account, findings)| self.accounts.found(account, findings))?;
             states.iter().try_for_each(|(account, state)| self.accounts.note(account, state))
         });
         for (account, lane) in lanes {

@@ -1,16 +1,16 @@
 //! One Klaviyo account: its messages, its lanes, and whether Klaviyo takes its calls at all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{Answer, ENDPOINTS, Session, TransportError};
 
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
-use crate::gauges::{Place, microseconds};
+use crate::gauges::Place;
 use crate::lane::{Lane, Start};
 use crate::message::{AccountState, Ending, Failure, Message, Outcome, Report};
+use crate::preflight::{self, Preflight};
 use crate::queue::{GroupId, Next, Queue, Queued, Seen};
 use crate::verdict::{self, Verdict};
 
@@ -49,10 +49,13 @@ pub struct Call {
     pub body: Vec<u8>,
     pub sent_at: SystemTime,
     started: Instant,
-    group: GroupId,
+    /// Of a preflight none.
     messages: Vec<Queued>,
+    group: GroupId,
     /// Finds out whether a stopped account works again.
     probe: bool,
+    /// Finds out whether the key may make this call.
+    preflight: bool,
 }
 
 /// A refused account: when the next probe may go, whether it is out, and in which lane it goes: the one that was
@@ -71,6 +74,7 @@ pub struct Account {
     lanes: Vec<Lane>,
     queue: Queue,
     stopped: Option<Stopped>,
+    preflight: Preflight,
 }
 
 impl Account {
@@ -82,6 +86,7 @@ impl Account {
             lanes: ENDPOINTS.iter().map(|endpoint| Lane::new(endpoint, options.rate_share, now)).collect(),
             queue: Queue::new(ENDPOINTS.to_vec()),
             stopped: None,
+            preflight: Preflight::default(),
         };
         account.spend(options.session, options.place, now);
         account
@@ -107,12 +112,18 @@ impl Account {
                 lane: None,
                 outcomes: Vec::new(),
                 account_state: Some(AccountState::Running),
+                findings: None,
             });
             self.last_session.clone_from(&options.session);
         }
         self.spend(options.session, options.place, now);
         self.lanes.iter_mut().for_each(|lane| lane.budget.set_share(options.rate_share));
         goes_on
+    }
+
+    /// Finds out which calls the key may make.
+    pub fn check(&mut self) {
+        self.preflight.begin();
     }
 
     pub fn pause(&mut self) {
@@ -130,7 +141,28 @@ impl Account {
     /// The next call that may start now. Reports of messages that cannot be sent are added to `reports`.
     pub fn next_call(&mut self, now: Instant, policy: &Policy, reports: &mut Vec<Report>) -> Option<Call> {
         self.queue.wake(now);
-        let session = self.session.clone()?;
+        let Some(session) = self.session.clone() else {
+            self.preflight.abandon();
+            return None;
+        };
+        if let Some(lane) = self.preflight.next()
+            && self.lanes[lane].take(now, policy.max_in_flight)
+        {
+            self.preflight.started();
+            self.lanes[lane].started(now);
+            return Some(Call {
+                account: self.name.clone(),
+                session,
+                lane,
+                body: preflight::BODY.to_vec(),
+                sent_at: SystemTime::now(),
+                started: now,
+                messages: Vec::new(),
+                group: GroupId::default(),
+                probe: false,
+                preflight: true,
+            });
+        }
         if self.stopped.as_ref().is_some_and(|stopped| stopped.probing || now < stopped.until) {
             return None;
         }
@@ -165,9 +197,10 @@ impl Account {
                             body,
                             sent_at: SystemTime::now(),
                             started: now,
-                            group,
                             messages,
+                            group,
                             probe: self.stopped.is_some(),
+                            preflight: false,
                         });
                     }
                 }
@@ -186,6 +219,11 @@ impl Account {
         let mut wake = watched.then(|| now + LOOK);
         if self.session.is_none() {
             return wake;
+        }
+        if let Some(lane) = self.preflight.next()
+            && let Start::At(at) = self.lanes[lane].start_when(now, policy.max_in_flight)
+        {
+            wake = earlier(wake, Some(at));
         }
         if !self.stopped.as_ref().is_some_and(|stopped| stopped.probing) {
             let not_before = self.stopped.as_ref().map_or(now, |stopped| stopped.until);
@@ -226,13 +264,21 @@ impl Account {
             _ => Duration::ZERO,
         };
         lane.ended(now, rate);
-        count(lane, &call, &verdict, now);
         let mut report = Report {
             account: self.name.clone(),
             lane: Some(lane.endpoint),
             outcomes: Vec::with_capacity(call.messages.len()),
             account_state: None,
+            findings: None,
         };
+        if call.preflight {
+            report.findings = self.preflight.ended(lane.endpoint, verdict);
+            return report;
+        }
+        if let Some(gauges) = lane.gauges() {
+            let enqueued = call.messages.iter().map(|queued| queued.message.enqueued_at);
+            gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
+        }
         let together = call.messages.len() > 1;
         let mut settled = Vec::new();
         let mut again = Vec::new();
@@ -317,35 +363,6 @@ impl Account {
     }
 }
 
-/// Shows what a call came to.
-fn count(lane: &Lane, call: &Call, verdict: &Verdict, now: Instant) {
-    let Some(gauges) = lane.gauges() else { return };
-    let clock = SystemTime::now();
-    gauges.calls.fetch_add(1, Relaxed);
-    gauges.call_time.add(now.saturating_duration_since(call.started));
-    let failure = match verdict {
-        Verdict::Accepted { .. } => {
-            gauges.last_success.store(microseconds(clock), Relaxed);
-            gauges.accepted.add(call.messages.len() as u64, clock);
-            for queued in &call.messages {
-                let took = clock.duration_since(queued.message.enqueued_at);
-                gauges.delivery_time.add(took.unwrap_or_default());
-            }
-            return;
-        }
-        Verdict::Throttled { failure, .. } => {
-            gauges.throttled.fetch_add(1, Relaxed);
-            failure
-        }
-        Verdict::Refused { failure } | Verdict::Stopped { failure } | Verdict::Trouble { failure, .. } => {
-            failure
-        }
-    };
-    gauges.failures.fetch_add(1, Relaxed);
-    gauges.last_failure.store(microseconds(clock), Relaxed);
-    gauges.last_failure_status.store(failure.status.unwrap_or_default().into(), Relaxed);
-}
-
 /// Counts a failure against the message itself, if its lane is healthy otherwise. Only an internal error of Klaviyo's
 /// can be the message's doing; no answer, or 502 to 504, is the doing of what is between us and Klaviyo.
 fn strike(queued: &mut Queued, failure: &Failure, lane: &Lane) {
@@ -381,6 +398,7 @@ fn unsendable(
             ending: Ending::Dead { failure, newer },
         }],
         account_state: None,
+        findings: None,
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Command {
     Remember { account: Arc<str>, past: Past },
     /// Committed messages of one account.
     Add { account: Arc<str>, messages: Vec<Message> },
+    /// Find out which calls the account's key may make. A report brings the findings.
+    Check { account: Arc<str> },
     /// The account is gone: its messages are not ours any more.
     Forget { account: Arc<str> },
     /// The outcomes of one call of that lane are durable.
@@ -207,6 +209,7 @@ impl State {
                     account.queue().add(message, now);
                 }
             }
+            Command::Check { account } => self.account(&account).check(),
             Command::Forget { account } => {
                 if let Some(account) = self.accounts.get_mut(&account) {
                     account.queue().clear();

@@ -13,6 +13,7 @@ use klaviyo::{ENDPOINTS, Session};
 
 use crate::histogram::Histogram;
 use crate::throughput::Throughput;
+use crate::verdict::Verdict;
 
 /// Windows of one lane at the most: a second, a minute, a day.
 pub const WINDOWS: usize = 3;
@@ -62,6 +63,8 @@ pub struct LaneGauges {
 #[repr(C)]
 pub struct AccountGauges {
     name: [AtomicU32; NAME / 4],
+    /// Somebody wants to know what its key may do.
+    check: AtomicBool,
     pub lanes: [LaneGauges; ENDPOINTS.len()],
 }
 
@@ -89,6 +92,7 @@ pub struct Others {
 impl AccountGauges {
     /// Takes the gauges for an account, none for nobody, and forgets whose they were.
     pub fn take(&self, name: &str) {
+        self.check.store(false, SeqCst);
         self.lanes.iter().for_each(LaneGauges::clear);
         let mut bytes = [0; NAME];
         let end = name.len().min(NAME);
@@ -96,6 +100,11 @@ impl AccountGauges {
         for (cell, bytes) in self.name.iter().zip(bytes.chunks_exact(4)) {
             cell.store(u32::from_ne_bytes(bytes.try_into().unwrap_or_default()), SeqCst);
         }
+    }
+
+    /// Asks for a preflight.
+    pub fn ask_for_check(&self) {
+        self.check.store(true, SeqCst);
     }
 
     /// The account's name; empty while nobody's.
@@ -130,6 +139,11 @@ impl Board {
 impl Place {
     pub fn lane(&self, lane: usize) -> &'static LaneGauges {
         &self.board.accounts[self.at].lanes[lane]
+    }
+
+    /// Whether a preflight was asked for since the last look.
+    pub fn take_check(&self) -> bool {
+        self.board.accounts[self.at].check.swap(false, SeqCst)
     }
 
     /// Says whose budget is spent here. Two databases with the same key at the same address share one.
@@ -188,6 +202,36 @@ impl LaneGauges {
         self.delivery_time.clear();
     }
 
+    /// Shows what a call came to that took so long, with messages that were queued at those times.
+    pub fn count(
+        &self,
+        verdict: &Verdict,
+        took: Duration,
+        enqueued: impl ExactSizeIterator<Item = SystemTime>,
+    ) {
+        let now = SystemTime::now();
+        self.calls.fetch_add(1, Relaxed);
+        self.call_time.add(took);
+        let failure = match verdict {
+            Verdict::Accepted { .. } => {
+                self.last_success.store(microseconds(now), Relaxed);
+                self.accepted.add(enqueued.len() as u64, now);
+                enqueued.for_each(|at| self.delivery_time.add(now.duration_since(at).unwrap_or_default()));
+                return;
+            }
+            Verdict::Throttled { failure, .. } => {
+                self.throttled.fetch_add(1, Relaxed);
+                failure
+            }
+            Verdict::Refused { failure }
+            | Verdict::Stopped { failure }
+            | Verdict::Trouble { failure, .. } => failure,
+        };
+        self.failures.fetch_add(1, Relaxed);
+        self.last_failure.store(microseconds(now), Relaxed);
+        self.last_failure_status.store(failure.status.unwrap_or_default().into(), Relaxed);
+    }
+
     /// Shows what is held of a window, and until when that counts though nobody says anything more.
     pub fn hold(&self, window: usize, places: u64, limit: u64, lasts: Duration) {
         self.held[window].until.store(milliseconds(SystemTime::now() + lasts), SeqCst);
@@ -232,6 +276,7 @@ pub fn microseconds(time: SystemTime) -> i64 {
 pub fn board(accounts: usize) -> Board {
     let gauges = std::iter::repeat_with(|| AccountGauges {
         name: Default::default(),
+        check: AtomicBool::default(),
         lanes: std::array::from_fn(|_| LaneGauges::default()),
     });
     Board {

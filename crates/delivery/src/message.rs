@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use klaviyo::Endpoint;
 
 use crate::kind::Kind;
+use crate::preflight::Finding;
 
 /// A committed message, on its way.
 #[derive(Clone)]
@@ -76,6 +77,8 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Set when the account was stopped, or goes on again.
     pub account_state: Option<AccountState>,
+    /// What a preflight has found, with its last call.
+    pub findings: Option<Vec<Finding>>,
 }
 
 /// Whether Klaviyo takes the account's calls.
