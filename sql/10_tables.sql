@@ -43,6 +43,8 @@ CREATE TABLE klaviyo.account (
     private_key_file text,
     private_key_env  text,
     rate_share       double precision NOT NULL DEFAULT 1,
+    stale_after      interval,
+    stale_action     text NOT NULL DEFAULT 'backfill',
     armed_system     bigint,
     armed_database   oid,
     armed_name       text,
@@ -53,6 +55,8 @@ CREATE TABLE klaviyo.account (
     changed_at       timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT account_base_url_check CHECK (klaviyo.is_base_url(base_url)),
     CONSTRAINT account_rate_share_check CHECK (rate_share > 0 AND rate_share <= 1e9),
+    CONSTRAINT account_stale_after_check CHECK (stale_after > interval '0'),
+    CONSTRAINT account_stale_action_check CHECK (stale_action IN ('backfill', 'dead_letter')),
     CONSTRAINT account_one_key_source_check CHECK (private_key_file IS NULL OR private_key_env IS NULL)
 );
 COMMENT ON TABLE klaviyo.account IS 'Klaviyo accounts that messages are sent to; see klaviyo_set_account()';
@@ -62,6 +66,8 @@ COMMENT ON COLUMN klaviyo.account.revision IS 'API revision sent in every reques
 COMMENT ON COLUMN klaviyo.account.private_key_file IS 'File on the server that holds the private key';
 COMMENT ON COLUMN klaviyo.account.private_key_env IS 'Environment variable of the server that holds the private key';
 COMMENT ON COLUMN klaviyo.account.rate_share IS 'Part of Klaviyo''s limits that this database may use; above 1 only for a loopback base_url';
+COMMENT ON COLUMN klaviyo.account.stale_after IS 'How long an event may wait and still start flows; NULL for however long';
+COMMENT ON COLUMN klaviyo.account.stale_action IS 'What becomes of an event that has waited longer: backfill (Klaviyo records it and starts no flow) or dead_letter';
 COMMENT ON COLUMN klaviyo.account.armed_system IS 'system_identifier of the cluster it may send from; NULL until armed';
 COMMENT ON COLUMN klaviyo.account.armed_database IS 'OID of the database it may send from';
 COMMENT ON COLUMN klaviyo.account.armed_name IS 'Name of the database it may send from';
