@@ -38,6 +38,12 @@ pub fn gauges() -> &'static [AccountGauges] {
     number.map(board::of_slot).unwrap_or_default()
 }
 
+/// The number of this database's outbox below which nothing waits; 0 where nobody knows.
+pub fn low_water() -> i64 {
+    let slot = slots::shared().and_then(|shared| shared.slot_of(pg::database()));
+    slot.map(|slot| slot.low_water()).unwrap_or_default()
+}
+
 /// Has the worker of this database find out what an account's key may do. False if there is none that knows it.
 pub fn ask_for_check(name: &str) -> bool {
     let slot = slots::shared().and_then(|shared| shared.slot_of(pg::database()));

@@ -1,6 +1,6 @@
 //! Shared memory: a slot a database. Atomics only, so that any process may look at any time.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering::SeqCst};
 
 use pgrx::{pg_guard, pg_sys};
 
@@ -25,6 +25,7 @@ pub struct Slot {
     latch: AtomicPtr<pg_sys::Latch>,
     pending: AtomicBool,
     configuration: AtomicBool,
+    low_water: AtomicI64,
 }
 
 /// What lies in shared memory.
@@ -163,6 +164,7 @@ impl Slot {
     pub fn assign(&self, database: pg_sys::Oid) {
         self.state.store(state::WANTED, SeqCst);
         self.pending.store(false, SeqCst);
+        self.low_water.store(0, SeqCst);
         self.database.store(u32::from(database), SeqCst);
     }
 
@@ -198,6 +200,15 @@ impl Slot {
             self.latch.store(std::ptr::null_mut(), SeqCst);
             self.pid.store(0, SeqCst);
         }
+    }
+
+    /// The number of the outbox below which nothing waits.
+    pub fn low_water(&self) -> i64 {
+        self.low_water.load(SeqCst)
+    }
+
+    pub fn set_low_water(&self, seq: i64) {
+        self.low_water.store(seq, SeqCst);
     }
 
     /// Something was committed.
