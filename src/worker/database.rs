@@ -167,7 +167,7 @@ impl Worker {
 
     /// Reads accounts and settings anew. False when the extension is gone, or is another one.
     fn reload(&mut self) -> Result<bool, String> {
-        let extension = transaction(c"looking for the extension", || accounts::extension());
+        let extension = transaction(c"looking for the extension", accounts::extension);
         if extension != Some(self.extension) {
             if extension.is_none() {
                 self.slot.set_state(state::ABSENT);
