@@ -2,6 +2,7 @@
 
 mod accounts;
 mod database;
+mod hold;
 mod launcher;
 mod process;
 mod slots;
@@ -9,12 +10,14 @@ mod slots;
 pub use slots::MAX_DATABASES;
 
 use crate::pg;
-use crate::pg::transaction::AtCommit;
+use crate::pg::transaction::{AtCommit, at_commit};
+use crate::pg::utility::{self, Statement};
 
-/// Called while the postmaster loads us: asks for shared memory and for the launcher.
+/// Called while the postmaster loads us: asks for shared memory, for the launcher, and to be told of statements.
 pub fn register() {
     slots::request();
     launcher::register();
+    utility::install();
 }
 
 /// Whether this server has loaded us at its start, so that there is a launcher.
@@ -26,6 +29,14 @@ pub fn is_loaded() -> bool {
 pub fn pid() -> Option<i32> {
     let Some(shared) = slots::shared() else { return Some(-1) };
     shared.slot_of(pg::database()).and_then(|slot| slot.pid())
+}
+
+/// Called before a statement that is not indifferent to workers.
+pub fn before(statement: Statement) {
+    match statement {
+        Statement::NeedsDatabase(database) => hold::take(database),
+        Statement::ChangesExtension => at_commit(AtCommit { configuration: true, ..AtCommit::default() }),
+    }
 }
 
 /// Tells the worker of this database, or the launcher, what has just been committed. Atomics and a latch only: this
