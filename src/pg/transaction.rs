@@ -28,6 +28,12 @@ pub fn is_current(xid: pg_sys::TransactionId) -> bool {
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xid) }
 }
 
+/// The number of the current subtransaction; those within it, and later ones, have higher numbers.
+pub fn subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads the backend's own transaction state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
 /// Makes durable all that was visible to us until now. A row written with `synchronous_commit = off` is visible
 /// before its commit is on disk.
 pub fn flush() {

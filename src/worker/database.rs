@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use delivery::{AccountOptions, Command, Ending, Engine, Gone, Outcome, Report};
-use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
@@ -57,7 +56,11 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     }
     // SAFETY: the callback finds the slot by the number, in memory that outlives the process.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), argument) };
-    BackgroundWorker::connect_worker_to_spi_by_oid(Some(slot.database()), None);
+    // Whoever holds workers off says so before he looks for one.
+    if shared().is_some_and(|shared| shared.holds.contain(slot.database())) {
+        process::end(0);
+    }
+    process::connect(slot.database());
     let Some(extension) = transaction(c"starting", || {
         Spi::run(SESSION)?;
         accounts::extension()

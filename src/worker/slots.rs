@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, 
 use pgrx::{pg_guard, pg_sys};
 
 use super::board;
+use super::hold::Holds;
 
 /// Slots there are. `klaviyo.max_databases` says how many of them are used.
 pub const MAX_DATABASES: usize = 64;
@@ -34,6 +35,10 @@ pub struct Shared {
     launcher: AtomicPtr<pg_sys::Latch>,
     /// A database that has just got the extension; `EVERY` if there were several.
     announced: AtomicU32,
+    /// Databases have changed.
+    look: AtomicBool,
+    /// Databases whose workers are held off.
+    pub holds: Holds,
     slots: [Slot; MAX_DATABASES],
 }
 
@@ -143,6 +148,17 @@ impl Shared {
             self.announced.store(EVERY, SeqCst);
         }
         set_latch(&self.launcher);
+    }
+
+    /// Has the launcher look which databases there are and who is held off.
+    pub fn ask_to_look(&self) {
+        self.look.store(true, SeqCst);
+        set_latch(&self.launcher);
+    }
+
+    /// Whether somebody has asked for that since the last look.
+    pub fn take_look(&self) -> bool {
+        self.look.swap(false, SeqCst)
     }
 
     /// What has been announced since the last look: 0 for nothing, or [`EVERY`].
