@@ -47,14 +47,9 @@ impl PgBin {
         &self.version
     }
 
-    /// The major version, for instance 15.
-    pub fn major(&self) -> u32 {
-        let digits: String = self.version.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().unwrap_or_else(|_| panic!("no major version in {:?}", self.version))
-    }
-
     /// The regression test driver, to be run: the one that the server's development files carry, unless `PG_REGRESS`
-    /// names another. Any major's does, and some distributions lack it or ship one that does not run.
+    /// names another: one of another major version serves as well, and some distributions lack theirs or ship one that
+    /// does not run.
     pub fn pg_regress(&self) -> Command {
         if let Some(named) = std::env::var_os("PG_REGRESS") {
             return without_pg_environment(Path::new(&named));
