@@ -162,7 +162,14 @@ impl Worker {
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
             if read {
-                (more, look_at) = self.claim()?;
+                let claimed = self.claim();
+                // What was queued after its account was paused or changed must find it so.
+                if self.slot.take_configuration() && !self.reload()? {
+                    return Ok(());
+                }
+                more = claimed.more || !claimed.undeliverable.is_empty();
+                look_at = claimed.look_again_in.map(|after| Instant::now() + after);
+                self.dispatch(claimed)?;
             }
         }
         self.stop()
@@ -222,18 +229,16 @@ impl Worker {
         checks.into_iter().try_for_each(|account| self.tell(Command::Check { account }))
     }
 
-    /// One round of reading. Returns whether there is more to be had at once, and when there may be more.
-    fn claim(&mut self) -> Result<(bool, Option<Instant>), String> {
+    /// One round of reading.
+    fn claim(&mut self) -> Claimed {
         let removing =
             self.remover.is_busy() && transaction(c"putting aside messages", || self.remover.step());
-        if !settings::ENABLED.get() {
-            return Ok((removing, None));
-        }
-        let claimed = transaction(c"reading the outbox", || self.claimer.claim());
-        let more = removing || claimed.more || !claimed.undeliverable.is_empty();
-        let look_at = claimed.look_again_in.map(|after| Instant::now() + after);
-        self.dispatch(claimed)?;
-        Ok((more, look_at))
+        let mut claimed = match settings::ENABLED.get() {
+            true => transaction(c"reading the outbox", || self.claimer.claim()),
+            false => Claimed::default(),
+        };
+        claimed.more |= removing;
+        claimed
     }
 
     fn dispatch(&mut self, claimed: Claimed) -> Result<(), String> {
