@@ -13,6 +13,7 @@ use pgrx::{FromDatum, pg_sys};
 use super::accounts::{self, Accounts};
 use super::process::{self, transaction};
 use super::slots::{Slot, shared, state};
+use super::version::{self, Extension};
 use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::settle::Settler;
 use crate::{pg, settings};
@@ -57,13 +58,8 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
         process::end(0);
     }
     process::connect(slot.database());
-    let Some(extension) = transaction(c"starting", || {
-        Spi::run(SESSION)?;
-        accounts::extension()
-    }) else {
-        slot.set_state(state::ABSENT);
-        process::end(0);
-    };
+    transaction(c"starting", || Spi::run(SESSION));
+    let Some(extension) = version::wait_for_ours(slot) else { process::end(0) };
     match Worker::start(slot, extension).and_then(|mut worker| worker.serve()) {
         Ok(()) => process::end(0),
         Err(reason) => error!("klaviyo_sync: the HTTP thread has ended: {reason}"),
@@ -80,7 +76,7 @@ unsafe extern "C-unwind" fn on_exit(_code: i32, argument: pg_sys::Datum) {
 
 struct Worker {
     slot: &'static Slot,
-    extension: pg_sys::Oid,
+    extension: Extension,
     engine: Engine,
     bell: UnixStream,
     accounts: Accounts,
@@ -90,13 +86,22 @@ struct Worker {
     undeliverable: Vec<Outcome>,
 }
 
+/// What has become of the extension a worker began with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Same,
+    AnotherVersion,
+    /// It has been dropped, and maybe made anew.
+    Another,
+}
+
 fn gone(_: Gone) -> String {
     "it panicked, see the message before".to_owned()
 }
 
 impl Worker {
     /// Starts the HTTP thread and tells it all it must know before the first call.
-    fn start(slot: &'static Slot, extension: pg_sys::Oid) -> Result<Self, String> {
+    fn start(slot: &'static Slot, extension: Extension) -> Result<Self, String> {
         let (bell, ringer) = UnixStream::pair().map_err(|error| error.to_string())?;
         for end in [&bell, &ringer] {
             end.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -144,8 +149,13 @@ impl Worker {
             reconfigure |= self.slot.take_configuration();
             let mut read = self.slot.take_pending() || reconfigure || more;
             read |= look_at.is_some_and(|look_at| look_at <= now);
-            if reconfigure && !self.reload()? {
-                return Ok(());
+            if reconfigure {
+                match self.look()? {
+                    Found::Same => {}
+                    Found::Another => return Ok(()),
+                    // Its tables are others' to know. What is under way is recorded if they take it, else sent again.
+                    Found::AnotherVersion => break,
+                }
             }
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
@@ -156,25 +166,29 @@ impl Worker {
         self.stop()
     }
 
-    /// Reads accounts and settings anew. False when the extension is gone, or is another one.
-    fn reload(&mut self) -> Result<bool, String> {
-        let extension = transaction(c"looking for the extension", || {
-            let extension = accounts::extension()?;
-            if extension == Some(self.extension) {
+    /// Reads accounts and settings anew, if the extension is still there.
+    fn look(&mut self) -> Result<Found, String> {
+        let found = transaction(c"looking for the extension", || {
+            let found = match Extension::find()? {
+                Some(extension) if extension == self.extension => Found::Same,
+                Some(extension) if extension.oid == self.extension.oid => Found::AnotherVersion,
+                Some(_) => Found::Another,
+                None => {
+                    self.slot.set_state(state::ABSENT);
+                    Found::Another
+                }
+            };
+            if found == Found::Same {
                 self.settler.look()?;
             }
-            Ok(extension)
+            Ok(found)
         });
-        if extension != Some(self.extension) {
-            if extension.is_none() {
-                self.slot.set_state(state::ABSENT);
-            }
-            return Ok(false);
+        if found == Found::Same {
+            let accounts = self.accounts.load();
+            self.recover()?;
+            self.configure(accounts)?;
         }
-        let accounts = self.accounts.load();
-        self.recover()?;
-        self.configure(accounts)?;
-        Ok(true)
+        Ok(found)
     }
 
     /// Takes up messages that were tried before, by an earlier worker.

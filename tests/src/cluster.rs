@@ -184,11 +184,16 @@ impl Cluster {
 
     /// Starts the server and waits until it takes connections.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the server with further arguments.
+    pub fn start_with(&mut self, arguments: &[&str]) {
         assert!(self.postmaster.is_none(), "the server runs already");
         let log =
             File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
         let mut postgres = self.bin.command("postgres");
-        postgres.arg("-D").arg(self.data_directory()).stdin(Stdio::null());
+        postgres.arg("-D").arg(self.data_directory()).args(arguments).stdin(Stdio::null());
         postgres.envs(self.environment.iter().map(|(name, value)| (name, value)));
         postgres.stdout(log.try_clone().expect("the log can be opened twice")).stderr(log);
         ServerUser::current().run(&mut postgres);
