@@ -7,6 +7,7 @@
 
 mod client;
 mod cluster;
+mod cluster_builder;
 mod control;
 pub mod directory;
 mod ledger;
@@ -23,7 +24,8 @@ mod wait;
 mod workers;
 
 pub use client::{count, refused, sql};
-pub use cluster::{Cluster, ClusterBuilder, Stop, explain};
+pub use cluster::{Cluster, Stop, explain};
+pub use cluster_builder::ClusterBuilder;
 pub use control::{Control, Fault, Rates, Stats, StatsRow, StoredEvent, StoredProfile};
 pub use directory::Directory;
 pub use ledger::Ledger;
