@@ -4,11 +4,14 @@ use std::cell::Cell;
 
 use pgrx::{pg_guard, pg_sys};
 
-/// Gives the current transaction its id, if it has none yet.
+/// Gives the current transaction its id, if it has none yet, to insert something.
 pub fn assign_id() {
-    // SAFETY: raises an error where there can be none (a read-only transaction, a standby), which pgrx turns into a
-    // panic.
-    unsafe { pg_sys::GetTopTransactionId() };
+    // SAFETY: the first refuses where there can be none (a read-only transaction, a standby) as Postgres refuses the
+    // INSERT; errors are turned into panics by pgrx.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(c"INSERT".as_ptr());
+        pg_sys::GetTopTransactionId();
+    }
 }
 
 /// The first transaction id that nobody has yet.
