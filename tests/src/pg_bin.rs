@@ -18,7 +18,8 @@ impl PgBin {
         Self::new(&std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned()))
     }
 
-    fn new(pg_config: &str) -> Self {
+    /// The Postgres that a pg_config describes.
+    pub fn new(pg_config: &str) -> Self {
         let ask = |option: &str| {
             let output = Command::new(pg_config)
                 .arg(option)
