@@ -93,6 +93,8 @@ struct Worker {
     undeliverable: Vec<Outcome>,
     /// Accounts there were when it looked last.
     known: HashSet<Arc<str>>,
+    /// Those of them that the HTTP thread sends for.
+    sending: HashSet<Arc<str>>,
 }
 
 fn gone(_: Gone) -> String {
@@ -119,6 +121,7 @@ impl Worker {
             settler: Settler::default(),
             undeliverable: Vec::new(),
             known: HashSet::new(),
+            sending: HashSet::new(),
         };
         let accounts = worker.accounts.load(number);
         let past =
@@ -205,6 +208,22 @@ impl Worker {
         }
         self.claimer.room.open(&open);
         let accounts = if settings::ENABLED.get() { accounts } else { Vec::new() };
+        // What an account that may send again has in memory must not go before older messages that were redriven while
+        // it could not: those are read first. What is read for the others goes by what was changed of them.
+        let opens =
+            |account: &AccountOptions| account.session.is_some() && !self.sending.contains(&account.name);
+        if accounts.iter().any(opens) {
+            let mut closed = accounts.clone();
+            closed.iter_mut().filter(|account| opens(account)).for_each(|account| account.session = None);
+            self.tell_accounts(closed)?;
+            self.claim()?;
+        }
+        let sending = accounts.iter().filter(|account| account.session.is_some());
+        self.sending = sending.map(|account| account.name.clone()).collect();
+        self.tell_accounts(accounts)
+    }
+
+    fn tell_accounts(&self, accounts: Vec<AccountOptions>) -> Result<(), String> {
         self.tell(Command::Configure { accounts, policy: settings::policy(), client: settings::client() })
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Fault, Ledger, PATIENCE, Receipt, Shop, ShopBuilder, Stop, explain, query, sql, status, value_at,
+    Fault, Ledger, PATIENCE, Receipt, Shop, ShopBuilder, Stop, count, explain, query, sql, status, value_at,
     wait_for_worker, waits_for_lock,
 };
 use postgres::{Client, NoTls};

@@ -111,6 +111,39 @@ fn an_old_state_is_redriven_before_a_waiting_one() {
     assert_eq!(accepted(&shop, "ada").last(), Some(&2));
 }
 
+/// Nothing is read for a paused account. When it goes on, what is in memory may not go before what was redriven.
+#[test]
+fn an_old_state_redriven_while_its_account_is_paused_goes_before_those_that_wait() {
+    const PEOPLE: i64 = 30;
+    // A stopped account is not probed while this test lasts.
+    let shop = shop().setting("klaviyo.retry_max_delay", "1h").start();
+    let mut db = shop.connect();
+    let people: Vec<String> = (1..=PEOPLE).map(|p| format!("person-{p}")).collect();
+    let old: Vec<String> = people.iter().map(|person| dead_state(&shop, person)).collect();
+    shop.sandbox.set_faults(&[Fault::status(401)]);
+    for person in &people {
+        state(&mut db, person, 2, &json!({}));
+    }
+    let stopped = "SELECT EXISTS (SELECT FROM klaviyo.account_status WHERE stopped_at IS NOT NULL)";
+    shop.eventually("the account is stopped", PATIENCE, || query(&mut db, stopped, &[]));
+    let ready = "SELECT sum(ready)::bigint FROM klaviyo.lane";
+    shop.eventually("the newer ones are in memory", PATIENCE, || count(&mut db, ready) == PEOPLE);
+    sql(&mut db, "SELECT klaviyo_pause_account()");
+    let paused = "SELECT EXISTS (SELECT FROM klaviyo.account_status WHERE stopped_reason LIKE '%paused%')";
+    shop.eventually("the account is paused", PATIENCE, || query(&mut db, paused, &[]));
+    for id in &old {
+        assert_eq!(redrive(&mut db, id), 1);
+    }
+    shop.sandbox.clear_faults();
+    // A new key is tried at once.
+    sql(&mut db, "SELECT klaviyo_set_account(private_key => 'pk_another'), klaviyo_resume_account()");
+    shop.drain_soon();
+    for (person, id) in people.iter().zip(&old) {
+        assert_eq!(status(&mut db, id), "accepted", "the old state of {person}");
+        assert_eq!(kept(&shop, person, "first_name"), json!("name 2"), "{person}");
+    }
+}
+
 /// Whether a call carries the state that [`dead_state`] queued.
 fn says_old(receipt: &Receipt) -> bool {
     receipt.at("data.attributes.properties.what").is_some_and(|what| what == "old")
