@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use harness::{Cluster, PATIENCE, PgBin, ServerUser, Shop, Stop, eventually, place_orders, sql, wait_for_worker};
+use harness::{
+    Cluster, PATIENCE, PgBin, ServerUser, Shop, Stop, eventually, place_orders, sql, wait_for_worker,
+};
 
 const FROM: &str = "KLAVIYO_UPGRADE_FROM";
 
@@ -36,7 +38,11 @@ fn what_waits_is_delivered_by_the_new_major_once_it_is_armed() {
     };
     let (from, to) = (PgBin::new(&from), PgBin::from_env());
     if from.major() >= to.major() {
-        eprintln!("SKIPPED: {FROM} names a PostgreSQL {}, which is no older than {}", from.major(), to.major());
+        eprintln!(
+            "SKIPPED: {FROM} names a PostgreSQL {}, which is no older than {}",
+            from.major(),
+            to.major()
+        );
         return;
     }
     let mut shop = Shop::builder()
