@@ -11,13 +11,9 @@ use crate::gauges::Place;
 use crate::lane::{Lane, Start};
 use crate::message::{AccountState, Ending, Failure, Message, Outcome, Report};
 use crate::preflight::{self, Preflight};
-use crate::queue::{GroupId, Next, Queue, Queued, Seen, Stale};
+use crate::queue::{GroupId, Next, Queue, Queued, Stale};
+use crate::strikes::{Seen, strike};
 use crate::verdict::{self, Verdict};
-
-/// A message earns a strike when it fails while others succeed: at least so many successes for each failure of the
-/// others, among at least so many calls of others. On a bad day, when much fails, nobody earns any.
-const HEALTHY: u64 = 4;
-const SAMPLE: u64 = 5;
 
 /// What the engine is told of an account.
 #[derive(Debug, Clone)]
@@ -363,22 +359,6 @@ impl Account {
             // Calls that were under way when the account was stopped say nothing new.
             _ => None,
         }
-    }
-}
-
-/// Counts a failure against the message itself, if its lane is healthy otherwise. Only an internal error of Klaviyo's
-/// can be the message's doing; no answer, or 502 to 504, is the doing of what is between us and Klaviyo.
-fn strike(queued: &mut Queued, failure: &Failure, lane: &Lane) {
-    let seen = queued.seen.get_or_insert_with(|| Seen::of(lane));
-    seen.own_failures += 1;
-    let succeeded = lane.successes - seen.successes;
-    let failed = (lane.failures - seen.failures).saturating_sub(seen.own_failures);
-    if succeeded + failed < SAMPLE {
-        return;
-    }
-    queued.seen = Some(Seen::of(lane));
-    if failure.status == Some(500) && succeeded >= failed * HEALTHY {
-        queued.message.strikes += 1;
     }
 }
 

@@ -47,16 +47,25 @@ fn answer(status: u16) -> Result<Answer, TransportError> {
     Ok(Answer { status, rate: None, retry_after: None, body })
 }
 
+/// What a firewall says in between.
+fn foreign(status: u16) -> Result<Answer, TransportError> {
+    Ok(Answer { status, rate: None, retry_after: None, body: b"<html>Forbidden</html>".to_vec() })
+}
+
 /// Makes the next call and lets it end so.
 fn play(account: &mut Account, now: Instant, status: u16) -> Option<Report> {
+    end(account, now, answer(status))
+}
+
+fn end(account: &mut Account, now: Instant, result: Result<Answer, TransportError>) -> Option<Report> {
     let call = account.next_call(now, &POLICY, &mut Vec::new())?;
-    let report = account.ended(call, answer(status), now, &POLICY);
+    let report = account.ended(call, result, now, &POLICY);
     account.lane(report.lane.expect("a call").name).expect("a lane").settled();
     Some(report)
 }
 
-/// An account in which `bad` answers 500 whenever it is tried, and others so often out of ten.
-fn day(successes_of_ten: u64) -> bool {
+/// Whether a bad message dies, which fails so whenever it is tried, while of the others so many out of ten succeed.
+fn day(successes_of_ten: u64, failing: fn() -> Result<Answer, TransportError>) -> bool {
     let mut now = Instant::now();
     let mut account = Account::new(options("pk"), now);
     account.queue().add(message(0, "event", "bad"), now);
@@ -65,7 +74,7 @@ fn day(successes_of_ten: u64) -> bool {
         now += Duration::from_secs(1);
         while let Some(call) = account.next_call(now, &POLICY, &mut Vec::new()) {
             let good = call.messages[0].message.seq != 0 && fastrand::u64(0..10) < successes_of_ten;
-            let report = account.ended(call, answer(if good { 202 } else { 500 }), now, &POLICY);
+            let report = account.ended(call, if good { answer(202) } else { failing() }, now, &POLICY);
             account.lane("events").expect("a lane").settled();
             if matches!(report.outcomes[0].ending, Ending::Dead { .. }) {
                 assert_eq!(report.outcomes[0].seq, 0, "only the bad one");
@@ -78,9 +87,28 @@ fn day(successes_of_ten: u64) -> bool {
 
 #[test]
 fn a_message_that_always_fails_is_put_aside_and_an_outage_puts_none_aside() {
-    assert!(day(10), "all others succeed");
-    assert!(!day(0), "an outage, however long");
-    assert!(!day(3), "a bad day");
+    for failing in [|| answer(500), || foreign(403)] {
+        assert!(day(10, failing), "all others succeed");
+        assert!(!day(0, failing), "an outage, however long");
+        assert!(!day(3, failing), "a bad day");
+    }
+    assert!(!day(10, || answer(503)), "the way to Klaviyo");
+}
+
+#[test]
+fn a_foreign_refusal_holds_up_nobody_else() {
+    let now = Instant::now();
+    let mut account = Account::new(options("pk"), now);
+    for seq in 1..=3 {
+        account.queue().add(message(seq, "event", &seq.to_string()), now);
+    }
+    let report = end(&mut account, now, foreign(403)).expect("a call");
+    assert_eq!(report.account_state, None);
+    let Ending::Retry { wait, .. } = report.outcomes[0].ending else { panic!("again") };
+    assert!(!wait.is_zero());
+    for seq in 2..=3 {
+        assert_eq!(play(&mut account, now, 202).expect("the others go on").outcomes[0].seq, seq);
+    }
 }
 
 #[test]

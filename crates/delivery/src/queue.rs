@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use klaviyo::Endpoint;
 
 use crate::key::{Aliases, Hasher, Identifier};
-use crate::lane::Lane;
 use crate::message::Message;
 use crate::recent::Recent;
+use crate::strikes::Seen;
 
 /// States merged into one call at the most: bounds what one refusal can make us send again one by one.
 const MERGED: usize = 100;
@@ -53,19 +53,6 @@ pub struct Queued {
     /// Was refused together with others; goes alone now.
     pub alone: bool,
     identifiers: Vec<Identifier>,
-}
-
-/// Successes and failures of a lane at a moment, and how often the message itself has failed since.
-pub struct Seen {
-    pub successes: u64,
-    pub failures: u64,
-    pub own_failures: u64,
-}
-
-impl Seen {
-    pub fn of(lane: &Lane) -> Self {
-        Self { successes: lane.successes, failures: lane.failures, own_failures: 0 }
-    }
 }
 
 #[derive(Default)]

@@ -18,7 +18,7 @@ pub enum Verdict {
         retry_after: Option<Duration>,
         failure: Failure,
     },
-    /// No answer, or one that says that Klaviyo or the way to it is in trouble.
+    /// No answer, one that says that Klaviyo or the way to it is in trouble, or one that is not Klaviyo's.
     Trouble {
         retry_after: Option<Duration>,
         failure: Failure,
@@ -56,18 +56,22 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
         200..=299 => Verdict::Accepted { status: answer.status, resource_id: resource_id(&answer.body) },
         429 => Verdict::Throttled { retry_after: answer.retry_after, failure },
         401 => stopped(failure, "Klaviyo does not accept the private key"),
+        413 => Verdict::Refused { failure },
+        408 | 425 | 500..=599 => Verdict::Trouble { retry_after: answer.retry_after, failure },
+        // Without Klaviyo's error body it is the answer of a firewall in between, which may dislike this one message,
+        // or of somebody else at a wrong address.
+        status if errors.is_empty() => {
+            let reason = format!("answer {status} is not one of Klaviyo's API; is the base URL right?");
+            let failure = Failure { reason, ..failure };
+            Verdict::Trouble { retry_after: answer.retry_after, failure }
+        }
         403 => stopped(
             failure,
             &format!("the private key may not do this; it needs the scope {}", endpoint.scope),
         ),
         400 if about_revision => stopped(failure, "Klaviyo does not accept the revision"),
-        // Klaviyo's own refusal of this very message. Without its error body the answer is somebody else's.
-        400 | 409 | 413 | 422 if !errors.is_empty() => Verdict::Refused { failure },
-        413 => Verdict::Refused { failure },
-        408 | 425 | 400 | 409 | 422 | 500..=599 => {
-            Verdict::Trouble { retry_after: answer.retry_after, failure }
-        }
-        // 3xx, 404, 405, 410, 415 and the like: wrong address, retired path. True of every message.
+        400 | 409 | 422 => Verdict::Refused { failure },
+        // 404, 405, 410, 415 and the like: a retired path. True of every message.
         status => stopped(failure, &format!("unexpected answer {status}; is the base URL right?")),
     }
 }
@@ -123,7 +127,7 @@ mod tests {
             Verdict::Accepted { resource_id: Some(_), .. }
         ));
         assert!(matches!(verdict(429, ""), Verdict::Throttled { .. }));
-        for status in [401, 403, 404, 405, 410, 415, 301] {
+        for status in [401, 403, 404, 405, 410, 415] {
             assert!(matches!(verdict(status, &invalid), Verdict::Stopped { .. }), "{status}");
         }
         for status in [400, 409, 413, 422] {
@@ -132,10 +136,6 @@ mod tests {
         for status in [408, 500, 502, 503, 504, 524] {
             assert!(matches!(verdict(status, ""), Verdict::Trouble { .. }), "{status}");
         }
-        assert!(
-            matches!(verdict(400, "<html>Bad Request</html>"), Verdict::Trouble { .. }),
-            "a proxy's 400 says nothing about the message"
-        );
         assert!(matches!(verdict(400, &error("revision_retired", "{}")), Verdict::Stopped { .. }));
         assert!(matches!(
             verdict(400, &error("invalid", r#"{"parameter":"revision"}"#)),
@@ -150,7 +150,20 @@ mod tests {
         };
         assert_eq!(failure.error_id.as_deref(), Some("e1"));
         assert_eq!((failure.code.as_str(), failure.reason.as_str()), ("invalid", "T. D (at /data)"));
-        let Verdict::Stopped { failure } = verdict(403, "") else { panic!("stopped") };
-        assert!(failure.reason.contains("events:write"));
+        let Verdict::Stopped { failure } = verdict(403, &error("permission_denied", "{}")) else {
+            panic!("stopped");
+        };
+        assert!(failure.reason.contains("events:write"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn what_is_not_klaviyos_answer_stops_nothing() {
+        for status in [301, 302, 400, 402, 403, 404, 405, 407, 409, 410, 415, 422, 451] {
+            let Verdict::Trouble { failure, .. } = verdict(status, "<html>Forbidden</html>") else {
+                panic!("{status}");
+            };
+            assert_eq!(failure.status, Some(status));
+            assert!(failure.reason.contains("is the base URL right?"), "{}", failure.reason);
+        }
     }
 }
