@@ -140,10 +140,108 @@ fn a_refused_key_stops_the_account_and_kills_nothing() {
     assert!(matches!(report.outcomes[0].ending, Ending::Retry { .. }));
     assert!(play(&mut account, now, 202).is_none(), "stopped");
     let probe = account.wakes_at(now, &POLICY).expect("a probe");
-    let report = play(&mut account, probe, 403).expect("the probe");
-    assert_eq!(report.account_state, None, "no news");
-    account.set(options("pk_new"), now);
+    let report = play(&mut account, probe, 401).expect("the probe");
+    assert_eq!((report.outcomes[0].seq, report.account_state), (2, None), "another message, and no news");
+    assert!(play(&mut account, probe, 202).is_none(), "still stopped");
+    let late = account.next_call(probe + POLICY.backoff.max * 3, &POLICY, &mut Vec::new()).expect("a probe");
+    let report = account.set(options("pk_new"), probe).expect("news");
+    assert_eq!(report.account_state, Some(AccountState::Running));
+    assert_eq!(account.ended(late, answer(401), probe, &POLICY).account_state, None, "of the old key");
     assert!(play(&mut account, probe, 202).is_some(), "a new key is tried at once");
+}
+
+#[test]
+fn what_was_under_way_when_the_account_was_stopped_says_nothing_new() {
+    let now = Instant::now();
+    let mut account = Account::new(options("pk"), now);
+    for seq in 1..=3 {
+        account.queue().add(message(seq, "event", &seq.to_string()), now);
+    }
+    let [first, second] = [(); 2].map(|()| account.next_call(now, &POLICY, &mut Vec::new()).expect("a call"));
+    assert!(account.ended(first, answer(401), now, &POLICY).account_state.is_some());
+    assert_eq!(account.ended(second, answer(202), now, &POLICY).account_state, None);
+    assert!(account.next_call(now, &POLICY, &mut Vec::new()).is_none(), "still stopped");
+}
+
+/// However often a key is refused while nothing passes.
+#[test]
+fn a_key_that_is_refused_for_long_costs_no_message_a_strike() {
+    let mut now = Instant::now();
+    let mut account = Account::new(options("pk"), now);
+    for seq in 1..=5 {
+        account.queue().add(message(seq, "event", &seq.to_string()), now);
+    }
+    for _ in 0..100 {
+        now = account.wakes_at(now, &POLICY).expect("a probe");
+        let Some(report) = play(&mut account, now, 401) else { continue };
+        assert!(matches!(report.outcomes[0].ending, Ending::Retry { strikes: 0, .. }));
+    }
+    now += POLICY.backoff.max * 3;
+    assert_eq!(
+        play(&mut account, now, 202).expect("a probe").account_state,
+        Some(AccountState::Running),
+        "and then it works again"
+    );
+    for _ in 2..=5 {
+        play(&mut account, now, 202).expect("all go at once");
+    }
+}
+
+#[test]
+fn a_message_that_is_refused_alone_stops_nothing_any_more_and_is_put_aside() {
+    for status in [401, 403] {
+        let mut now = Instant::now();
+        let mut account = Account::new(options("pk"), now);
+        account.queue().add(message(0, "event", "bad"), now);
+        let (mut dead, mut stops) = (Vec::new(), 0);
+        for seq in 1..200 {
+            account.queue().add(message(seq, "event", &seq.to_string()), now);
+            while let Some(call) = account.next_call(now, &POLICY, &mut Vec::new()) {
+                let bad = call.messages[0].message.seq == 0;
+                let report = account.ended(call, answer(if bad { status } else { 202 }), now, &POLICY);
+                account.lane("events").expect("a lane").settled();
+                stops += u32::from(matches!(report.account_state, Some(AccountState::Stopped { .. })));
+                let ended = report.outcomes.into_iter();
+                dead.extend(ended.filter(|it| matches!(it.ending, Ending::Dead { .. })).map(|it| it.seq));
+            }
+            now += Duration::from_secs(20);
+        }
+        assert_eq!((dead.as_slice(), stops), (&[0][..], 1), "{status}");
+    }
+}
+
+#[test]
+fn a_missing_scope_stops_its_lane_and_no_other() {
+    let now = Instant::now();
+    let mut account = Account::new(options("pk"), now);
+    account.queue().add(message(1, "profile", "a"), now);
+    account.queue().add(message(2, "profile", "b"), now);
+    let report = play(&mut account, now, 403).expect("a profile");
+    let Some(AccountState::Stopped { reason }) = report.account_state else { panic!("stopped") };
+    assert!(reason.contains("/api/profile-import") && reason.contains("profiles:write"), "{reason}");
+    for seq in 3..=9 {
+        account.queue().add(message(seq, "event", &seq.to_string()), now);
+        assert_eq!(play(&mut account, now, 202).expect("an event").outcomes[0].seq, seq);
+    }
+    assert!(account.next_call(now, &POLICY, &mut Vec::new()).is_none());
+    let probe = account.wakes_at(now, &POLICY).expect("a probe");
+    let report = play(&mut account, probe, 201).expect("the probe");
+    assert_eq!((report.outcomes[0].seq, report.account_state), (2, Some(AccountState::Running)));
+    assert_eq!(play(&mut account, probe, 201).expect("the first one waits no longer").outcomes[0].seq, 1);
+}
+
+#[test]
+fn a_stopped_account_is_probed_by_whatever_there_is() {
+    let now = Instant::now();
+    let mut account = Account::new(options("pk"), now);
+    account.queue().add(message(1, "profile", "a"), now);
+    play(&mut account, now, 401).expect("refused");
+    account.queue().clear();
+    account.queue().add(message(2, "event", "b"), now);
+    let probe = account.wakes_at(now, &POLICY).expect("a probe");
+    let report = play(&mut account, probe, 403).expect("the probe");
+    let Some(AccountState::Stopped { reason }) = report.account_state else { panic!("something else") };
+    assert!(reason.contains("events:write"), "the key is accepted, and lacks a scope: {reason}");
 }
 
 #[test]

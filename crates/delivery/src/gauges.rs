@@ -224,7 +224,7 @@ impl LaneGauges {
                 failure
             }
             Verdict::Refused { failure }
-            | Verdict::Stopped { failure }
+            | Verdict::Stopped { failure, .. }
             | Verdict::Trouble { failure, .. } => failure,
         };
         self.failures.fetch_add(1, Relaxed);

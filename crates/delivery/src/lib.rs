@@ -22,6 +22,7 @@ mod preflight;
 mod queue;
 mod recent;
 pub mod room;
+mod stops;
 mod strikes;
 mod throughput;
 mod verdict;

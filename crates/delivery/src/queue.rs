@@ -12,6 +12,7 @@ use klaviyo::Endpoint;
 use crate::key::{Aliases, Hasher, Identifier};
 use crate::message::Message;
 use crate::recent::Recent;
+use crate::stops::{Refusal, Stops};
 use crate::strikes::Seen;
 
 /// States merged into one call at the most: bounds what one refusal can make us send again one by one.
@@ -50,6 +51,8 @@ pub struct Queued {
     pub not_before: Option<Instant>,
     /// Since when its failures are held against those of others.
     pub seen: Option<Seen>,
+    /// When Klaviyo refused it last, whatever the message.
+    pub refusal: Option<Refusal>,
     /// Was refused together with others; goes alone now.
     pub alone: bool,
     identifiers: Vec<Identifier>,
@@ -134,7 +137,11 @@ impl Queue {
         let all = self.aliases.expand(&identifiers);
         let id = self.group_of(all);
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
-        self.insert(id, Queued { message, not_before, seen: None, alone: false, identifiers }, now);
+        self.insert(
+            id,
+            Queued { message, not_before, seen: None, refusal: None, alone: false, identifiers },
+            now,
+        );
     }
 
     /// Whether a message of that lane may go, as far as its key is concerned.
@@ -163,6 +170,18 @@ impl Queue {
     pub fn wake(&mut self, now: Instant) {
         while let Some((_, id)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
             self.place(id, now);
+        }
+    }
+
+    /// Makes ready what has waited for nothing but that Klaviyo takes such calls again.
+    pub fn release(&mut self, stops: &Stops, now: Instant) {
+        let sleeping: Vec<GroupId> = self.sleeping.iter().map(|(_, id)| *id).collect();
+        for id in sleeping {
+            let first = self.groups.get_mut(&id).and_then(|group| group.queue.front_mut());
+            if let Some(first) = first.filter(|first| first.refusal.is_some_and(|it| stops.is_over(it))) {
+                first.not_before = None;
+                self.place(id, now);
+            }
         }
     }
 

@@ -32,9 +32,14 @@ pub fn strike(queued: &mut Queued, failure: &Failure, lane: &Lane) {
         return;
     }
     queued.seen = Some(Seen::of(lane));
-    if may_be_its_doing(failure) && succeeded >= failed * HEALTHY {
+    if may_be_its_doing(failure) && is_healthy(succeeded, failed) {
         queued.message.strikes += 1;
     }
+}
+
+/// Whether others succeed.
+pub fn is_healthy(succeeded: u64, failed: u64) -> bool {
+    succeeded >= failed * HEALTHY
 }
 
 /// An internal error of Klaviyo's can be the message's doing, and so can the refusal of a firewall in between, which looks

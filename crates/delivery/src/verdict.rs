@@ -23,14 +23,22 @@ pub enum Verdict {
         retry_after: Option<Duration>,
         failure: Failure,
     },
-    /// No message of this account can get through until someone changes something.
+    /// No such call of this account gets through until someone changes something.
     Stopped {
+        scope: Scope,
         failure: Failure,
     },
     /// Klaviyo will never take this message.
     Refused {
         failure: Failure,
     },
+}
+
+/// How much of an account is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Account,
+    Lane,
 }
 
 /// Reads an answer, or the lack of one.
@@ -55,7 +63,7 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
     match answer.status {
         200..=299 => Verdict::Accepted { status: answer.status, resource_id: resource_id(&answer.body) },
         429 => Verdict::Throttled { retry_after: answer.retry_after, failure },
-        401 => stopped(failure, "Klaviyo does not accept the private key"),
+        401 => stopped(Scope::Account, failure, "Klaviyo does not accept the private key"),
         413 => Verdict::Refused { failure },
         408 | 425 | 500..=599 => Verdict::Trouble { retry_after: answer.retry_after, failure },
         // Without Klaviyo's error body it is the answer of a firewall in between, which may dislike this one message,
@@ -65,21 +73,27 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
             let failure = Failure { reason, ..failure };
             Verdict::Trouble { retry_after: answer.retry_after, failure }
         }
-        403 => stopped(
-            failure,
-            &format!("the private key may not do this; it needs the scope {}", endpoint.scope),
-        ),
-        400 if about_revision => stopped(failure, "Klaviyo does not accept the revision"),
+        400 | 404 | 410 if about_revision => {
+            stopped(Scope::Account, failure, "Klaviyo does not accept the revision")
+        }
         400 | 409 | 422 => Verdict::Refused { failure },
-        // 404, 405, 410, 415 and the like: a retired path. True of every message.
-        status => stopped(failure, &format!("unexpected answer {status}; is the base URL right?")),
+        403 => {
+            let Endpoint { path, scope, .. } = endpoint;
+            let why = format!("the private key may not call {path}; it needs the scope {scope}");
+            stopped(Scope::Lane, failure, &why)
+        }
+        // 404, 405, 410, 415 and the like: a retired path. True of every message that takes it.
+        status => {
+            let why = format!("unexpected answer {status} of {}; is the base URL right?", endpoint.path);
+            stopped(Scope::Lane, failure, &why)
+        }
     }
 }
 
-fn stopped(failure: Failure, why: &str) -> Verdict {
+fn stopped(scope: Scope, failure: Failure, why: &str) -> Verdict {
     let reason =
         if failure.reason.is_empty() { why.to_owned() } else { format!("{why} ({})", failure.reason) };
-    Verdict::Stopped { failure: Failure { reason, ..failure } }
+    Verdict::Stopped { scope, failure: Failure { reason, ..failure } }
 }
 
 /// Bytes of a text of Klaviyo's that are kept. What says more than that in an error says it to nobody.
@@ -127,8 +141,11 @@ mod tests {
             Verdict::Accepted { resource_id: Some(_), .. }
         ));
         assert!(matches!(verdict(429, ""), Verdict::Throttled { .. }));
-        for status in [401, 403, 404, 405, 410, 415] {
-            assert!(matches!(verdict(status, &invalid), Verdict::Stopped { .. }), "{status}");
+        for status in [403, 404, 405, 410, 415] {
+            assert!(
+                matches!(verdict(status, &invalid), Verdict::Stopped { scope: Scope::Lane, .. }),
+                "{status}"
+            );
         }
         for status in [400, 409, 413, 422] {
             assert!(matches!(verdict(status, &invalid), Verdict::Refused { .. }), "{status}");
@@ -136,11 +153,14 @@ mod tests {
         for status in [408, 500, 502, 503, 504, 524] {
             assert!(matches!(verdict(status, ""), Verdict::Trouble { .. }), "{status}");
         }
-        assert!(matches!(verdict(400, &error("revision_retired", "{}")), Verdict::Stopped { .. }));
-        assert!(matches!(
-            verdict(400, &error("invalid", r#"{"parameter":"revision"}"#)),
-            Verdict::Stopped { .. }
-        ));
+        for all in [
+            verdict(401, &invalid),
+            verdict(401, ""),
+            verdict(400, &error("revision_retired", "{}")),
+            verdict(410, &error("invalid", r#"{"parameter":"revision"}"#)),
+        ] {
+            assert!(matches!(all, Verdict::Stopped { scope: Scope::Account, .. }), "{all:?}");
+        }
     }
 
     #[test]
@@ -150,10 +170,12 @@ mod tests {
         };
         assert_eq!(failure.error_id.as_deref(), Some("e1"));
         assert_eq!((failure.code.as_str(), failure.reason.as_str()), ("invalid", "T. D (at /data)"));
-        let Verdict::Stopped { failure } = verdict(403, &error("permission_denied", "{}")) else {
+        let Verdict::Stopped { failure, .. } = verdict(403, &error("permission_denied", "{}")) else {
             panic!("stopped");
         };
-        assert!(failure.reason.contains("events:write"), "{}", failure.reason);
+        for name in ["/api/events", "events:write"] {
+            assert!(failure.reason.contains(name), "{}", failure.reason);
+        }
     }
 
     #[test]
