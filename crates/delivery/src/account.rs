@@ -116,6 +116,14 @@ impl Account {
         self.session = None;
     }
 
+    /// It was removed: nothing of it is ours any more but what its calls have spent. Another may come by its name.
+    pub fn forget(&mut self) {
+        self.pause();
+        self.queue.clear();
+        self.stops = Stops::default();
+        self.preflight = Preflight::default();
+    }
+
     pub fn queue(&mut self) -> &mut Queue {
         &mut self.queue
     }
@@ -240,15 +248,20 @@ impl Account {
         };
         lane.ended(now, rate);
         let mut report = Report::new(&self.name, Some(lane.endpoint));
+        let before = self.stops.reason();
         if call.preflight {
+            // Allowed is allowed. What is refused is one for messages to find out.
+            if matches!(verdict, Verdict::Accepted { .. } | Verdict::Refused { .. }) {
+                self.stops.ended(call.lane, call.started, &verdict, now);
+            }
             report.findings = self.preflight.ended(lane.endpoint, verdict);
+            report.account_state = self.news(before, now);
             return report;
         }
         if let Some(gauges) = lane.gauges() {
             let enqueued = call.messages.iter().map(|queued| queued.message.enqueued_at);
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
-        let before = self.stops.reason();
         let stopped = self.learn(&verdict, &mut call, now, policy);
         let together = call.messages.len() > 1;
         let mut settled = Vec::new();

@@ -244,6 +244,35 @@ fn a_stopped_account_is_probed_by_whatever_there_is() {
     assert!(reason.contains("events:write"), "the key is accepted, and lacks a scope: {reason}");
 }
 
+/// The messages that were refused may be gone, and no others of their lane come.
+#[test]
+fn a_preflight_that_passes_ends_a_stop() {
+    let now = Instant::now();
+    let mut account = Account::new(options("pk"), now);
+    account.queue().add(message(1, "event", "a"), now);
+    play(&mut account, now, 403).expect("refused");
+    let later = now + Duration::from_millis(1);
+    account.check();
+    let reports: Vec<Report> =
+        [400, 403].map(|status| play(&mut account, later, status).expect("a call")).into();
+    assert_eq!(reports[0].account_state, Some(AccountState::Running));
+    assert_eq!(reports[1].account_state, None, "no message needs that call");
+    assert!(reports[1].findings.is_some());
+    assert!(play(&mut account, later, 202).is_some(), "and what has waited for it goes");
+}
+
+#[test]
+fn a_removed_account_leaves_no_stop_to_its_successor() {
+    let now = Instant::now();
+    let mut account = Account::new(options("pk"), now);
+    account.queue().add(message(1, "event", "a"), now);
+    play(&mut account, now, 401).expect("refused");
+    account.forget();
+    account.queue().add(message(2, "profile", "b"), now);
+    account.set(options("pk"), now);
+    assert_eq!(play(&mut account, now, 201).expect("it is tried at once").outcomes[0].seq, 2);
+}
+
 #[test]
 fn a_throttled_call_costs_no_strike_and_waits_as_told() {
     let now = Instant::now();

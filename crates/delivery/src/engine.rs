@@ -212,7 +212,7 @@ impl State {
             Command::Check { account } => self.account(&account).check(),
             Command::Forget { account } => {
                 if let Some(account) = self.accounts.get_mut(&account) {
-                    account.queue().clear();
+                    account.forget();
                 }
             }
             Command::Settled { account, lane } => {
