@@ -9,7 +9,7 @@ use crate::backoff::Backoff;
 use crate::budget::LOOK;
 use crate::gauges::Place;
 use crate::lane::{Lane, Start};
-use crate::message::{AccountState, Ending, Failure, Message, Outcome, Report};
+use crate::message::{AccountState, Ending, Failure, Outcome, Report};
 use crate::preflight::{self, Preflight};
 use crate::queue::{GroupId, Next, Queue, Queued, Stale};
 use crate::stops::Stops;
@@ -47,6 +47,8 @@ pub struct Call {
     pub body: Vec<u8>,
     pub sent_at: SystemTime,
     started: Instant,
+    /// In which life of the account it was made.
+    life: u32,
     /// Of a preflight none.
     messages: Vec<Queued>,
     group: GroupId,
@@ -56,9 +58,12 @@ pub struct Call {
 
 pub struct Account {
     name: Arc<str>,
+    /// How often it was removed.
+    life: u32,
     session: Option<Session>,
     /// The session last used, also while the account sends nothing.
     last_session: Option<Session>,
+    place: Option<Place>,
     lanes: Vec<Lane>,
     queue: Queue,
     stops: Stops,
@@ -69,8 +74,10 @@ impl Account {
     pub fn new(options: AccountOptions, now: Instant) -> Self {
         let mut account = Self {
             name: options.name,
+            life: 0,
             last_session: options.session.clone(),
             session: None,
+            place: None,
             lanes: ENDPOINTS.iter().map(|endpoint| Lane::new(endpoint, options.rate_share, now)).collect(),
             queue: Queue::new(ENDPOINTS.to_vec()),
             stops: Stops::default(),
@@ -82,7 +89,7 @@ impl Account {
     }
 
     fn spend(&mut self, session: Option<Session>, place: Option<Place>, now: Instant) {
-        self.session = session;
+        (self.session, self.place) = (session, place);
         if let Some(place) = place {
             place.spend(self.session.as_ref());
         }
@@ -112,13 +119,17 @@ impl Account {
         self.preflight.begin();
     }
 
-    pub fn pause(&mut self) {
-        self.session = None;
+    /// Sends nothing until it is set anew. `places` are given out anew too: one of these is not its own until then.
+    pub fn pause(&mut self, places: &[Place], now: Instant) {
+        let place = self.place.filter(|mine| places.iter().all(|place| place.at != mine.at));
+        self.spend(None, place, now);
     }
 
-    /// It was removed: nothing of it is ours any more but what its calls have spent. Another may come by its name.
-    pub fn forget(&mut self) {
-        self.pause();
+    /// It was removed: nothing of it is ours any more but what its calls have spent. Another may come by its name, or
+    /// have its place.
+    pub fn forget(&mut self, now: Instant) {
+        self.life += 1;
+        self.spend(None, None, now);
         self.queue.clear();
         self.stops = Stops::default();
         self.preflight = Preflight::default();
@@ -151,6 +162,7 @@ impl Account {
                 body: preflight::BODY.to_vec(),
                 sent_at: SystemTime::now(),
                 started: now,
+                life: self.life,
                 messages: Vec::new(),
                 group: GroupId::default(),
                 preflight: true,
@@ -168,8 +180,11 @@ impl Account {
                 match next {
                     Next::Unsendable { message, code, reason } => {
                         lane.budget.give_back(now);
-                        let newer = self.queue.newer(&message);
-                        reports.push(unsendable(&self.name, &message.message, code, reason, newer));
+                        let failure = Failure { code: code.to_owned(), reason, ..Failure::default() };
+                        let ending = Ending::Dead { failure, newer: self.queue.newer(&message) };
+                        let mut report = Report::new(&self.name, None);
+                        report.outcomes.push(Outcome::of(&message.message, SystemTime::now(), ending));
+                        reports.push(report);
                     }
                     Next::Call { group, mut messages, body } => {
                         lane.started(now);
@@ -184,6 +199,7 @@ impl Account {
                             body,
                             sent_at: SystemTime::now(),
                             started: now,
+                            life: self.life,
                             messages,
                             group,
                             preflight: false,
@@ -237,6 +253,11 @@ impl Account {
         let lane = &mut self.lanes[call.lane];
         let rate = result.as_ref().ok().and_then(|answer| answer.rate);
         let verdict = verdict::of(lane.endpoint, result);
+        if call.life != self.life {
+            lane.undecided();
+            lane.ended(now, None);
+            return self.late(call, &verdict);
+        }
         match &verdict {
             Verdict::Accepted { .. } | Verdict::Refused { .. } => lane.succeeded(),
             Verdict::Trouble { retry_after, .. } => lane.failed(now, policy.backoff, *retry_after),
@@ -280,13 +301,8 @@ impl Account {
                 }
             };
             queued.alone |= together && matches!(verdict, Verdict::Refused { .. });
-            report.outcomes.push(Outcome {
-                seq: queued.message.seq,
-                id: queued.message.id,
-                attempts: queued.message.attempts,
-                sent_at: call.sent_at,
-                ending: self.ending(&verdict, &queued, wait),
-            });
+            let ending = self.ending(&verdict, &queued, wait);
+            report.outcomes.push(Outcome::of(&queued.message, call.sent_at, ending));
             match wait {
                 Some(wait) => {
                     queued.not_before = (!wait.is_zero()).then(|| now + wait);
@@ -298,6 +314,19 @@ impl Account {
         let accepted = matches!(verdict, Verdict::Accepted { .. });
         self.queue.ended(call.group, if accepted { &settled } else { &[] }, again, now);
         report.account_state = self.news(before, now);
+        report
+    }
+
+    /// A call of an account that has been removed since. What Klaviyo took it took; the rest is not ours to decide.
+    fn late(&self, call: Call, verdict: &Verdict) -> Report {
+        let mut report = Report::new(&self.name, Some(self.lanes[call.lane].endpoint));
+        if matches!(verdict, Verdict::Accepted { .. }) {
+            for mut queued in call.messages {
+                queued.message.attempts += 1;
+                let ending = self.ending(verdict, &queued, None);
+                report.outcomes.push(Outcome::of(&queued.message, call.sent_at, ending));
+            }
+        }
         report
     }
 
@@ -349,25 +378,6 @@ impl Account {
         self.queue.release(&self.stops, now);
         Some(reason.map_or(AccountState::Running, |reason| AccountState::Stopped { reason }))
     }
-}
-
-fn unsendable(
-    account: &Arc<str>,
-    message: &Message,
-    code: &str,
-    reason: String,
-    newer: Option<i64>,
-) -> Report {
-    let failure = Failure { code: code.to_owned(), reason, ..Failure::default() };
-    let mut report = Report::new(account, None);
-    report.outcomes.push(Outcome {
-        seq: message.seq,
-        id: message.id,
-        attempts: message.attempts,
-        sent_at: SystemTime::now(),
-        ending: Ending::Dead { failure, newer },
-    });
-    report
 }
 
 pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

@@ -1,7 +1,11 @@
+use std::sync::atomic::Ordering::Relaxed;
+
 use klaviyo::REVISION;
 
 use super::*;
+use crate::gauges::board;
 use crate::kind;
+use crate::message::Message;
 
 const POLICY: Policy = Policy {
     backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(60) },
@@ -267,10 +271,54 @@ fn a_removed_account_leaves_no_stop_to_its_successor() {
     let mut account = Account::new(options("pk"), now);
     account.queue().add(message(1, "event", "a"), now);
     play(&mut account, now, 401).expect("refused");
-    account.forget();
+    account.forget(now);
     account.queue().add(message(2, "profile", "b"), now);
     account.set(options("pk"), now);
     assert_eq!(play(&mut account, now, 201).expect("it is tried at once").outcomes[0].seq, 2);
+}
+
+#[test]
+fn a_removed_account_leaves_its_place_and_its_late_calls_say_only_what_was_accepted() {
+    let now = Instant::now();
+    let board = board(1);
+    let place = Some(Place { board, at: 0 });
+    let mut account = Account::new(AccountOptions { place, ..options("pk") }, now);
+    for seq in 1..=3 {
+        account.queue().add(message(seq, "event", &seq.to_string()), now);
+    }
+    let calls = [202, 400, 401]
+        .map(|status| (status, account.next_call(now, &POLICY, &mut Vec::new()).expect("a call")));
+    account.forget(now);
+    board.clear(0);
+    for (status, call) in calls {
+        let report = account.ended(call, answer(status), now, &POLICY);
+        assert_eq!(report.outcomes.len(), usize::from(status == 202), "{status}");
+        assert_eq!(report.account_state, None);
+        account.wakes_at(now, &POLICY);
+    }
+    let shown = &board.accounts[0].lanes[0];
+    assert_eq!((shown.calls.load(Relaxed), shown.window(0)), (0, (0, 0)), "the place is another's");
+    account.set(options("pk"), now);
+    account.queue().add(message(9, "event", "9"), now);
+    assert!(play(&mut account, now, 202).is_some(), "and so is the account");
+}
+
+#[test]
+fn an_account_that_is_not_named_leaves_its_place_to_one_that_is() {
+    let now = Instant::now();
+    let board = board(2);
+    let place = |at| Place { board, at };
+    let mut account = Account::new(AccountOptions { place: Some(place(0)), ..options("pk") }, now);
+    let shows = |account: &mut Account| {
+        board.clear(0);
+        account.wakes_at(now, &POLICY);
+        board.accounts[0].lanes[0].window(0) != (0, 0)
+    };
+    assert!(shows(&mut account));
+    account.pause(&[place(1)], now);
+    assert!(shows(&mut account), "it is nobody else's");
+    account.pause(&[place(0)], now);
+    assert!(!shows(&mut account));
 }
 
 #[test]

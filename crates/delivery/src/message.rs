@@ -43,6 +43,12 @@ pub struct Outcome {
     pub ending: Ending,
 }
 
+impl Outcome {
+    pub fn of(message: &Message, sent_at: SystemTime, ending: Ending) -> Self {
+        Self { seq: message.seq, id: message.id, attempts: message.attempts, sent_at, ending }
+    }
+}
+
 /// How it ended, or did not yet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
