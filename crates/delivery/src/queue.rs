@@ -267,8 +267,12 @@ impl Queue {
 
     /// The number of a newer state of the same profile that has been accepted, where one is remembered.
     pub fn newer(&self, queued: &Queued) -> Option<i64> {
-        let known = queued.identifiers.iter().filter_map(|identifier| self.newest.get(identifier)).max();
-        known.copied().filter(|newest| queued.message.kind.is_state() && *newest > queued.message.seq)
+        if !queued.message.kind.is_state() {
+            return None;
+        }
+        let all = self.aliases.expand(&queued.identifiers);
+        let known = all.iter().filter_map(|identifier| self.newest.get(identifier)).max();
+        known.copied().filter(|newest| *newest > queued.message.seq)
     }
 
     /// All identifiers known of the profile whose state an accepted message changed.

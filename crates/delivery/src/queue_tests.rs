@@ -146,6 +146,22 @@ fn a_redriven_state_never_follows_a_newer_one() {
     assert_eq!(call(&mut queue, EVENTS, now).expect("events are no states").0, [2]);
 }
 
+/// The newer one named the profile by another identifier; which belong together is known from a third message.
+#[test]
+fn a_redriven_state_never_follows_a_newer_one_under_another_identifier() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.link(&["email".to_owned(), "id".to_owned()]);
+    queue.add(message(20, "profile", &["id"]), now);
+    let (_, group, sent) = call(&mut queue, PROFILES, now).expect("20");
+    queue.ended(group, &sent, vec![], now);
+    queue.add(Message { redriven: true, ..message(10, "profile", &["email"]) }, now);
+    let Some(Next::Unsendable { message: queued, code: "superseded", .. }) = queue.next(PROFILES, now) else {
+        panic!("superseded");
+    };
+    assert_eq!(queue.newer(&queued), Some(20));
+}
+
 #[test]
 fn a_foreign_payload_is_put_aside() {
     let now = Instant::now();
