@@ -4,14 +4,15 @@
 //! and while it is in a call none of the others: so no message of a key overtakes another, in whatever lane it rides.
 //! States of one profile that stand next to each other go as one call.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use klaviyo::Endpoint;
 
 use crate::key::{Aliases, Hasher, Identifier};
 use crate::message::Message;
 use crate::recent::Recent;
+use crate::stale::{Stale, StaleAction};
 use crate::stops::{Refusal, Stops};
 use crate::strikes::Seen;
 
@@ -22,28 +23,11 @@ const MERGED: usize = 100;
 /// looked up in the database when a message is redriven.
 const REMEMBERED: usize = 50_000;
 
+/// Identifiers of a group for each of its messages, above which those of messages that are gone are looked for: more
+/// than a message can have with all that are known to belong to its three, so that looking is always worth it.
+const IDENTIFIERS: usize = 32;
+
 pub type GroupId = u64;
-
-/// What becomes of a message that has waited for too long to start anything now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stale {
-    pub after: Duration,
-    pub action: StaleAction,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StaleAction {
-    /// It is sent as history.
-    Backfill,
-    /// It is put aside. Whoever redrives it wants it sent; then it goes as history.
-    DeadLetter,
-}
-
-impl Stale {
-    fn applies(&self, message: &Message) -> bool {
-        message.enqueued_at.elapsed().is_ok_and(|age| age > self.after)
-    }
-}
 
 /// A message with what its earlier attempts taught.
 pub struct Queued {
@@ -334,6 +318,7 @@ impl Queue {
     /// Puts a group where its oldest message says, or forgets it when it is empty.
     fn place(&mut self, id: GroupId, now: Instant) {
         self.displace(id);
+        self.tidy(id);
         let Some(group) = self.groups.get_mut(&id) else { return };
         if group.calls > 0 {
             return;
@@ -358,6 +343,23 @@ impl Queue {
                 self.ready[lane].insert((first.message.seq, id));
             }
         }
+    }
+
+    /// Lets go of the identifiers of messages that are gone, where a group is never empty and has come by many.
+    fn tidy(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if group.calls > 0 || group.identifiers.len() <= IDENTIFIERS * (group.queue.len() + 1) {
+            return;
+        }
+        let all = group.queue.iter().flat_map(|queued| self.aliases.expand(&queued.identifiers));
+        let all: HashSet<Identifier> = all.collect();
+        group.identifiers.retain(|identifier| {
+            let kept = all.contains(identifier);
+            if !kept {
+                self.by_identifier.remove(identifier);
+            }
+            kept
+        });
     }
 
     fn displace(&mut self, id: GroupId) {

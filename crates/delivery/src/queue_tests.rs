@@ -172,6 +172,24 @@ fn a_foreign_payload_is_put_aside() {
     assert_eq!(call(&mut queue, EVENTS, now).expect("the next").0, [2]);
 }
 
+/// One number that every guest is given, and always another guest.
+#[test]
+fn a_group_that_is_never_empty_forgets_whom_it_was_about() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(message(0, "event", &["number", "guest 0"]), now);
+    for seq in 1..5_000 {
+        queue.add(message(seq, "event", &["number", &format!("guest {seq}")]), now);
+        let (seqs, group, sent) = call(&mut queue, EVENTS, now).expect("the oldest");
+        assert_eq!(seqs, [seq - 1]);
+        queue.ended(group, &sent, vec![], now);
+        assert!(queue.by_identifier.len() < 4 * IDENTIFIERS, "{}", queue.by_identifier.len());
+    }
+    let (_, group, sent) = call(&mut queue, EVENTS, now).expect("the last");
+    queue.ended(group, &sent, vec![], now);
+    assert!(queue.groups.is_empty() && queue.by_identifier.is_empty());
+}
+
 /// Many keys, random ends: no key is ever in two calls, and each keeps its order.
 #[test]
 fn order_holds_under_random_play() {
