@@ -50,7 +50,6 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
                 TransportError::Connect(_) => "connect",
                 TransportError::Timeout => "timeout",
                 TransportError::Lost(_) => "connection_lost",
-                TransportError::TooLarge => "answer_too_large",
             };
             let failure = Failure { code: code.to_owned(), reason: error.to_string(), ..Failure::default() };
             return Verdict::Trouble { retry_after: None, failure };
