@@ -3,6 +3,7 @@
 use std::sync::Once;
 use std::time::Duration;
 
+use reqwest::ClientBuilder;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 
@@ -29,10 +30,13 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
 }
 
-/// Sends requests. Cheap to clone; all clones share one pool of connections.
+/// Sends requests. Cheap to clone; all clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// For this machine itself: past the proxy that the environment may name, to which it is another machine, and
+    /// which would read the key.
+    direct: reqwest::Client,
 }
 
 /// What came back, whatever the status.
@@ -78,21 +82,27 @@ impl Client {
     /// # Errors
     /// When the system's certificates cannot be loaded.
     pub fn new(options: ClientOptions) -> Result<Self, String> {
+        Self::built(options, reqwest::Client::builder)
+    }
+
+    fn built(options: ClientOptions, builder: fn() -> ClientBuilder) -> Result<Self, String> {
         static PROVIDER: Once = Once::new();
         // An error means that a provider is installed already, which is as good.
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("klaviyo_sync/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout)
-            .read_timeout(options.read_timeout)
-            .timeout(options.request_timeout)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .tcp_nodelay(true)
-            .redirect(Policy::none())
-            .build()
-            .map_err(|error| chain(&error))?;
-        Ok(Self { http })
+        let build = |builder: ClientBuilder| {
+            builder
+                .user_agent(concat!("klaviyo_sync/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(options.connect_timeout)
+                .read_timeout(options.read_timeout)
+                .timeout(options.request_timeout)
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .http2_keep_alive_timeout(KEEP_ALIVE)
+                .tcp_nodelay(true)
+                .redirect(Policy::none())
+                .build()
+                .map_err(|error| chain(&error))
+        };
+        Ok(Self { http: build(builder())?, direct: build(builder().no_proxy())? })
     }
 
     /// Sends one call and reads its answer to the end. Of one that says that the call succeeded the body may be missing:
@@ -106,8 +116,8 @@ impl Client {
         endpoint: &Endpoint,
         body: Vec<u8>,
     ) -> Result<Answer, TransportError> {
-        let mut response = self
-            .http
+        let http = if session.is_loopback() { &self.direct } else { &self.http };
+        let mut response = http
             .post(session.url(endpoint.path))
             .header(AUTHORIZATION, session.authorization())
             .header(REVISION, session.revision())
@@ -222,6 +232,16 @@ mod tests {
         assert_eq!((answer.status, answer.body.len()), (400, MAX_ANSWER));
         let answer = post(&client, &server("400 Bad Request\r\nContent-Length: 9", b"half".to_vec()));
         assert!(matches!(answer, Err(TransportError::Lost(_))), "{answer:?}");
+    }
+
+    #[test]
+    fn calls_to_this_machine_go_past_a_proxy() {
+        let client = Client::built(OPTIONS, || {
+            let proxy = reqwest::Proxy::all(server("502 Bad Gateway", Vec::new())).expect("a proxy");
+            reqwest::Client::builder().proxy(proxy)
+        });
+        let answer = post(&client.expect("a client"), &server("202 Accepted", Vec::new()));
+        assert_eq!(answer.expect("an answer").status, 202);
     }
 
     #[test]
