@@ -69,13 +69,6 @@ pub enum TransportError {
     Lost(String),
 }
 
-impl TransportError {
-    /// Whether Klaviyo may have acted on the request.
-    pub fn is_ambiguous(&self) -> bool {
-        !matches!(self, Self::Connect(_))
-    }
-}
-
 impl Client {
     /// A client with a pool of its own.
     ///
@@ -109,7 +102,7 @@ impl Client {
     /// Klaviyo has done what it was asked.
     ///
     /// # Errors
-    /// When there is no whole answer; [`TransportError::is_ambiguous`] says whether it may have had its effect.
+    /// When there is no whole answer.
     pub async fn post(
         &self,
         session: &Session,
