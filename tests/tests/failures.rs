@@ -462,12 +462,12 @@ fn a_stale_event_starts_no_flow() {
     set(&mut db, "backfill");
     place(&mut db, 1);
     db.execute("SELECT klaviyo_upsert_profile(external_id => 'a state')", &[]).expect("queued");
-    std::thread::sleep(Duration::from_millis(1_100));
+    thread::sleep(Duration::from_millis(1_100));
     db.execute("SELECT klaviyo_resume_account()", &[]).expect("resumed");
     shop.drain_soon();
     set(&mut db, "dead_letter");
     let stale = place(&mut db, 2);
-    std::thread::sleep(Duration::from_millis(1_100));
+    thread::sleep(Duration::from_millis(1_100));
     db.execute("SELECT klaviyo_resume_account()", &[]).expect("resumed");
     shop.eventually("the stale event is put aside", PATIENCE, || shop.backlog().dead == 1);
     let code: String =
