@@ -1,5 +1,6 @@
 -- What an account may do: send from here at all (armed), send just now (not paused), be known (removed).
--- All are SECURITY INVOKER, for the reason given at klaviyo_set_account().
+-- They are SECURITY INVOKER, for the reason given at klaviyo_set_account(); what klaviyo_remove_account() writes where no
+-- role may write is done by helpers.
 
 CREATE FUNCTION klaviyo.refuse_unknown_account(name text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
@@ -29,7 +30,7 @@ $$;
 COMMENT ON FUNCTION klaviyo.is_armed(klaviyo.account) IS 'Whether this very database, of this server, may send the account''s messages';
 
 -- Takes: an account's name. Touches: account.
-CREATE FUNCTION klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
+CREATE FUNCTION @extschema@.klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -49,11 +50,11 @@ BEGIN
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
-COMMENT ON FUNCTION klaviyo_arm_account(text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_arm_account(text) IS
     'Lets this very database send the account''s messages. A copy of it (a restored dump, a cloned server) sends nothing until it is armed itself';
 
 -- Takes: an account's name and, for whoever finds it paused, why. Touches: account. Calls under way end as they would.
-CREATE FUNCTION klaviyo_pause_account(name text DEFAULT 'default', reason text DEFAULT NULL) RETURNS void
+CREATE FUNCTION @extschema@.klaviyo_pause_account(name text DEFAULT 'default', reason text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -69,11 +70,11 @@ BEGIN
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
-COMMENT ON FUNCTION klaviyo_pause_account(text, text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_pause_account(text, text) IS
     'Sends no more of the account''s messages until klaviyo_resume_account(); they wait. Calls under way still end';
 
 -- Takes: an account's name. Touches: account.
-CREATE FUNCTION klaviyo_resume_account(name text DEFAULT 'default') RETURNS void
+CREATE FUNCTION @extschema@.klaviyo_resume_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -89,13 +90,13 @@ BEGIN
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
-COMMENT ON FUNCTION klaviyo_resume_account(text) IS 'Sends the messages of a paused account again';
+COMMENT ON FUNCTION @extschema@.klaviyo_resume_account(text) IS 'Sends the messages of a paused account again';
 
 -- Takes: an account's name, and whether its waiting messages become dead letters. Returns: how many did. Touches:
 -- account, account_key, account_status, account_check, outbox, retry, dead_letter. What was delivered or died stays on record.
 -- A transaction that queued for the account and commits later leaves its messages waiting; calling again, with true,
 -- buries those too.
-CREATE FUNCTION klaviyo_remove_account(name text, bury_waiting boolean DEFAULT false) RETURNS bigint
+CREATE FUNCTION @extschema@.klaviyo_remove_account(name text, bury_waiting boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -112,8 +113,7 @@ BEGIN
                       'Wait until they are delivered, or put them aside: SELECT klaviyo_remove_account(%L, bury_waiting => true).',
                       name);
     END IF;
-    DELETE FROM klaviyo.account_status AS s WHERE s.account = klaviyo_remove_account.name;
-    DELETE FROM klaviyo.account_check AS c WHERE c.account = klaviyo_remove_account.name;
+    PERFORM klaviyo.forget_account(name);
     buried := klaviyo.bury_waiting(name);
     IF NOT known AND buried = 0 THEN
         PERFORM klaviyo.refuse_unknown_account(name);
@@ -122,7 +122,7 @@ BEGIN
     RETURN buried;
 END
 $$;
-COMMENT ON FUNCTION klaviyo_remove_account(text, boolean) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_remove_account(text, boolean) IS
     'Removes an account and its stored key. Refused while messages wait for it, unless they are to become dead letters. Returns how many did';
 
 CREATE FUNCTION klaviyo.has_waiting(account text) RETURNS boolean
@@ -134,10 +134,25 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.has_waiting(text) IS 'Whether messages of an account wait';
 
+-- What the worker says of an account that is there stays, whoever calls this.
+CREATE FUNCTION klaviyo.forget_account(account text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM klaviyo.account_status AS s
+    WHERE s.account = forget_account.account
+      AND NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = s.account);
+    DELETE FROM klaviyo.account_check AS c
+    WHERE c.account = forget_account.account
+      AND NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = c.account);
+$$;
+COMMENT ON FUNCTION klaviyo.forget_account(text) IS 'Drops what the worker has said of an account that is no more';
+
+-- Called by itself it does what klaviyo_remove_account() and then klaviyo_set_account() would do.
 -- A call under way when its message is buried may still be accepted; redriven, the message is then sent twice, which
 -- an event's unique_id and a state make harmless.
 CREATE FUNCTION klaviyo.bury_waiting(account text) RETURNS bigint
-LANGUAGE sql VOLATILE
+LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH of_outbox AS (

@@ -11,7 +11,12 @@ use harness::{Cluster, ServerUser};
 #[test]
 fn sql_does_what_its_files_say() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("regress");
-    let cluster = Cluster::builder().setting("klaviyo.enabled", "off").start();
+    // A worker for each of the files' databases, which stay.
+    let cluster = Cluster::builder()
+        .setting("klaviyo.enabled", "off")
+        .setting("klaviyo.max_databases", 64)
+        .setting("max_worker_processes", 80)
+        .start();
     // The server's user may not be able to read the source tree, and must be able to write results.
     let work = cluster.directory().join("regress");
     make_directory(&work);
