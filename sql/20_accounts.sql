@@ -82,7 +82,9 @@ CREATE FUNCTION @extschema@.klaviyo_set_account(
     private_key      text DEFAULT NULL,
     rate_share       double precision DEFAULT NULL,
     base_url         text DEFAULT NULL,
-    revision         text DEFAULT NULL
+    revision         text DEFAULT NULL,
+    stale_after      interval DEFAULT NULL,
+    stale_action     text DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -126,6 +128,12 @@ BEGIN
                   HINT = 'The server''s user must be able to read it.';
     END IF;
 
+    IF stale_after < interval '0' OR stale_action NOT IN ('backfill', 'dead_letter') THEN
+        RAISE EXCEPTION 'argument "%" says nothing about stale events', CASE WHEN stale_after < interval '0' THEN 'stale_after' ELSE 'stale_action' END
+            USING ERRCODE = 'KS016', DETAIL = 'stale_after is an interval, 0 for never; stale_action is backfill or dead_letter.',
+                  HINT = 'With stale_after => ''1 day'', an event that has waited for a day is recorded by Klaviyo and starts no flow.';
+    END IF;
+
     INSERT INTO klaviyo.account AS a (name) VALUES (account_name)
     ON CONFLICT ON CONSTRAINT account_pkey DO UPDATE SET changed_at = now()
     RETURNING a.base_url, a.armed_system IS NOT NULL INTO known_url, armed;
@@ -143,6 +151,8 @@ BEGIN
     UPDATE klaviyo.account AS a
     SET base_url = coalesce(klaviyo_set_account.base_url, a.base_url),
         revision = coalesce(klaviyo_set_account.revision, a.revision),
+        stale_after = nullif(coalesce(klaviyo_set_account.stale_after, a.stale_after), interval '0'),
+        stale_action = coalesce(klaviyo_set_account.stale_action, a.stale_action),
         rate_share = CASE
             WHEN klaviyo_set_account.rate_share IS NOT NULL THEN klaviyo_set_account.rate_share
             -- A share above 1 does not survive a move from the sandbox to Klaviyo.
@@ -167,5 +177,5 @@ BEGIN
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
-COMMENT ON FUNCTION @extschema@.klaviyo_set_account(text, text, text, text, double precision, text, text) IS
-    'Adds a Klaviyo account or changes it; what is NULL stays as it is. The private key comes from a file or an environment variable of the server, or is stored. base_url is for superusers: https, or a sandbox on a loopback address';
+COMMENT ON FUNCTION @extschema@.klaviyo_set_account(text, text, text, text, double precision, text, text, interval, text) IS
+    'Adds a Klaviyo account or changes it; what is NULL stays as it is. The private key comes from a file or an environment variable of the server, or is stored. An event that has waited for longer than stale_after (0: never) starts no flows. base_url is for superusers: https, or a sandbox on a loopback address';

@@ -131,6 +131,7 @@ GRANT SELECT ON
     klaviyo.lane,
     klaviyo.latency,
     klaviyo.outbox,
+    klaviyo.removed_account,
     klaviyo.retry,
     klaviyo.superseded,
     klaviyo.throughput
@@ -154,13 +155,12 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_resume_account,
     @extschema@.klaviyo_set_account,
     -- What those of them that are SECURITY INVOKER, and the constraints and the trigger of account, call.
-    klaviyo.bury_waiting,
-    klaviyo.forget_account,
-    klaviyo.has_waiting,
+    klaviyo.count_waiting,
     klaviyo.is_armed,
     klaviyo.is_base_url,
     klaviyo.is_private_key,
     klaviyo.is_revision,
+    klaviyo.note_removal,
     klaviyo.refuse_unknown_account,
     klaviyo.store_key,
     klaviyo.wake_worker
@@ -168,7 +168,7 @@ TO klaviyo_admin;
 -- The trigger guard_account() holds what is written to its rules.
 GRANT
     INSERT (name),
-    UPDATE (base_url, revision, private_key_file, private_key_env, rate_share, armed_system, armed_database, armed_name,
-            armed_instance, paused_at, paused_reason, changed_at),
+    UPDATE (base_url, revision, private_key_file, private_key_env, rate_share, stale_after, stale_action, armed_system,
+            armed_database, armed_name, armed_instance, paused_at, paused_reason, changed_at),
     DELETE
 ON klaviyo.account TO klaviyo_admin;

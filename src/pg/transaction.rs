@@ -4,10 +4,15 @@ use std::cell::Cell;
 
 use pgrx::{pg_guard, pg_sys};
 
-/// Gives the current transaction its id, if it has none yet.
+/// Refuses to go on in a read-only transaction or on a standby, with the SQLSTATE that drivers know these by.
+pub fn require_writable() {
+    // SAFETY: reads a variable; the error it raises leaves as a Rust panic does.
+    unsafe { pg_sys::PreventCommandIfReadOnly(c"queueing a message for Klaviyo".as_ptr()) };
+}
+
+/// Gives the current transaction, which may write, its id, if it has none yet.
 pub fn assign_id() {
-    // SAFETY: raises an error where there can be none (a read-only transaction, a standby), which pgrx turns into a
-    // panic.
+    // SAFETY: raises an error where there can be none (on a standby), which leaves as a Rust panic does.
     unsafe { pg_sys::GetTopTransactionId() };
 }
 
@@ -21,6 +26,12 @@ pub fn next_id() -> u64 {
 pub fn is_current(xid: pg_sys::TransactionId) -> bool {
     // SAFETY: looks through the backend's own transaction state.
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xid) }
+}
+
+/// The number of the current subtransaction; those within it, and later ones, have higher numbers.
+pub fn subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads the backend's own transaction state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
 /// Makes durable all that was visible to us until now. A row written with `synchronous_commit = off` is visible

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delivery::klaviyo::{ENDPOINTS, Session};
-use delivery::{AccountOptions, AccountState, Finding, Past, PastCalls, kind};
+use delivery::{AccountOptions, AccountState, Finding, Past, PastCalls, Stale, StaleAction, kind};
 use pgrx::{pg_sys, spi};
 
 use super::board;
@@ -17,7 +17,8 @@ const ACCOUNTS: &str = "
     SELECT a.name, a.base_url, a.revision, a.private_key_file, a.private_key_env, k.private_key, a.rate_share,
            a.armed_system IS NOT NULL,
            klaviyo.is_armed(a),
-           a.paused_at IS NOT NULL, a.paused_reason
+           a.paused_at IS NOT NULL, a.paused_reason,
+           least(extract(epoch FROM a.stale_after), 1e9)::float8, a.stale_action = 'dead_letter'
     FROM klaviyo.account AS a
     LEFT JOIN klaviyo.account_key AS k ON k.account = a.name";
 
@@ -104,6 +105,7 @@ struct Row {
     armed_here: bool,
     paused: bool,
     paused_reason: Option<String>,
+    stale: Option<Stale>,
 }
 
 impl Row {
@@ -132,6 +134,10 @@ fn read() -> Result<Vec<Row>, spi::Error> {
             armed_here: column(row, 9),
             paused: column(row, 10),
             paused_reason: text(11),
+            stale: row.get::<f64>(12).ok().flatten().map(|seconds| Stale {
+                after: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+                action: if column(row, 13) { StaleAction::DeadLetter } else { StaleAction::Backfill },
+            }),
         });
     })?;
     Ok(accounts)
@@ -155,6 +161,7 @@ impl Accounts {
                 session: session.ok(),
                 rate_share: account.rate_share,
                 place: board::place(slot, &account.name, &names),
+                stale: account.stale,
             });
         }
         self.refused.retain(|name, _| names.contains(name.as_str()));

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use delivery::{AccountOptions, Command, Ending, Engine, Gone, Outcome, Report};
-use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
@@ -17,6 +16,7 @@ use super::alarms::Alarms;
 use super::process::{self, transaction};
 use super::slots::{Slot, shared, state};
 use crate::outbox::claim::{Claimed, Claimer};
+use crate::outbox::remove::Remover;
 use crate::outbox::settle::Settler;
 use crate::{pg, settings};
 
@@ -56,7 +56,11 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     }
     // SAFETY: the callback finds the slot by the number, in memory that outlives the process.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), argument) };
-    BackgroundWorker::connect_worker_to_spi_by_oid(Some(slot.database()), None);
+    // Whoever holds workers off says so before he looks for one.
+    if shared().is_some_and(|shared| shared.holds.contain(slot.database())) {
+        process::end(0);
+    }
+    process::connect(slot.database());
     let Some(extension) = transaction(c"starting", || {
         Spi::run(SESSION)?;
         accounts::extension()
@@ -87,12 +91,11 @@ struct Worker {
     bell: UnixStream,
     accounts: Accounts,
     alarms: Alarms,
+    remover: Remover,
     claimer: Claimer,
     settler: Settler,
     /// Messages that no call was needed for to know that they are dead.
     undeliverable: Vec<Outcome>,
-    /// Accounts there were when it looked last.
-    known: HashSet<Arc<str>>,
 }
 
 fn gone(_: Gone) -> String {
@@ -115,10 +118,10 @@ impl Worker {
             bell,
             accounts: Accounts::default(),
             alarms: Alarms::default(),
+            remover: Remover::default(),
             claimer: Claimer::default(),
             settler: Settler::default(),
             undeliverable: Vec::new(),
-            known: HashSet::new(),
         };
         let accounts = worker.accounts.load(number);
         let past =
@@ -127,6 +130,7 @@ impl Worker {
             past.keys.iter().for_each(|key| worker.claimer.room.link(&account, key));
             worker.tell(Command::Remember { account, past })?;
         }
+        worker.look()?;
         worker.recover()?;
         worker.configure(accounts)?;
         Ok(worker)
@@ -166,14 +170,7 @@ impl Worker {
 
     /// Reads accounts and settings anew. False when the extension is gone, or is another one.
     fn reload(&mut self) -> Result<bool, String> {
-        let extension = transaction(c"looking for the extension", || {
-            let extension = accounts::extension()?;
-            if extension == Some(self.extension) {
-                self.settler.look()?;
-                self.alarms.look()?;
-            }
-            Ok(extension)
-        });
+        let extension = transaction(c"looking for the extension", accounts::extension);
         if extension != Some(self.extension) {
             if extension.is_none() {
                 self.slot.set_state(state::ABSENT);
@@ -181,9 +178,25 @@ impl Worker {
             return Ok(false);
         }
         let accounts = self.accounts.load(self.number);
+        self.look()?;
         self.recover()?;
         self.configure(accounts)?;
         Ok(true)
+    }
+
+    /// Looks for what others have left in our tables: states put aside, accounts removed, a backlog too large.
+    fn look(&mut self) -> Result<(), String> {
+        self.slot.set_low_water(self.claimer.low_water());
+        let removals = transaction(c"looking around", || {
+            self.settler.look()?;
+            self.alarms.look()?;
+            self.remover.look()
+        });
+        for removal in removals {
+            self.claimer.remove(&removal);
+            self.tell(Command::Forget { account: removal.account.into() })?;
+        }
+        Ok(())
     }
 
     /// Takes up messages that were tried before, by an earlier worker.
@@ -198,11 +211,6 @@ impl Worker {
             .filter(|account| account.session.is_some())
             .map(|account| account.name.to_string())
             .collect();
-        let known: HashSet<Arc<str>> = accounts.iter().map(|account| account.name.clone()).collect();
-        for account in std::mem::replace(&mut self.known, known).difference(&self.known) {
-            self.claimer.room.forget(account);
-            self.tell(Command::Forget { account: account.clone() })?;
-        }
         self.claimer.room.open(&open);
         let checks: Vec<Arc<str>> = accounts
             .iter()
@@ -216,11 +224,13 @@ impl Worker {
 
     /// One round of reading. Returns whether there is more to be had at once, and when there may be more.
     fn claim(&mut self) -> Result<(bool, Option<Instant>), String> {
+        let removing =
+            self.remover.is_busy() && transaction(c"putting aside messages", || self.remover.step());
         if !settings::ENABLED.get() {
-            return Ok((false, None));
+            return Ok((removing, None));
         }
         let claimed = transaction(c"reading the outbox", || self.claimer.claim());
-        let more = claimed.more || !claimed.undeliverable.is_empty();
+        let more = removing || claimed.more || !claimed.undeliverable.is_empty();
         let look_at = claimed.look_again_in.map(|after| Instant::now() + after);
         self.dispatch(claimed)?;
         Ok((more, look_at))

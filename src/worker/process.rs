@@ -113,8 +113,8 @@ pub fn pid() -> i32 {
 }
 
 /// Waits until the latch is set, there is something to read, or the time is up, and does then what Postgres asks of
-/// a process in between: interrupts, and reading the configuration anew. Returns whether it was.
-pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
+/// a process at any time: interrupts.
+pub fn wait_latch(timeout: Duration, socket: Option<RawFd>) {
     let timeout = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX).min(3_600_000);
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     if socket.is_some() {
@@ -132,6 +132,12 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     check_for_interrupts!();
+}
+
+/// Waits likewise, and does then what Postgres asks of a process between two transactions: reading the configuration
+/// anew. Returns whether it was.
+pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
+    wait_latch(timeout, socket);
     // SAFETY: a plain variable that the handler of SIGHUP sets; the file is read between transactions, as elsewhere.
     unsafe {
         let reload = (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0;
@@ -142,6 +148,13 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
         }
         reload
     }
+}
+
+/// Connects to a database. A process that is asked to end while it waits there for the database's lock is cut short.
+pub fn connect(database: pg_sys::Oid) {
+    IN_TRANSACTION.store(true, SeqCst);
+    BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
+    IN_TRANSACTION.store(false, SeqCst);
 }
 
 /// Runs `body` in a transaction. An error ends the process, which is started anew.

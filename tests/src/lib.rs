@@ -5,6 +5,7 @@
 //! when it fails: a test has nothing better to do with an error. Whatever a test started ends with it, also when
 //! the test process is killed: servers are children that die with their parent (see [`process`]).
 
+mod client;
 mod cluster;
 mod control;
 pub mod directory;
@@ -21,6 +22,7 @@ mod template;
 mod wait;
 mod workers;
 
+pub use client::{count, refused, sql};
 pub use cluster::{Cluster, ClusterBuilder, Stop, explain};
 pub use control::{Control, Fault, Rates, Stats, StatsRow, StoredEvent, StoredProfile};
 pub use directory::Directory;
@@ -32,6 +34,6 @@ pub use process::{Process, kill};
 pub use receipt::{Receipt, value_at};
 pub use sandbox::{Sandbox, SandboxBuilder};
 pub use server_user::ServerUser;
-pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder, place_orders};
+pub use shop::{Backlog, ORDER, SANDBOX_KEY, Shop, ShopBuilder, place_orders};
 pub use wait::{PATIENCE, eventually};
 pub use workers::{Worker, launcher, wait_for_worker, workers};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use postgres::Client;
 
 use crate::cluster::{Cluster, ClusterBuilder, explain};
+use crate::ledger::Ledger;
 use crate::openapi::OpenApi;
 use crate::sandbox::{Sandbox, SandboxBuilder};
 use crate::server_user::ServerUser;
@@ -14,6 +15,9 @@ use crate::wait::{PATIENCE, becomes_true};
 
 /// The key of the account; any that starts with `pk_` does.
 pub const SANDBOX_KEY: &str = "pk_sandbox_0123456789abcdef";
+
+/// The business key in the body of what [`place_orders`] queues.
+pub const ORDER: &str = "data.attributes.properties.order_id";
 
 /// The rate share that switches the extension's own limiter off, for a sandbox only.
 const UNLIMITED: f64 = 1e6;
@@ -156,6 +160,11 @@ impl Shop {
     /// Waits like [`Shop::drain`], with patience for a few hundred messages.
     pub fn drain_soon(&self) -> Backlog {
         self.drain(PATIENCE)
+    }
+
+    /// Panics unless the orders from `first` to `last`, and no others, were accepted.
+    pub fn assert_arrived(&self, first: i64, last: i64) {
+        Ledger::new(&self.sandbox.receipts(), ORDER).assert_accepted_exactly(first..=last);
     }
 
     /// Checks every request so far against Klaviyo's OpenAPI document, when there is one (see [`OpenApi::from_env`]).

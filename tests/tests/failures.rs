@@ -11,6 +11,7 @@ use harness::{
 };
 use postgres::Client;
 use postgres::types::{FromSql, ToSql};
+use serde_json::Value;
 
 /// The business key in a request's body.
 const ORDER: &str = "data.attributes.properties.order_id";
@@ -468,4 +469,44 @@ fn a_message_may_fail_several_times_between_two_recordings() {
         .expect("delivered")
         .get(0);
     assert_eq!(attempts, 5);
+}
+
+/// Events that waited through a pause of the account are recorded and start no flows; those of now do.
+#[test]
+fn a_stale_event_starts_no_flow() {
+    let shop = Shop::start();
+    let mut db = shop.connect();
+    let set = |db: &mut Client, action: &str| {
+        db.execute("SELECT klaviyo_set_account(stale_after => '1 second', stale_action => $1)", &[&action])
+            .and_then(|_| db.execute("SELECT klaviyo_pause_account()", &[]))
+            .expect("set and paused");
+    };
+    set(&mut db, "backfill");
+    place(&mut db, 1);
+    db.execute("SELECT klaviyo_upsert_profile(external_id => 'a state')", &[]).expect("queued");
+    std::thread::sleep(Duration::from_millis(1_100));
+    db.execute("SELECT klaviyo_resume_account()", &[]).expect("resumed");
+    shop.drain_soon();
+    set(&mut db, "dead_letter");
+    let stale = place(&mut db, 2);
+    std::thread::sleep(Duration::from_millis(1_100));
+    db.execute("SELECT klaviyo_resume_account()", &[]).expect("resumed");
+    shop.eventually("the stale event is put aside", PATIENCE, || shop.backlog().dead == 1);
+    let code: String =
+        query(&mut db, "SELECT code FROM klaviyo.dead_letter WHERE message_id = $1::text::uuid", &[&stale]);
+    assert_eq!(code, "stale");
+    // Whoever redrives it wants it sent; a day late it still starts nothing.
+    db.execute("SELECT klaviyo_redrive(code => 'stale')", &[]).expect("redriven");
+    shop.drain_soon();
+    db.execute("SELECT klaviyo_set_account(stale_after => '1 day')", &[]).expect("set");
+    place(&mut db, 3);
+    assert_eq!(shop.drain_soon().dead, 0);
+    let backfill = |order: i64| {
+        let receipts = shop.sandbox.receipts();
+        let sent = receipts.iter().find(|receipt| receipt.at(ORDER).and_then(Value::as_i64) == Some(order));
+        sent.expect("sent").at("data.attributes.backfill").cloned()
+    };
+    assert_eq!([1, 2, 3].map(backfill), [Some(Value::Bool(true)), Some(Value::Bool(true)), None]);
+    assert_eq!(shop.sandbox.profiles().len(), 4);
+    shop.assert_requests_conform();
 }

@@ -4,28 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Fault, Ledger, PATIENCE, Process, Shop, Signal, Stop, eventually, explain, kill, launcher, place_orders,
-    wait_for_worker, workers,
+    Fault, Ledger, ORDER, PATIENCE, Process, Shop, Signal, Stop, count, eventually, kill, launcher,
+    place_orders, sql, wait_for_worker, workers,
 };
 use postgres::Client;
 
-/// The business key in an event's body.
-const ORDER: &str = "data.attributes.properties.order_id";
-
 /// Far below what a hanging call may take in these tests, far above what a busy machine takes for a shutdown.
 const PROMPT: Duration = Duration::from_secs(20);
-
-fn sql(db: &mut Client, statements: &str) {
-    db.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {}", explain(&error)));
-}
-
-fn count(db: &mut Client, query: &str) -> i64 {
-    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
-fn assert_arrived(shop: &Shop, first: i64, last: i64) {
-    Ledger::new(&shop.sandbox.receipts(), ORDER).assert_accepted_exactly(first..=last);
-}
 
 /// A shop whose worker looks for nothing by itself, so that what it does somebody told it to.
 fn unasked() -> Shop {
@@ -71,7 +56,7 @@ fn one_launcher_and_a_worker_for_each_database_with_the_extension() {
         count(&mut db, "SELECT count(*) FROM klaviyo.delivery") == 10
             && count(&mut second, "SELECT count(*) FROM klaviyo.delivery") == 10
     });
-    assert_arrived(&shop, 1, 20);
+    shop.assert_arrived(1, 20);
     // Databases without it are asked once and left alone then.
     shop.eventually("no other database has a worker", PATIENCE, || workers(&mut db).len() == 2);
     assert_eq!(
@@ -108,7 +93,7 @@ fn a_commit_wakes_the_worker() {
         // It sleeps again before the next one comes.
         thread::sleep(Duration::from_millis(300));
     }
-    assert_arrived(&shop, 1, 5);
+    shop.assert_arrived(1, 5);
 }
 
 #[test]
@@ -151,7 +136,7 @@ fn a_terminated_worker_is_replaced() {
         place_orders(&mut db, order, order);
         shop.drain_soon();
     }
-    assert_arrived(&shop, 1, 2);
+    shop.assert_arrived(1, 2);
 }
 
 #[test]
@@ -170,7 +155,7 @@ fn a_terminated_launcher_is_replaced() {
     wait_for_another_worker(&shop, &mut db, worker);
     place_orders(&mut db, 2, 2);
     shop.drain_soon();
-    assert_arrived(&shop, 1, 2);
+    shop.assert_arrived(1, 2);
 }
 
 #[test]
@@ -188,7 +173,7 @@ fn a_killed_worker_or_launcher_comes_back_with_the_server() {
         place_orders(&mut shop.connect(), order, order);
         shop.drain_soon();
     }
-    assert_arrived(&shop, 1, 2);
+    shop.assert_arrived(1, 2);
 }
 
 #[test]
@@ -243,7 +228,7 @@ fn no_shutdown_waits_for_calls() {
         shop.sandbox.clear_faults();
         shop.cluster.start();
         shop.drain_soon();
-        assert_arrived(&shop, 1, 100);
+        shop.assert_arrived(1, 100);
     }
 }
 
@@ -284,7 +269,7 @@ fn a_lock_on_the_outbox_holds_up_no_end() {
     sql(&mut db, "ROLLBACK PREPARED 'lock'");
     place_orders(&mut db, 11, 20);
     shop.drain_soon();
-    assert_arrived(&shop, 1, 20);
+    shop.assert_arrived(1, 20);
 }
 
 /// While the worker waits for a lock, commits ring as ever; what they told it is not forgotten.
@@ -305,7 +290,7 @@ fn a_commit_during_a_lock_wait_is_not_forgotten() {
         sql(&mut locker, "ROLLBACK");
         shop.drain_soon();
     }
-    assert_arrived(&shop, 1, 50);
+    shop.assert_arrived(1, 50);
 }
 
 #[test]

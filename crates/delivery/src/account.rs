@@ -11,7 +11,7 @@ use crate::gauges::Place;
 use crate::lane::{Lane, Start};
 use crate::message::{AccountState, Ending, Failure, Message, Outcome, Report};
 use crate::preflight::{self, Preflight};
-use crate::queue::{GroupId, Next, Queue, Queued, Seen};
+use crate::queue::{GroupId, Next, Queue, Queued, Seen, Stale};
 use crate::verdict::{self, Verdict};
 
 /// A message earns a strike when it fails while others succeed: at least so many successes for each failure of the
@@ -29,6 +29,7 @@ pub struct AccountOptions {
     pub rate_share: f64,
     /// Where it shows what it does, and sees what other databases spend of the same budget.
     pub place: Option<Place>,
+    pub stale: Option<Stale>,
 }
 
 /// How failures are answered.
@@ -88,6 +89,7 @@ impl Account {
             stopped: None,
             preflight: Preflight::default(),
         };
+        account.queue.stale = options.stale;
         account.spend(options.session, options.place, now);
         account
     }
@@ -116,6 +118,7 @@ impl Account {
             });
             self.last_session.clone_from(&options.session);
         }
+        self.queue.stale = options.stale;
         self.spend(options.session, options.place, now);
         self.lanes.iter_mut().for_each(|lane| lane.budget.set_share(options.rate_share));
         goes_on

@@ -14,7 +14,13 @@ fn session(key: &str) -> Option<Session> {
 }
 
 fn options(key: &str) -> AccountOptions {
-    AccountOptions { name: "default".into(), session: session(key), rate_share: 1.0, place: None }
+    AccountOptions {
+        name: "default".into(),
+        session: session(key),
+        rate_share: 1.0,
+        place: None,
+        stale: None,
+    }
 }
 
 fn message(seq: i64, kind: &str, key: &str) -> Message {

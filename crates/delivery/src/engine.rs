@@ -242,7 +242,13 @@ impl State {
 
     fn account(&mut self, name: &Arc<str>) -> &mut Account {
         self.accounts.entry(name.clone()).or_insert_with(|| {
-            let options = AccountOptions { name: name.clone(), session: None, rate_share: 1.0, place: None };
+            let options = AccountOptions {
+                name: name.clone(),
+                session: None,
+                rate_share: 1.0,
+                place: None,
+                stale: None,
+            };
             Account::new(options, Instant::now())
         })
     }

@@ -40,6 +40,9 @@ pub trait Kind: Sync {
     /// What is sent of a message that is redriven, where that is not all of it: no state that may be old by now.
     fn redriven(&self, payload: &str) -> Option<String>;
 
+    /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing.
+    fn stale(&self, payload: &str) -> Option<String>;
+
     /// What a lost answer means.
     fn on_ambiguous(&self) -> OnAmbiguous;
 }

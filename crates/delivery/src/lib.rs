@@ -32,3 +32,4 @@ pub use engine::{Command, Engine, Gone, Past, PastCalls};
 pub use klaviyo;
 pub use message::{AccountState, Ending, Failure, Message, Outcome, Report};
 pub use preflight::{Allowed, Finding};
+pub use queue::{Stale, StaleAction};

@@ -5,7 +5,7 @@
 //! States of one profile that stand next to each other go as one call.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use klaviyo::Endpoint;
 
@@ -22,6 +22,27 @@ const MERGED: usize = 100;
 const REMEMBERED: usize = 50_000;
 
 pub type GroupId = u64;
+
+/// What becomes of a message that has waited for too long to start anything now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stale {
+    pub after: Duration,
+    pub action: StaleAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaleAction {
+    /// It is sent as history.
+    Backfill,
+    /// It is put aside. Whoever redrives it wants it sent; then it goes as history.
+    DeadLetter,
+}
+
+impl Stale {
+    fn applies(&self, message: &Message) -> bool {
+        message.enqueued_at.elapsed().is_ok_and(|age| age > self.after)
+    }
+}
 
 /// A message with what its earlier attempts taught.
 pub struct Queued {
@@ -75,6 +96,7 @@ pub enum Next {
 
 pub struct Queue {
     lanes: Vec<&'static Endpoint>,
+    pub stale: Option<Stale>,
     hasher: Hasher,
     aliases: Aliases,
     /// The identifiers that belong together with others, as they are written.
@@ -95,6 +117,7 @@ impl Queue {
         Self {
             ready: vec![BTreeSet::new(); lanes.len()],
             lanes,
+            stale: None,
             hasher: Hasher::default(),
             aliases: Aliases::default(),
             texts: Recent::new(REMEMBERED),
@@ -140,7 +163,8 @@ impl Queue {
     /// Forgets all messages. Calls under way may still end.
     pub fn clear(&mut self) {
         // Numbers go on, so that a call of before is no group's of after.
-        *self = Self { next_group: self.next_group, ..Self::new(std::mem::take(&mut self.lanes)) };
+        let (next_group, stale) = (self.next_group, self.stale);
+        *self = Self { next_group, stale, ..Self::new(std::mem::take(&mut self.lanes)) };
     }
 
     /// When the next message comes out of its backoff.
@@ -163,10 +187,16 @@ impl Queue {
         let kind = first.message.kind;
         let superseded = first.message.redriven && self.newer(&first).is_some();
         let redriven = if first.message.redriven { kind.redriven(&first.message.payload) } else { None };
+        let payload = redriven.as_ref().unwrap_or(&first.message.payload);
+        let stale = self.stale.filter(|stale| stale.applies(&first.message));
+        let history = stale.and_then(|_| kind.stale(payload));
+        let aside = stale.is_some_and(|stale| stale.action == StaleAction::DeadLetter);
         let body = if superseded {
             Err(("superseded", "a newer state of this profile has been accepted since".to_owned()))
+        } else if aside && history.is_some() && !first.message.redriven {
+            Err(("stale", "it has waited for longer than the account's stale_after".to_owned()))
         } else {
-            let payload = redriven.as_ref().unwrap_or(&first.message.payload);
+            let payload = history.as_ref().unwrap_or(payload);
             kind.body(payload).map_err(|reason| ("malformed_payload", reason))
         };
         let body = match body {

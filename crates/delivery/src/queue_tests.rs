@@ -205,3 +205,38 @@ fn order_holds_under_random_play() {
         assert!(queue.groups.is_empty() && queue.joined.is_empty());
     }
 }
+
+#[test]
+fn a_stale_event_goes_as_history_or_is_put_aside_and_a_state_goes_as_ever() {
+    let now = Instant::now();
+    let [long, day] = [3 * 24, 24].map(|hours| Duration::from_secs(hours * 3_600));
+    let old = |seq, kind, redriven| Message {
+        enqueued_at: SystemTime::now() - long,
+        redriven,
+        ..message(seq, kind, &[&seq.to_string()])
+    };
+    for (action, redriven, expected) in [
+        (StaleAction::Backfill, false, Some(true)),
+        (StaleAction::DeadLetter, false, None),
+        (StaleAction::DeadLetter, true, Some(true)),
+    ] {
+        let mut queue = Queue::new(vec![&CREATE_EVENT, &UPSERT_PROFILE]);
+        queue.stale = Some(Stale { after: day, action });
+        queue.add(old(1, "event", redriven), now);
+        let sent = match queue.next(EVENTS, now).expect("the event") {
+            Next::Call { body, .. } => {
+                Some(String::from_utf8(body).expect("text").contains("\"backfill\":true"))
+            }
+            Next::Unsendable { code, .. } => {
+                assert_eq!(code, "stale");
+                None
+            }
+        };
+        assert_eq!(sent, expected, "{action:?}, redriven: {redriven}");
+        queue.add(old(2, "profile", false), now);
+        assert!(matches!(queue.next(PROFILES, now), Some(Next::Call { .. })));
+        queue.add(Message { enqueued_at: SystemTime::now(), ..old(3, "event", false) }, now);
+        let Some(Next::Call { body, .. }) = queue.next(EVENTS, now) else { panic!("a fresh event") };
+        assert!(!String::from_utf8(body).expect("text").contains("backfill"));
+    }
+}

@@ -80,6 +80,16 @@ SELECT klaviyo_set_account('share', base_url => 'https://a.klaviyo.com');
 SELECT name, base_url, rate_share FROM accounts WHERE name = 'share';
 RESET client_min_messages;
 
+-- Stale events: NULL leaves it, 0 switches it off.
+SET client_min_messages = warning;
+SELECT klaviyo_set_account('stale', stale_after => '1 day'), klaviyo_set_account('stale', stale_action => 'dead_letter');
+SELECT stale_after, stale_action FROM klaviyo.account WHERE name = 'stale';
+SELECT klaviyo_set_account('stale', stale_after => '0');
+SELECT stale_after, stale_action FROM klaviyo.account WHERE name = 'stale';
+SELECT try($$SELECT klaviyo_set_account('stale', stale_after => '-1 day')$$);
+SELECT try($$SELECT klaviyo_set_account('stale', stale_action => 'drop')$$);
+RESET client_min_messages;
+
 -- A refused call changes nothing.
 SELECT try($$SELECT klaviyo_set_account('new', rate_share => 2)$$) LIKE 'KS025%';
 SELECT count(*) FROM klaviyo.account WHERE name = 'new';

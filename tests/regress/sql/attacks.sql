@@ -104,7 +104,7 @@ SELECT state('TABLE klaviyo.lane'), state('TABLE klaviyo.throughput'), state('TA
 SELECT state('SELECT klaviyo_check_account()'), state('SELECT klaviyo_acknowledge()');
 SELECT klaviyo_redrive(kind => 'event'), klaviyo_discard(kind => 'event');
 SELECT state('SELECT klaviyo_remove_account(''default'')');
-SELECT klaviyo_remove_account('default', bury_waiting => true), klaviyo_discard(account => 'default');
+SELECT klaviyo_remove_account('default', bury_waiting => true);
 RESET search_path;
 RESET ROLE;
 SELECT (SELECT count(*) FROM pg_temp.outbox) + (SELECT count(*) FROM pg_temp.dead_letter) + (SELECT count(*) FROM pg_temp.account) + (SELECT count(*) FROM evil.outbox) + (SELECT count(*) FROM evil.account) AS misled;

@@ -150,22 +150,14 @@ SELECT state($$SELECT klaviyo_track_event('A', 'ada@shop.example')$$), state($$S
 SET ROLE rights_dba;
 SELECT klaviyo_acknowledge();
 SELECT klaviyo_redrive(kind => 'event'), klaviyo_discard(kind => 'event');
--- (In one transaction, so that the worker has no say.)
-BEGIN;
 SELECT klaviyo_set_account('other', private_key => 'pk_other'), klaviyo_track_event('A', 'ada@shop.example', account => 'other') IS NOT NULL;
-RESET ROLE;
-INSERT INTO klaviyo.account_status VALUES ('other', now(), 'stopped'), ('default', now(), 'stopped') ON CONFLICT DO NOTHING;
-SET ROLE rights_dba;
 SELECT state($$SELECT klaviyo_remove_account('other')$$);
 SELECT klaviyo_remove_account('other', bury_waiting => true);
-SELECT account, code FROM klaviyo.dead_letter;
-SELECT account FROM klaviyo.account_status;
--- What the worker says of an account stays while there is the account.
-SELECT klaviyo.forget_account('default');
-SELECT account FROM klaviyo.account_status;
+-- Nothing is put aside of an account that is there.
+SELECT klaviyo.note_removal('default');
+SELECT count(*) FROM klaviyo.removed_account WHERE account = 'default';
 RESET ROLE;
 SELECT account FROM klaviyo.account_key;
-COMMIT;
 
 -- EXECUTE on one function is enough to queue, and gives nothing else.
 GRANT EXECUTE ON FUNCTION klaviyo_track_event TO rights_caller;

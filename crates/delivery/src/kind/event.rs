@@ -238,6 +238,13 @@ impl Kind for Event {
         Some(format!("{{\"profile\":{},\"event\":{event}}}", serde_json::to_string(&profile).ok()?))
     }
 
+    /// The event as history: it starts no flow (spec: `backfill`).
+    fn stale(&self, payload: &str) -> Option<String> {
+        let Payload { profile, event } = serde_json::from_str(payload).ok()?;
+        let event = open_object(event.get())?;
+        Some(format!("{{\"profile\":{profile},\"event\":{{\"backfill\":true,{event}}}}}"))
+    }
+
     /// Every event carries a `unique_id`; Klaviyo keeps the first and accepts the repeat.
     fn on_ambiguous(&self) -> OnAmbiguous {
         OnAmbiguous::Repeat

@@ -253,6 +253,11 @@ impl Kind for Profile {
         None
     }
 
+    /// A state starts nothing by itself.
+    fn stale(&self, _: &str) -> Option<String> {
+        None
+    }
+
     /// The same state again ends in the same state.
     fn on_ambiguous(&self) -> OnAmbiguous {
         OnAmbiguous::Repeat
