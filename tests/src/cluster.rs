@@ -21,6 +21,9 @@ use crate::server_user::ServerUser;
 use crate::template;
 use crate::wait::{PATIENCE, becomes_true};
 
+/// The data directory, in the cluster's.
+const DATA: &str = "data";
+
 /// How a server is told to stop (see pg_ctl(1)).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {
@@ -104,7 +107,7 @@ impl ClusterBuilder {
             Some(path) => Directory::lasting(path),
             None => Directory::new(),
         };
-        let data = directory.path().join("data");
+        let data = directory.path().join(DATA);
         if self.own_identity {
             template::init(&self.bin, &data);
         } else {
@@ -145,6 +148,13 @@ impl Cluster {
         ClusterBuilder::default()
     }
 
+    /// The postmaster that a lasting cluster in this directory left running.
+    pub fn left_in(directory: &Path) -> Option<Process> {
+        let data = directory.join(DATA);
+        let file = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        Process::find_with(file.lines().next()?.parse().ok()?, &data)
+    }
+
     /// The settings that make a small server which only this machine reaches.
     fn own_settings(&self, preload: bool) -> Vec<(String, String)> {
         let settings = [
@@ -174,7 +184,8 @@ impl Cluster {
             .expect("postgresql.conf can be written");
     }
 
-    /// Changes settings: at once when the server runs and a reload is enough for them, else at the next start.
+    /// Changes a setting: soon after this returns when the server runs and a reload is enough for it, else at the next
+    /// start.
     pub fn set(&self, name: &str, value: impl ToString) {
         self.append_settings(&[(name.to_owned(), value.to_string())]);
         if let Some(postmaster) = self.postmaster() {
@@ -345,7 +356,7 @@ impl Cluster {
 
     /// The data directory.
     pub fn data_directory(&self) -> PathBuf {
-        self.directory().join("data")
+        self.directory().join(DATA)
     }
 
     /// The directory of its socket.

@@ -54,7 +54,8 @@ impl PgBin {
     }
 
     /// The regression test driver, to be run: the one that the server's development files carry, unless `PG_REGRESS`
-    /// names another. Any major's does, and some distributions lack it or ship one that does not run.
+    /// names another: one of another major version serves as well, and some distributions lack theirs or ship one that
+    /// does not run.
     pub fn pg_regress(&self) -> Command {
         if let Some(named) = std::env::var_os("PG_REGRESS") {
             return without_pg_environment(Path::new(&named));

@@ -8,6 +8,7 @@ use postgres::Client;
 
 use crate::cluster::{Cluster, ClusterBuilder, explain};
 use crate::ledger::Ledger;
+use crate::messages::{ORDER, status};
 use crate::openapi::OpenApi;
 use crate::sandbox::{Sandbox, SandboxBuilder};
 use crate::server_user::ServerUser;
@@ -15,9 +16,6 @@ use crate::wait::{PATIENCE, becomes_true};
 
 /// The key of the account; any that starts with `pk_` does.
 pub const SANDBOX_KEY: &str = "pk_sandbox_0123456789abcdef";
-
-/// The business key in the body of what [`place_orders`] queues.
-pub const ORDER: &str = "data.attributes.properties.order_id";
 
 /// The rate share that switches the extension's own limiter off, for a sandbox only.
 const UNLIMITED: f64 = 1e6;
@@ -167,6 +165,14 @@ impl Shop {
         Ledger::new(&self.sandbox.receipts(), ORDER).assert_accepted_exactly(first..=last);
     }
 
+    /// Waits until [`status`] says so of a message.
+    pub fn wait_for_status(&self, message_id: &str, expected: &str) {
+        let mut db = self.connect();
+        self.eventually(&format!("{message_id} is {expected}"), PATIENCE, || {
+            status(&mut db, message_id) == expected
+        });
+    }
+
     /// Checks every request so far against Klaviyo's OpenAPI document, when there is one (see [`OpenApi::from_env`]).
     pub fn assert_requests_conform(&self) {
         if let Some(document) = OpenApi::from_env() {
@@ -189,7 +195,7 @@ impl Shop {
                 .map(|(what, query)| format!("{what}: {}\n", as_json(&mut client, query)))
                 .collect(),
         };
-        format!("{state}sandbox: {:?}\nserver log:\n{}", self.sandbox.stats(), self.cluster.log_tail(40))
+        format!("{state}sandbox: {:?}\nserver log:\n{}", self.sandbox.try_stats(), self.cluster.log_tail(40))
     }
 }
 
@@ -249,15 +255,4 @@ impl Backlog {
     pub fn waiting(&self) -> i64 {
         self.outbox + self.retry
     }
-}
-
-/// Queues one event an order, for the orders from `first` to `last`, in one transaction.
-pub fn place_orders(db: &mut Client, first: i64, last: i64) {
-    db.execute(
-        "SELECT klaviyo_track_event('Placed Order', external_id => n::text,
-                                    properties => jsonb_build_object('order_id', n))
-         FROM generate_series($1::bigint, $2::bigint) AS n",
-        &[&first, &last],
-    )
-    .unwrap_or_else(|error| panic!("orders cannot be placed: {}", explain(&error)));
 }

@@ -6,15 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use harness::{
-    ClusterBuilder, Directory, Fault, Ledger, PATIENCE, SANDBOX_KEY, ServerUser, Shop, ShopBuilder,
-    eventually, explain, wait_for_worker,
+    ClusterBuilder, Directory, Fault, Ledger, ORDER, PATIENCE, Port, SANDBOX_KEY, ServerUser, Shop,
+    ShopBuilder, eventually, hint, place, query, status, wait_for_worker,
 };
 use postgres::Client;
-use postgres::types::{FromSql, ToSql};
 use serde_json::Value;
-
-/// The business key in a request's body.
-const ORDER: &str = "data.attributes.properties.order_id";
 
 fn shop() -> ShopBuilder {
     Shop::builder()
@@ -23,39 +19,9 @@ fn shop() -> ShopBuilder {
         .setting("klaviyo.retry_max_delay", "300ms")
 }
 
-fn query<T: for<'a> FromSql<'a>>(db: &mut Client, query: &str, arguments: &[&(dyn ToSql + Sync)]) -> T {
-    let row = db.query_one(query, arguments);
-    row.unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
-/// Queues the event of an order; returns the message's id.
-fn place(db: &mut Client, order: i64) -> String {
-    query(
-        db,
-        "SELECT klaviyo_track_event('Placed Order', external_id => $1,
-                                    properties => jsonb_build_object('order_id', $2::bigint))::text",
-        &[&format!("customer-{order}"), &order],
-    )
-}
-
 /// Matches the requests of an order.
 fn of_order(order: i64) -> String {
     format!("\"customer-{order}\"")
-}
-
-fn status(db: &mut Client, message_id: &str) -> String {
-    query(db, "SELECT status FROM klaviyo_result($1::text::uuid)", &[&message_id])
-}
-
-fn hint(db: &mut Client, message_id: &str) -> Option<String> {
-    query(db, "SELECT hint FROM klaviyo_result($1::text::uuid)", &[&message_id])
-}
-
-fn wait_for_status(shop: &Shop, message_id: &str, expected: &str) {
-    let mut db = shop.connect();
-    shop.eventually(&format!("{message_id} is {expected}"), PATIENCE, || {
-        status(&mut db, message_id) == expected
-    });
 }
 
 /// Why nothing can be sent, if the worker says so.
@@ -133,7 +99,7 @@ fn a_refused_key_stops_the_account_until_it_is_corrected() {
     let shop = shop().sandbox(["--key", SANDBOX_KEY]).start();
     let mut db = shop.connect();
     let first = place(&mut db, 1);
-    wait_for_status(&shop, &first, "accepted");
+    shop.wait_for_status(&first, "accepted");
     write_key(&shop, "pk_mistyped");
     let mut ids = Vec::new();
     // The file is read now and then: some may still go with the old key.
@@ -259,9 +225,9 @@ fn an_outage_puts_nothing_aside() {
 fn nobody_listens_at_the_base_url() {
     let shop = shop().start();
     let mut db = shop.connect();
-    // Reserved, so that nobody else listens there.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let closed = format!("http://{}", closed.expect("there is a free port"));
+    // Held to the end, so that nobody else listens there.
+    let port = Port::reserve();
+    let closed = format!("http://127.0.0.1:{}", port.number());
     let set = "SELECT klaviyo_set_account(base_url => $1)";
     db.execute(set, &[&closed]).expect("the address can be changed");
     // The change and the message travel by one commit or the order of two.
@@ -271,7 +237,7 @@ fn nobody_listens_at_the_base_url() {
     });
     assert_eq!(status(&mut db, &id), "retrying");
     db.execute(set, &[&shop.sandbox.api()]).expect("the address can be changed");
-    wait_for_status(&shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
     assert_accepted(&shop, [1]);
 }
 
@@ -291,7 +257,7 @@ fn an_unreadable_key_file_is_named() {
     });
     assert!(shop.sandbox.receipts().is_empty());
     write_key(&shop, SANDBOX_KEY);
-    wait_for_status(&shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
     wait_for_running(&shop, &mut db);
     assert_accepted(&shop, [1]);
 }
@@ -313,12 +279,12 @@ fn an_account_sends_nothing_until_it_is_armed() {
     );
     // The other account goes on.
     let other = place(&mut db, 2);
-    wait_for_status(&shop, &other, "accepted");
+    shop.wait_for_status(&other, "accepted");
     assert_eq!(status(&mut db, &id), "waiting");
     assert!(hint(&mut db, &id).is_some_and(|hint| hint.contains("klaviyo_arm_account")));
     assert_accepted(&shop, [2]);
     db.execute("SELECT klaviyo_arm_account('second')", &[]).expect("it can be armed");
-    wait_for_status(&shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
     let receipts = shop.sandbox.receipts();
     let ledger = Ledger::new(&receipts, ORDER);
     assert_eq!(ledger.of("1")[0].key_suffix.as_deref(), Some("cond"));
@@ -431,7 +397,7 @@ fn an_account_that_hangs_does_not_hold_up_another() {
         place(&mut db, order);
     }
     let last = place(&mut db, 1_201);
-    wait_for_status(&shop, &last, "accepted");
+    shop.wait_for_status(&last, "accepted");
     shop.eventually("all of the other account arrive", PATIENCE, || {
         query::<i64>(&mut db, "SELECT count(*) FROM klaviyo.delivery WHERE account = 'default'", &[]) == 201
     });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use harness::{
     Fault, Ledger, ORDER, PATIENCE, Process, Shop, Signal, Stop, count, eventually, kill, launcher,
-    place_orders, sql, wait_for_worker, workers,
+    place_orders, query, sql, wait_for_crash, wait_for_worker, waits_for_lock, workers,
 };
 use postgres::Client;
 
@@ -42,8 +42,7 @@ fn one_launcher_and_a_worker_for_each_database_with_the_extension() {
     let mut shop = Shop::start();
     let mut db = shop.connect();
     let worker = wait_for_worker(&mut db);
-    let own: i32 = db.query_one("SELECT klaviyo.worker_pid()", &[]).expect("it can be asked").get(0);
-    assert_eq!(own, worker);
+    assert_eq!(query::<i32>(&mut db, "SELECT klaviyo.worker_pid()", &[]), worker);
     assert!(launcher(&mut db).is_some());
     shop.cluster.create_database("bystander");
     shop.add_database("second");
@@ -166,9 +165,7 @@ fn a_killed_worker_or_launcher_comes_back_with_the_server() {
         let worker = wait_for_worker(&mut db);
         let victim = if order == 1 { worker } else { launcher(&mut db).expect("it runs") };
         kill(victim, Signal::SIGKILL);
-        shop.eventually("the crash is noticed", PATIENCE, || {
-            db.is_closed() || db.batch_execute("SELECT").is_err()
-        });
+        wait_for_crash(&mut db);
         shop.cluster.wait_ready();
         place_orders(&mut shop.connect(), order, order);
         shop.drain_soon();
@@ -252,14 +249,12 @@ fn a_lock_on_the_outbox_holds_up_no_end() {
     shop.drain_soon();
     // A prepared transaction keeps its locks whatever ends, also after a restart.
     sql(&mut db, "BEGIN; LOCK TABLE klaviyo.outbox IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'lock'");
-    let waits = "SELECT count(*) FROM pg_stat_activity
-                 WHERE backend_type = 'klaviyo_sync worker' AND wait_event_type = 'Lock'";
-    shop.eventually("the worker waits for the lock", PATIENCE, || count(&mut db, waits) == 1);
+    shop.eventually("the worker waits for the lock", PATIENCE, || waits_for_lock(&mut db));
     let worker = wait_for_worker(&mut db);
     let process = Process::find(worker).expect("it runs");
     kill(worker, Signal::SIGTERM);
     assert!(process.wait_gone(PROMPT), "the worker does not end while it waits for a lock");
-    shop.eventually("the next worker waits for the lock", PATIENCE, || count(&mut db, waits) == 1);
+    shop.eventually("the next worker waits for the lock", PATIENCE, || waits_for_lock(&mut db));
     drop(db);
     let took = shop.cluster.stop(Stop::Fast);
     println!("{took:?}");
@@ -278,13 +273,11 @@ fn a_commit_during_a_lock_wait_is_not_forgotten() {
     let shop = unasked();
     let (mut db, mut locker) = (shop.connect(), shop.connect());
     wait_for_worker(&mut db);
-    let waits = "SELECT count(*) FROM pg_stat_activity
-                 WHERE backend_type = 'klaviyo_sync worker' AND wait_event_type = 'Lock'";
     for round in 0..5 {
         // Recording needs the table, queueing does not.
         sql(&mut locker, "BEGIN; LOCK TABLE klaviyo.delivery IN SHARE MODE");
         place_orders(&mut db, round * 10 + 1, round * 10 + 5);
-        shop.eventually("the worker waits for the lock", PATIENCE, || count(&mut db, waits) == 1);
+        shop.eventually("the worker waits for the lock", PATIENCE, || waits_for_lock(&mut db));
         place_orders(&mut db, round * 10 + 6, round * 10 + 10);
         thread::sleep(Duration::from_millis(100));
         sql(&mut locker, "ROLLBACK");
