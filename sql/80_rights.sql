@@ -118,7 +118,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_result,
     @extschema@.klaviyo_await
 TO klaviyo_writer, klaviyo_reader;
-GRANT USAGE ON TYPE klaviyo.result TO klaviyo_writer, klaviyo_reader;
+GRANT USAGE ON TYPE klaviyo.result TO klaviyo_reader;
 
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_reader;
 GRANT SELECT ON

@@ -114,7 +114,8 @@ fn the_roles_stay_until_no_database_needs_them() {
     let cluster = cluster();
     create(&cluster, "shop");
     create(&cluster, "blog");
-    let refused = cluster.connect("blog").batch_execute("DROP ROLE klaviyo_reader").expect_err("it has rights");
+    let refused =
+        cluster.connect("blog").batch_execute("DROP ROLE klaviyo_reader").expect_err("it has rights");
     assert!(explain(&refused).contains("some objects depend on it"), "{}", explain(&refused));
     cluster.psql("shop", "DROP EXTENSION klaviyo_sync");
     cluster.psql("blog", "DROP EXTENSION klaviyo_sync");
