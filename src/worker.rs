@@ -8,6 +8,7 @@ mod hold;
 mod launcher;
 mod process;
 mod slots;
+mod version;
 
 pub use slots::MAX_DATABASES;
 

@@ -34,7 +34,6 @@ pub fn enqueue(
     checked: &Checked,
     now: i64,
 ) -> Result<bool, spi::Error> {
-    pg::transaction::require_writable();
     // The transaction has its id before the row has its number: see delivery::gaps.
     assign_id();
     let args = [

@@ -4,16 +4,14 @@ use std::cell::Cell;
 
 use pgrx::{pg_guard, pg_sys};
 
-/// Refuses to go on in a read-only transaction or on a standby, with the SQLSTATE that drivers know these by.
-pub fn require_writable() {
-    // SAFETY: reads a variable; the error it raises leaves as a Rust panic does.
-    unsafe { pg_sys::PreventCommandIfReadOnly(c"queueing a message for Klaviyo".as_ptr()) };
-}
-
-/// Gives the current transaction, which may write, its id, if it has none yet.
+/// Gives the current transaction its id, if it has none yet, to insert something.
 pub fn assign_id() {
-    // SAFETY: raises an error where there can be none (on a standby), which leaves as a Rust panic does.
-    unsafe { pg_sys::GetTopTransactionId() };
+    // SAFETY: the first refuses where there can be none (a read-only transaction, a standby) as Postgres refuses the
+    // INSERT; errors are turned into panics by pgrx.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(c"INSERT".as_ptr());
+        pg_sys::GetTopTransactionId();
+    }
 }
 
 /// The first transaction id that nobody has yet.

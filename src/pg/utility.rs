@@ -8,7 +8,7 @@ use pgrx::pg_sys::{self, NodeTag, ObjectType, ProcessUtilityContext};
 /// A statement that is ours to know of.
 #[derive(Clone, Copy)]
 pub enum Statement {
-    /// It succeeds only if nobody else is in this database, and the caller may run it.
+    /// It wants no worker in this database, and the caller may run it.
     NeedsDatabase(pg_sys::Oid),
     /// It may take an extension away, or change its version.
     ChangesExtension,
@@ -96,13 +96,13 @@ unsafe fn read(node: *mut pg_sys::Node, context: ProcessUtilityContext::Type) ->
                 let of_database = (*statement).renameType == ObjectType::OBJECT_DATABASE;
                 of_database.then(|| of_owner((*statement).subname)).flatten()
             }
-            NodeTag::T_DropStmt => {
-                let statement: *const pg_sys::DropStmt = node.cast();
-                let drops = (*statement).removeType;
-                let any = [ObjectType::OBJECT_EXTENSION, ObjectType::OBJECT_SCHEMA].contains(&drops);
-                any.then_some(Statement::ChangesExtension)
-            }
-            NodeTag::T_DropOwnedStmt | NodeTag::T_AlterExtensionStmt => Some(Statement::ChangesExtension),
+            NodeTag::T_DropStmt => match (*node.cast::<pg_sys::DropStmt>()).removeType {
+                ObjectType::OBJECT_EXTENSION => of_extension(),
+                ObjectType::OBJECT_SCHEMA => Some(Statement::ChangesExtension),
+                _ => None,
+            },
+            NodeTag::T_AlterExtensionStmt => of_extension(),
+            NodeTag::T_DropOwnedStmt => Some(Statement::ChangesExtension),
             // The others refuse to run there (PreventInTransactionBlock).
             _ if pg_sys::IsTransactionBlock()
                 || context != ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL =>
@@ -148,6 +148,31 @@ unsafe fn of_owner(name: *const c_char) -> Option<Statement> {
     // The database one is in oneself cannot be had.
     let possible = database != pg_sys::InvalidOid && database != super::database();
     (possible && is_owner(database)).then_some(Statement::NeedsDatabase(database))
+}
+
+/// An extension that its owner alone may drop or change. Ours locks its tables one after the other, and so does the
+/// worker: it is held off, or one of the two would end in a deadlock. Should the statement be about another extension,
+/// a worker starts anew for nothing.
+fn of_extension() -> Option<Statement> {
+    // SAFETY: looks into the catalogue.
+    let extension = unsafe { pg_sys::get_extension_oid(c"klaviyo_sync".as_ptr(), true) };
+    (extension != pg_sys::InvalidOid).then(|| {
+        if owns_extension(extension) {
+            Statement::NeedsDatabase(super::database())
+        } else {
+            Statement::ChangesExtension
+        }
+    })
+}
+
+fn owns_extension(extension: pg_sys::Oid) -> bool {
+    // SAFETY: looks into the catalogue; a superuser owns everything.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        return pg_sys::pg_extension_ownercheck(extension, pg_sys::GetUserId());
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        return pg_sys::object_ownercheck(pg_sys::ExtensionRelationId, extension, pg_sys::GetUserId());
+    }
 }
 
 /// A database that is copied: who may create databases copies templates and his own (createdb in commands/dbcommands.c).

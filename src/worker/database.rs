@@ -15,6 +15,7 @@ use super::accounts::{self, Accounts};
 use super::alarms::Alarms;
 use super::process::{self, transaction};
 use super::slots::{Slot, shared, state};
+use super::version::{self, Extension};
 use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::remove::Remover;
 use crate::outbox::settle::Settler;
@@ -32,6 +33,8 @@ const SESSION: &str = "
     SET statement_timeout = 0;
     SET lock_timeout = 0;
     SET idle_in_transaction_session_timeout = 0;
+    -- In a deadlock it is the worker that gives way: it can begin anew, and loses nothing.
+    SET deadlock_timeout = '100ms';
     SET row_security = off;
     SET jit = off;
     -- The tables of a queue are never what their statistics say; by its index each is always read well.
@@ -61,13 +64,8 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
         process::end(0);
     }
     process::connect(slot.database());
-    let Some(extension) = transaction(c"starting", || {
-        Spi::run(SESSION)?;
-        accounts::extension()
-    }) else {
-        slot.set_state(state::ABSENT);
-        process::end(0);
-    };
+    transaction(c"starting", || Spi::run(SESSION));
+    let Some(extension) = version::wait_for_ours(slot) else { process::end(0) };
     match Worker::start(slot, number, extension).and_then(|mut worker| worker.serve()) {
         Ok(()) => process::end(0),
         Err(reason) => error!("klaviyo_sync: the HTTP thread has ended: {reason}"),
@@ -86,7 +84,7 @@ struct Worker {
     slot: &'static Slot,
     /// The slot's.
     number: usize,
-    extension: pg_sys::Oid,
+    extension: Extension,
     engine: Engine,
     bell: UnixStream,
     accounts: Accounts,
@@ -98,13 +96,22 @@ struct Worker {
     undeliverable: Vec<Outcome>,
 }
 
+/// What has become of the extension a worker began with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Same,
+    AnotherVersion,
+    /// It has been dropped, and maybe made anew.
+    Another,
+}
+
 fn gone(_: Gone) -> String {
     "it panicked, see the message before".to_owned()
 }
 
 impl Worker {
     /// Starts the HTTP thread and tells it all it must know before the first call.
-    fn start(slot: &'static Slot, number: usize, extension: pg_sys::Oid) -> Result<Self, String> {
+    fn start(slot: &'static Slot, number: usize, extension: Extension) -> Result<Self, String> {
         let (bell, ringer) = UnixStream::pair().map_err(|error| error.to_string())?;
         for end in [&bell, &ringer] {
             end.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -140,10 +147,13 @@ impl Worker {
         let mut poll_at = Instant::now() + settings::poll_interval();
         let mut look_at = None;
         let mut more = true;
+        let mut claimed: Option<Claimed> = None;
         while !process::is_terminating() {
             let wake_at = look_at.map_or(poll_at, |look_at| poll_at.min(look_at));
-            let timeout =
-                if more { Duration::ZERO } else { wake_at.saturating_duration_since(Instant::now()) };
+            let timeout = match more || claimed.is_some() {
+                true => Duration::ZERO,
+                false => wake_at.saturating_duration_since(Instant::now()),
+            };
             let mut reconfigure = process::wait(timeout, Some(self.bell.as_raw_fd()));
             self.answer_bell();
             let now = Instant::now();
@@ -156,32 +166,50 @@ impl Worker {
             reconfigure |= self.slot.take_configuration();
             let mut read = self.slot.take_pending() || reconfigure || more;
             read |= look_at.is_some_and(|look_at| look_at <= now);
-            if reconfigure && !self.reload()? {
-                return Ok(());
+            if reconfigure {
+                match self.reload()? {
+                    Found::Same => {}
+                    Found::Another => return Ok(()),
+                    // Its tables are others' to know. What is under way is recorded if they take it, else sent again.
+                    Found::AnotherVersion => break,
+                }
+            }
+            // Only now, for what was queued after its account was paused or changed must find it so.
+            if let Some(claimed) = claimed.take() {
+                self.dispatch(claimed)?;
             }
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
             if read {
-                (more, look_at) = self.claim()?;
+                let found = self.claim();
+                more = found.more || !found.undeliverable.is_empty();
+                look_at = found.look_again_in.map(|after| Instant::now() + after);
+                claimed = Some(found);
             }
         }
         self.stop()
     }
 
-    /// Reads accounts and settings anew. False when the extension is gone, or is another one.
-    fn reload(&mut self) -> Result<bool, String> {
-        let extension = transaction(c"looking for the extension", accounts::extension);
-        if extension != Some(self.extension) {
-            if extension.is_none() {
-                self.slot.set_state(state::ABSENT);
-            }
-            return Ok(false);
+    /// Reads accounts and settings anew, if the extension is still there.
+    fn reload(&mut self) -> Result<Found, String> {
+        let found = transaction(c"looking for the extension", || {
+            Ok(match Extension::find()? {
+                Some(extension) if extension == self.extension => Found::Same,
+                Some(extension) if extension.oid == self.extension.oid => Found::AnotherVersion,
+                Some(_) => Found::Another,
+                None => {
+                    self.slot.set_state(state::ABSENT);
+                    Found::Another
+                }
+            })
+        });
+        if found == Found::Same {
+            let accounts = self.accounts.load(self.number);
+            self.look()?;
+            self.recover()?;
+            self.configure(accounts)?;
         }
-        let accounts = self.accounts.load(self.number);
-        self.look()?;
-        self.recover()?;
-        self.configure(accounts)?;
-        Ok(true)
+        Ok(found)
     }
 
     /// Looks for what others have left in our tables: states put aside, accounts removed, a backlog too large.
@@ -222,18 +250,16 @@ impl Worker {
         checks.into_iter().try_for_each(|account| self.tell(Command::Check { account }))
     }
 
-    /// One round of reading. Returns whether there is more to be had at once, and when there may be more.
-    fn claim(&mut self) -> Result<(bool, Option<Instant>), String> {
+    /// One round of reading.
+    fn claim(&mut self) -> Claimed {
         let removing =
             self.remover.is_busy() && transaction(c"putting aside messages", || self.remover.step());
-        if !settings::ENABLED.get() {
-            return Ok((removing, None));
-        }
-        let claimed = transaction(c"reading the outbox", || self.claimer.claim());
-        let more = removing || claimed.more || !claimed.undeliverable.is_empty();
-        let look_at = claimed.look_again_in.map(|after| Instant::now() + after);
-        self.dispatch(claimed)?;
-        Ok((more, look_at))
+        let mut claimed = match settings::ENABLED.get() {
+            true => transaction(c"reading the outbox", || self.claimer.claim()),
+            false => Claimed::default(),
+        };
+        claimed.more |= removing;
+        claimed
     }
 
     fn dispatch(&mut self, claimed: Claimed) -> Result<(), String> {

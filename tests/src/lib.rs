@@ -6,6 +6,7 @@
 //! the test process is killed: servers are children that die with their parent (see [`process`]).
 
 mod cluster;
+mod cluster_builder;
 mod control;
 pub mod directory;
 mod ledger;
@@ -24,7 +25,8 @@ mod template;
 mod wait;
 mod workers;
 
-pub use cluster::{Cluster, ClusterBuilder, Stop, explain};
+pub use cluster::{Cluster, Stop, explain};
+pub use cluster_builder::ClusterBuilder;
 pub use control::{Control, Fault, Rates, Stats, StatsRow, StoredEvent, StoredProfile};
 pub use directory::Directory;
 pub use ledger::Ledger;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use postgres::Client;
 
-use crate::cluster::{Cluster, ClusterBuilder, explain};
+use crate::cluster::{Cluster, explain};
+use crate::cluster_builder::ClusterBuilder;
 use crate::ledger::Ledger;
 use crate::messages::{ORDER, status};
 use crate::openapi::OpenApi;
