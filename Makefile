@@ -72,6 +72,10 @@ test-e2e: install programs ## Real clusters, the sandbox, and everything that ca
 test-package: setup ## The Debian package on a clean Debian; not in `test`, since it needs root and the network
 	@deb=$$($(PGRX) tools/package '$(POSTGRES)'); tests/package/outside "$$deb"
 
+.PHONY: docs
+docs: install programs ## Make docs/reference.md anew, from what the server's catalogue says
+	@$(WITH_POSTGRES) '$(CARGO_TARGET_DIR)/debug/reference'
+
 .PHONY: fmt
 fmt: ## Format
 	cargo fmt --all
