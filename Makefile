@@ -28,7 +28,7 @@ demo: install programs ## A tour on a throw-away cluster and a stand-in for Klav
 	@$(PLAYGROUND) demo
 
 .PHONY: up
-up: ## The same cluster, left running: eval "$$(make -s up)"; psql
+up: ## A cluster and stand-in with an empty shop, left running: eval "$$(make -s up)"; psql
 	@$(MAKE) --no-print-directory install programs >&2
 	@$(PLAYGROUND) up
 
