@@ -249,7 +249,8 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    fn read(client: &mut Client) -> Self {
+    /// The backlog of the client's database.
+    pub fn read(client: &mut Client) -> Self {
         let query = "SELECT (SELECT count(*) FROM klaviyo.outbox), (SELECT count(*) FROM klaviyo.retry),
                             (SELECT count(*) FROM klaviyo.dead_letter)";
         let row = client
