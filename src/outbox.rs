@@ -3,4 +3,5 @@
 
 pub mod claim;
 pub mod enqueue;
+pub mod retention;
 pub mod settle;

@@ -7,6 +7,7 @@ mod database;
 mod launcher;
 mod process;
 mod slots;
+mod upkeep;
 
 pub use slots::MAX_DATABASES;
 

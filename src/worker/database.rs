@@ -16,27 +16,13 @@ use super::accounts::{self, Accounts};
 use super::alarms::Alarms;
 use super::process::{self, transaction};
 use super::slots::{Slot, shared, state};
+use super::upkeep::Upkeep;
 use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::settle::Settler;
 use crate::{pg, settings};
 
 /// How long calls under way may still take when the worker is to end.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// Settings of the server that must not reach the worker's session.
-const SESSION: &str = "
-    SET search_path = pg_catalog, pg_temp;
-    SET default_transaction_read_only = off;
-    SET default_transaction_isolation = 'read committed';
-    SET synchronous_commit = on;
-    SET statement_timeout = 0;
-    SET lock_timeout = 0;
-    SET idle_in_transaction_session_timeout = 0;
-    SET row_security = off;
-    SET jit = off;
-    -- The tables of a queue are never what their statistics say; by its index each is always read well.
-    SET enable_seqscan = off;
-    SET plan_cache_mode = force_generic_plan";
 
 /// The process.
 ///
@@ -56,11 +42,9 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     }
     // SAFETY: the callback finds the slot by the number, in memory that outlives the process.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), argument) };
+    process::shield_session();
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(slot.database()), None);
-    let Some(extension) = transaction(c"starting", || {
-        Spi::run(SESSION)?;
-        accounts::extension()
-    }) else {
+    let Some(extension) = transaction(c"starting", accounts::extension) else {
         slot.set_state(state::ABSENT);
         process::end(0);
     };
@@ -89,6 +73,7 @@ struct Worker {
     alarms: Alarms,
     claimer: Claimer,
     settler: Settler,
+    upkeep: Upkeep,
     /// Messages that no call was needed for to know that they are dead.
     undeliverable: Vec<Outcome>,
     /// Accounts there were when it looked last.
@@ -117,6 +102,7 @@ impl Worker {
             alarms: Alarms::default(),
             claimer: Claimer::default(),
             settler: Settler::default(),
+            upkeep: Upkeep::new(),
             undeliverable: Vec::new(),
             known: HashSet::new(),
         };
@@ -137,7 +123,7 @@ impl Worker {
         let mut look_at = None;
         let mut more = true;
         while !process::is_terminating() {
-            let wake_at = look_at.map_or(poll_at, |look_at| poll_at.min(look_at));
+            let wake_at = look_at.map_or(poll_at, |look_at| poll_at.min(look_at)).min(self.upkeep.due_at());
             let timeout =
                 if more { Duration::ZERO } else { wake_at.saturating_duration_since(Instant::now()) };
             let mut reconfigure = process::wait(timeout, Some(self.bell.as_raw_fd()));
@@ -155,6 +141,8 @@ impl Worker {
             if reconfigure && !self.reload()? {
                 return Ok(());
             }
+            // Before anything is recorded: a new day then has its partition.
+            self.upkeep.work();
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
             if read {
