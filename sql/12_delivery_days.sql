@@ -14,7 +14,7 @@ AS $$
     SELECT to_date(substr(c.relname, length('delivery_') + 1), 'YYYYMMDD')
     FROM pg_inherits AS i
     JOIN pg_class AS c ON c.oid = i.inhrelid
-    WHERE i.inhparent = 'klaviyo.delivery'::regclass AND c.relname ~ '^delivery_\d{8}$'
+    WHERE i.inhparent = 'klaviyo.delivery'::regclass AND c.relname ~ '^delivery_[0-9]{8}$'
 $$;
 COMMENT ON FUNCTION klaviyo.delivery_days() IS 'Days that have a partition of klaviyo.delivery';
 
