@@ -6,6 +6,7 @@ mod board;
 mod database;
 mod launcher;
 mod process;
+mod recorder;
 mod slots;
 mod upkeep;
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{AccountOptions, Command, Ending, Engine, Gone, Outcome, Report};
+use delivery::{AccountOptions, Command, Ending, Engine, Gone, Report};
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
@@ -15,10 +15,10 @@ use pgrx::{FromDatum, pg_sys};
 use super::accounts::{self, Accounts};
 use super::alarms::Alarms;
 use super::process::{self, transaction};
+use super::recorder::{Recorded, Recorder};
 use super::slots::{Slot, shared, state};
 use super::upkeep::Upkeep;
 use crate::outbox::claim::{Claimed, Claimer};
-use crate::outbox::settle::Settler;
 use crate::{pg, settings};
 
 /// How long calls under way may still take when the worker is to end.
@@ -72,10 +72,8 @@ struct Worker {
     accounts: Accounts,
     alarms: Alarms,
     claimer: Claimer,
-    settler: Settler,
+    recorder: Recorder,
     upkeep: Upkeep,
-    /// Messages that no call was needed for to know that they are dead.
-    undeliverable: Vec<Outcome>,
     /// Accounts there were when it looked last.
     known: HashSet<Arc<str>>,
 }
@@ -101,9 +99,8 @@ impl Worker {
             accounts: Accounts::default(),
             alarms: Alarms::default(),
             claimer: Claimer::default(),
-            settler: Settler::default(),
+            recorder: Recorder::default(),
             upkeep: Upkeep::new(),
-            undeliverable: Vec::new(),
             known: HashSet::new(),
         };
         let accounts = worker.accounts.load(number);
@@ -123,7 +120,8 @@ impl Worker {
         let mut look_at = None;
         let mut more = true;
         while !process::is_terminating() {
-            let wake_at = look_at.map_or(poll_at, |look_at| poll_at.min(look_at)).min(self.upkeep.due_at());
+            let others = [look_at, Some(self.upkeep.due_at()), self.recorder.again_at()];
+            let wake_at = others.into_iter().flatten().fold(poll_at, Instant::min);
             let timeout =
                 if more { Duration::ZERO } else { wake_at.saturating_duration_since(Instant::now()) };
             let mut reconfigure = process::wait(timeout, Some(self.bell.as_raw_fd()));
@@ -157,7 +155,7 @@ impl Worker {
         let extension = transaction(c"looking for the extension", || {
             let extension = accounts::extension()?;
             if extension == Some(self.extension) {
-                self.settler.look()?;
+                self.recorder.look()?;
                 self.alarms.look()?;
             }
             Ok(extension)
@@ -222,30 +220,16 @@ impl Worker {
         for (account, messages) in claimed.messages {
             self.tell(Command::Add { account: account.into(), messages })?;
         }
-        self.undeliverable.extend(claimed.undeliverable);
+        self.recorder.add(claimed.undeliverable);
         Ok(())
     }
 
     /// Records what the HTTP thread reports. Returns whether that made room for more.
     fn settle(&mut self, reports: Vec<Report>) -> bool {
-        let mut outcomes = std::mem::take(&mut self.undeliverable);
-        let mut lanes = Vec::new();
-        let mut states = Vec::new();
-        let mut found = Vec::new();
-        for Report { account, lane, outcomes: of_call, account_state, findings } in reports {
-            outcomes.extend(of_call);
-            found.extend(findings.map(|findings| (account.clone(), findings)));
-            states.extend(account_state.map(|state| (account.clone(), state)));
-            lanes.extend(lane.map(|lane| (account, lane.name)));
-        }
-        if outcomes.is_empty() && states.is_empty() && lanes.is_empty() {
+        self.recorder.take(reports);
+        let Some(Recorded { outcomes, lanes }) = self.recorder.record(&mut self.accounts) else {
             return false;
-        }
-        transaction(c"recording outcomes", || {
-            self.settler.settle(&outcomes)?;
-            found.iter().try_for_each(|(account, findings)| self.accounts.found(account, findings))?;
-            states.iter().try_for_each(|(account, state)| self.accounts.note(account, state))
-        });
+        };
         for (account, lane) in lanes {
             // In vain where the thread has ended, as it was told to.
             let _ = self.tell(Command::Settled { account, lane });
@@ -270,6 +254,7 @@ impl Worker {
         // By now the thread has ended, or hangs; either way what it said is all there is.
         let reports = self.engine.reports().unwrap_or_default();
         transaction(c"stopping", || Spi::run("SET lock_timeout = '1s'"));
+        self.recorder.hurry();
         self.settle(reports);
         Ok(())
     }

@@ -186,20 +186,28 @@ pub fn transaction<T>(activity: &CStr, body: impl FnOnce() -> Result<T, spi::Err
     result.unwrap_or_else(|error| error!("{error}"))
 }
 
-/// Runs `body` in a transaction. An error of Postgres' undoes that and is handed back as it reads in the log.
-pub fn attempt<T>(activity: &CStr, body: impl FnOnce() -> Result<T, spi::Error>) -> Result<T, String> {
+/// Runs `body` in a transaction. An error that `forgives` knows undoes that and is handed back as it reads in the log;
+/// any other ends the process.
+pub fn attempt<T>(
+    activity: &CStr,
+    forgives: impl Fn(PgSqlErrorCode) -> bool,
+    body: impl FnOnce() -> Result<T, spi::Error>,
+) -> Result<T, String> {
+    // An error that is returned would let the transaction commit: raised, it ends it like any other.
+    let body = || body().unwrap_or_else(|error| error!("{error}"));
+    let forgives = AssertUnwindSafe(forgives);
     let raised = || {
-        // An error that is returned would let the transaction commit: raised, it ends it like any other.
-        let body = || body().unwrap_or_else(|error| error!("{error}"));
         PgTryBuilder::new(AssertUnwindSafe(|| Ok(BackgroundWorker::transaction(AssertUnwindSafe(body)))))
-            .catch_others(|cause| match cause {
-                CaughtError::PostgresError(error) | CaughtError::ErrorReport(error) => {
+            .catch_others(move |cause| match cause {
+                CaughtError::PostgresError(error) | CaughtError::ErrorReport(error)
+                    if forgives(error.sql_error_code()) =>
+                {
                     // SAFETY: whatever state the error has left the transaction in, this ends it, as the loops of
                     // Postgres' own processes do (AutoVacLauncherMain in postmaster/autovacuum.c).
                     unsafe { pg_sys::AbortCurrentTransaction() };
                     Err(error.message().to_owned())
                 }
-                panic @ CaughtError::RustPanic { .. } => panic.rethrow(),
+                other => other.rethrow(),
             })
             .execute()
     };
