@@ -214,8 +214,9 @@ COMMENT ON COLUMN klaviyo.retry.last_error IS 'What went wrong in the last call'
 COMMENT ON COLUMN klaviyo.retry.last_error_id IS 'Klaviyo''s id of the last error, for its support';
 COMMENT ON COLUMN klaviyo.retry.redriven_at IS 'When klaviyo_redrive() took it out of the dead letters';
 
+-- History, which only grows: by days, so that what is old goes at the price of a DROP. See 12_delivery_days.sql.
 CREATE TABLE klaviyo.delivery (
-    message_id       uuid PRIMARY KEY,
+    message_id       uuid NOT NULL,
     seq              bigint NOT NULL,
     account          text NOT NULL,
     kind             text NOT NULL,
@@ -226,10 +227,11 @@ CREATE TABLE klaviyo.delivery (
     klaviyo_error_id text,
     enqueued_at      timestamptz NOT NULL,
     sent_at          timestamptz NOT NULL,
-    settled_at       timestamptz NOT NULL
-);
+    settled_at       timestamptz NOT NULL,
+    PRIMARY KEY (message_id, settled_at)
+) PARTITION BY RANGE (settled_at);
 CREATE INDEX delivery_settled_at_idx ON klaviyo.delivery (settled_at);
-COMMENT ON TABLE klaviyo.delivery IS 'Messages that Klaviyo has accepted';
+COMMENT ON TABLE klaviyo.delivery IS 'Messages that Klaviyo has accepted, for klaviyo.delivery_retention';
 COMMENT ON COLUMN klaviyo.delivery.message_id IS 'Message';
 COMMENT ON COLUMN klaviyo.delivery.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.delivery.account IS 'Account it went to';
@@ -241,7 +243,7 @@ COMMENT ON COLUMN klaviyo.delivery.klaviyo_id IS 'Klaviyo''s id of what the call
 COMMENT ON COLUMN klaviyo.delivery.klaviyo_error_id IS 'Klaviyo''s id of the error of the last attempt before, if that failed';
 COMMENT ON COLUMN klaviyo.delivery.enqueued_at IS 'When it was queued';
 COMMENT ON COLUMN klaviyo.delivery.sent_at IS 'When the call that Klaviyo accepted was sent';
-COMMENT ON COLUMN klaviyo.delivery.settled_at IS 'When the answer was recorded';
+COMMENT ON COLUMN klaviyo.delivery.settled_at IS 'When the transaction began that recorded the answer';
 
 CREATE TABLE klaviyo.dead_letter (
     message_id       uuid PRIMARY KEY,
@@ -260,6 +262,7 @@ CREATE TABLE klaviyo.dead_letter (
 );
 CREATE INDEX dead_letter_kind_idx ON klaviyo.dead_letter (kind) WHERE seq IS NOT NULL;
 CREATE INDEX dead_letter_key_idx ON klaviyo.dead_letter USING gin (key);
+CREATE INDEX dead_letter_died_at_idx ON klaviyo.dead_letter (died_at);
 COMMENT ON TABLE klaviyo.dead_letter IS 'Messages that are not tried again until somebody decides: klaviyo_redrive(), klaviyo_discard()';
 COMMENT ON COLUMN klaviyo.dead_letter.message_id IS 'Message';
 COMMENT ON COLUMN klaviyo.dead_letter.seq IS 'Order within this database; NULL for one that was refused when it was queued (klaviyo.on_invalid)';

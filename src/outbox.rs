@@ -4,6 +4,7 @@
 pub mod claim;
 pub mod enqueue;
 pub mod remove;
+pub mod retention;
 pub mod settle;
 
 use pgrx::spi;

@@ -55,7 +55,22 @@ static BACKLOG_AGE: GucSetting<i32> = GucSetting::<i32>::new(900);
 /// How much disk what waits may take before they warn.
 static BACKLOG_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1_024);
 
+/// Deliveries are history: good for questions, not needed for sending.
+static DELIVERY_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
+
+/// A dead letter is somebody's order that did not arrive: by default only people decide that it may go.
+static DEAD_LETTER_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER);
+
+/// The net under that: a mistake that kills every message must not fill the disk.
+static DEAD_LETTER_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
+
 const MS: GucFlags = GucFlags::UNIT_MS;
+
+/// Minutes, the unit of the settings of retention.
+const DAY: i32 = 24 * 60;
+
+/// No retention, no limit.
+const FOR_EVER: i32 = -1;
 
 /// Defines all settings. Those of the postmaster can be defined only while it loads us.
 pub fn define(preloading: bool) {
@@ -98,6 +113,7 @@ pub fn define(preloading: bool) {
     define_delays();
     define_bounds();
     define_alarms();
+    define_retention();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
     unsafe {
         #[cfg(feature = "pg14")]
@@ -150,6 +166,39 @@ fn define_alarms() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_MB,
+    );
+}
+
+fn define_retention() {
+    GucRegistry::define_int_guc(
+        c"klaviyo.delivery_retention",
+        c"How long klaviyo.delivery keeps what was delivered; -1: for ever.",
+        c"It goes by whole days of UTC, once all of a day is older.",
+        &DELIVERY_RETENTION,
+        FOR_EVER,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.dead_letter_retention",
+        c"How long dead letters are kept; -1: until somebody deals with them.",
+        c"Older ones are dropped for good, and the log says how many.",
+        &DEAD_LETTER_RETENTION,
+        FOR_EVER,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.dead_letter_limit",
+        c"How many dead letters a database keeps; -1: any number.",
+        c"Looked at once an hour. Above it the oldest are dropped for good, and the log says how many.",
+        &DEAD_LETTER_LIMIT,
+        FOR_EVER,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::default(),
     );
 }
 
@@ -218,6 +267,24 @@ pub fn policy() -> delivery::Policy {
         backoff: delivery::Backoff { min, max: milliseconds(&RETRY_MAX_DELAY).max(min) },
         max_strikes: MAX_STRIKES.get().unsigned_abs(),
         max_in_flight: max_in_flight(),
+    }
+}
+
+/// What is kept, and for how many minutes; none: for ever, any number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub delivery: Option<i32>,
+    pub dead_letter: Option<i32>,
+    pub dead_letters: Option<i32>,
+}
+
+/// How long and how much is kept, as the settings have it now.
+pub fn retention() -> Retention {
+    let bound = |setting: &GucSetting<i32>| Some(setting.get()).filter(|value| *value != FOR_EVER);
+    Retention {
+        delivery: bound(&DELIVERY_RETENTION),
+        dead_letter: bound(&DEAD_LETTER_RETENTION),
+        dead_letters: bound(&DEAD_LETTER_LIMIT),
     }
 }
 

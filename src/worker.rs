@@ -7,7 +7,9 @@ mod database;
 mod hold;
 mod launcher;
 mod process;
+mod recorder;
 mod slots;
+mod upkeep;
 mod version;
 
 pub use slots::MAX_DATABASES;

@@ -38,7 +38,7 @@ const ACCEPTED: &str = concat!(
         (message_id, seq, account, kind, key, http_status, attempts, klaviyo_id, klaviyo_error_id, enqueued_at, sent_at,
          settled_at)
     SELECT g.message_id, g.seq, g.account, g.kind, g.key, o.status, o.attempts, o.klaviyo_id, g.error_id, g.enqueued_at,
-           o.sent_at, pg_catalog.clock_timestamp()
+           o.sent_at, pg_catalog.now()
     FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::timestamptz[])
         AS o (seq, status, attempts, klaviyo_id, sent_at)
     JOIN gone AS g ON g.seq = o.seq
@@ -95,12 +95,12 @@ const RETRY: &str = "
 
 /// States that were just accepted stand above older ones of the same profile that are put aside or redriven. A profile
 /// is known by the identifiers of the message and by those known to belong to them: (`$1`, `$2`) are the message's id and
-/// each of them.
+/// each of them. What this transaction has put into `delivery` bears its time, which names the one partition to look in.
 const SUPERSEDE: &str = "
     INSERT INTO klaviyo.superseded (message_id, newer_seq)
     SELECT old.message_id, max(d.seq)
     FROM unnest($1::uuid[], $2::text[]) AS accepted (message_id, identifier)
-    JOIN klaviyo.delivery AS d ON d.message_id = accepted.message_id
+    JOIN klaviyo.delivery AS d ON d.message_id = accepted.message_id AND d.settled_at = pg_catalog.now()
     JOIN (
         SELECT l.message_id, l.seq, l.account, l.key, l.kind FROM klaviyo.dead_letter AS l WHERE l.seq IS NOT NULL
         UNION ALL

@@ -65,12 +65,12 @@ const HOLDS: &str = "
 const LINKED_KEYS: &str = "
     SELECT l.account, l.key
     FROM (
-        SELECT d.account, d.key, d.settled_at FROM klaviyo.delivery AS d
+        SELECT d.account, d.key, d.settled_at, d.seq FROM klaviyo.delivery AS d
         ORDER BY d.settled_at DESC
         LIMIT 20000
     ) AS l
     WHERE pg_catalog.cardinality(l.key) > 1
-    ORDER BY l.settled_at";
+    ORDER BY l.settled_at, l.seq";
 
 /// The longest key file that is read: a key has some forty characters.
 const KEY_FILE: u64 = 4_096;
@@ -178,7 +178,9 @@ impl Accounts {
     pub fn note(&mut self, account: &str, state: &AccountState) -> Result<(), spi::Error> {
         match state {
             AccountState::Stopped { reason } => {
-                pgrx::warning!("Klaviyo refuses calls of account \"{account}\": {reason}. What needs them waits.");
+                pgrx::warning!(
+                    "Klaviyo refuses calls of account \"{account}\": {reason}. What needs them waits."
+                );
                 self.refused.insert(account.to_owned(), reason.clone());
             }
             AccountState::Running => {

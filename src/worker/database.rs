@@ -7,39 +7,23 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{AccountOptions, Command, Ending, Engine, Gone, Outcome, Report};
+use delivery::{AccountOptions, Command, Ending, Engine, Gone, Report};
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
 use super::accounts::{self, Accounts};
 use super::alarms::Alarms;
 use super::process::{self, transaction};
+use super::recorder::{Recorded, Recorder};
 use super::slots::{Slot, shared, state};
+use super::upkeep::Upkeep;
 use super::version::{self, Extension};
 use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::remove::Remover;
-use crate::outbox::settle::Settler;
 use crate::{pg, settings};
 
 /// How long calls under way may still take when the worker is to end.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// Settings of the server that must not reach the worker's session.
-const SESSION: &str = "
-    SET search_path = pg_catalog, pg_temp;
-    SET default_transaction_read_only = off;
-    SET default_transaction_isolation = 'read committed';
-    SET synchronous_commit = on;
-    SET statement_timeout = 0;
-    SET lock_timeout = 0;
-    SET idle_in_transaction_session_timeout = 0;
-    -- In a deadlock it is the worker that gives way: it can begin anew, and loses nothing.
-    SET deadlock_timeout = '100ms';
-    SET row_security = off;
-    SET jit = off;
-    -- The tables of a queue are never what their statistics say; by its index each is always read well.
-    SET enable_seqscan = off;
-    SET plan_cache_mode = force_generic_plan";
 
 /// The process.
 ///
@@ -63,8 +47,8 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     if shared().is_some_and(|shared| shared.holds.contain(slot.database())) {
         process::end(0);
     }
+    process::shield_session();
     process::connect(slot.database());
-    transaction(c"starting", || Spi::run(SESSION));
     let Some(extension) = version::wait_for_ours(slot) else { process::end(0) };
     match Worker::start(slot, number, extension).and_then(|mut worker| worker.serve()) {
         Ok(()) => process::end(0),
@@ -91,9 +75,8 @@ struct Worker {
     alarms: Alarms,
     remover: Remover,
     claimer: Claimer,
-    settler: Settler,
-    /// Messages that no call was needed for to know that they are dead.
-    undeliverable: Vec<Outcome>,
+    recorder: Recorder,
+    upkeep: Upkeep,
     /// Accounts that the HTTP thread sends for.
     sending: HashSet<Arc<str>>,
 }
@@ -129,8 +112,8 @@ impl Worker {
             alarms: Alarms::default(),
             remover: Remover::default(),
             claimer: Claimer::default(),
-            settler: Settler::default(),
-            undeliverable: Vec::new(),
+            recorder: Recorder::default(),
+            upkeep: Upkeep::new(),
             sending: HashSet::new(),
         };
         let accounts = worker.accounts.load(number);
@@ -152,7 +135,8 @@ impl Worker {
         let mut more = true;
         let mut claimed: Option<Claimed> = None;
         while !process::is_terminating() {
-            let wake_at = look_at.map_or(poll_at, |look_at| poll_at.min(look_at));
+            let others = [look_at, Some(self.upkeep.due_at()), self.recorder.again_at()];
+            let wake_at = others.into_iter().flatten().fold(poll_at, Instant::min);
             let timeout = match more || claimed.is_some() {
                 true => Duration::ZERO,
                 false => wake_at.saturating_duration_since(Instant::now()),
@@ -181,6 +165,8 @@ impl Worker {
             if let Some(claimed) = claimed.take() {
                 self.dispatch(claimed)?;
             }
+            // Before anything is recorded: a new day then has its partition.
+            self.upkeep.work();
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
             if read {
@@ -219,7 +205,7 @@ impl Worker {
     fn look(&mut self) -> Result<(), String> {
         self.slot.set_low_water(self.claimer.low_water());
         let removals = transaction(c"looking around", || {
-            self.settler.look()?;
+            self.recorder.look()?;
             self.alarms.look()?;
             self.remover.look()
         });
@@ -290,30 +276,16 @@ impl Worker {
         for (account, messages) in claimed.messages {
             self.tell(Command::Add { account: account.into(), messages })?;
         }
-        self.undeliverable.extend(claimed.undeliverable);
+        self.recorder.add(claimed.undeliverable);
         Ok(())
     }
 
     /// Records what the HTTP thread reports. Returns whether that made room for more.
     fn settle(&mut self, reports: Vec<Report>) -> bool {
-        let mut outcomes = std::mem::take(&mut self.undeliverable);
-        let mut lanes = Vec::new();
-        let mut states = Vec::new();
-        let mut found = Vec::new();
-        for Report { account, lane, outcomes: of_call, account_state, findings } in reports {
-            outcomes.extend(of_call);
-            found.extend(findings.map(|findings| (account.clone(), findings)));
-            states.extend(account_state.map(|state| (account.clone(), state)));
-            lanes.extend(lane.map(|lane| (account, lane.name)));
-        }
-        if outcomes.is_empty() && states.is_empty() && lanes.is_empty() {
+        self.recorder.take(reports);
+        let Some(Recorded { outcomes, lanes }) = self.recorder.record(&mut self.accounts) else {
             return false;
-        }
-        transaction(c"recording outcomes", || {
-            self.settler.settle(&outcomes)?;
-            found.iter().try_for_each(|(account, findings)| self.accounts.found(account, findings))?;
-            states.iter().try_for_each(|(account, state)| self.accounts.note(account, state))
-        });
+        };
         for (account, lane) in lanes {
             // In vain where the thread has ended, as it was told to.
             let _ = self.tell(Command::Settled { account, lane });
@@ -338,6 +310,7 @@ impl Worker {
         // By now the thread has ended, or hangs; either way what it said is all there is.
         let reports = self.engine.reports().unwrap_or_default();
         transaction(c"stopping", || Spi::run("SET lock_timeout = '1s'"));
+        self.recorder.hurry();
         self.settle(reports);
         Ok(())
     }

@@ -74,6 +74,7 @@ struct Launcher {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn klaviyo_launcher_main(_argument: pg_sys::Datum) {
     process::handle_signals();
+    process::shield_session();
     // No database: only what all databases share can be read.
     BackgroundWorker::connect_worker_to_spi(None, None);
     let Some(shared) = shared() else { return };

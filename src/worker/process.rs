@@ -1,5 +1,6 @@
 //! What both kinds of process share: signals, waiting, transactions.
 
+use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use nix::libc;
 use pgrx::bgworkers::BackgroundWorker;
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, spi};
 
@@ -95,6 +97,42 @@ unsafe extern "C-unwind" fn on_sigterm(signal: i32) {
     }
 }
 
+/// Settings that must not reach our processes, whoever made them: postgresql.conf, a database, a role.
+const SESSION: &[(&CStr, &CStr)] = &[
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"default_transaction_read_only", c"off"),
+    (c"default_transaction_isolation", c"read committed"),
+    (c"synchronous_commit", c"on"),
+    (c"statement_timeout", c"0"),
+    (c"lock_timeout", c"0"),
+    (c"idle_in_transaction_session_timeout", c"0"),
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    (c"transaction_timeout", c"0"),
+    // In a deadlock it is the worker that gives way: it can begin anew, and loses nothing.
+    (c"deadlock_timeout", c"200"),
+    (c"row_security", c"off"),
+    (c"jit", c"off"),
+    // The tables of a queue are never what their statistics say; by its index each is always read well.
+    (c"enable_seqscan", c"off"),
+    (c"plan_cache_mode", c"force_generic_plan"),
+];
+
+/// Shields the process from settings of the server. Before it connects, for connecting is a transaction already.
+pub fn shield_session() {
+    for (name, value) in SESSION {
+        // SAFETY: settings there are, with values they take. Nothing but a SET of our own stands above this source,
+        // so neither a reload nor what ALTER DATABASE and ALTER ROLE say comes through.
+        unsafe {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
+}
+
 /// Whether the process is to end.
 pub fn is_terminating() -> bool {
     TERMINATE.load(SeqCst)
@@ -158,19 +196,53 @@ pub fn connect(database: pg_sys::Oid) {
 }
 
 /// Runs `body` in a transaction. An error ends the process, which is started anew.
-pub fn transaction<T>(activity: &std::ffi::CStr, body: impl FnOnce() -> Result<T, spi::Error>) -> T {
+pub fn transaction<T>(activity: &CStr, body: impl FnOnce() -> Result<T, spi::Error>) -> T {
+    let result = bracket(activity, || BackgroundWorker::transaction(AssertUnwindSafe(body)));
+    result.unwrap_or_else(|error| error!("{error}"))
+}
+
+/// Runs `body` in a transaction. An error that `forgives` knows undoes that and is handed back as it reads in the log;
+/// any other ends the process.
+pub fn attempt<T>(
+    activity: &CStr,
+    forgives: impl Fn(PgSqlErrorCode) -> bool,
+    body: impl FnOnce() -> Result<T, spi::Error>,
+) -> Result<T, String> {
+    // An error that is returned would let the transaction commit: raised, it ends it like any other.
+    let body = || body().unwrap_or_else(|error| error!("{error}"));
+    let forgives = AssertUnwindSafe(forgives);
+    let raised = || {
+        PgTryBuilder::new(AssertUnwindSafe(|| Ok(BackgroundWorker::transaction(AssertUnwindSafe(body)))))
+            .catch_others(move |cause| match cause {
+                CaughtError::PostgresError(error) | CaughtError::ErrorReport(error)
+                    if forgives(error.sql_error_code()) =>
+                {
+                    // SAFETY: whatever state the error has left the transaction in, this ends it, as the loops of
+                    // Postgres' own processes do (AutoVacLauncherMain in postmaster/autovacuum.c).
+                    unsafe { pg_sys::AbortCurrentTransaction() };
+                    Err(error.message().to_owned())
+                }
+                other => other.rethrow(),
+            })
+            .execute()
+    };
+    bracket(activity, raised)
+}
+
+/// What goes before and after a transaction.
+fn bracket<T>(activity: &CStr, transaction: impl FnOnce() -> T) -> T {
     IN_TRANSACTION.store(true, SeqCst);
     report(pg_sys::BackendState::STATE_RUNNING, activity);
-    let result = BackgroundWorker::transaction(AssertUnwindSafe(body));
+    let result = transaction();
     IN_TRANSACTION.store(false, SeqCst);
     // SAFETY: reports this process' counters, or autovacuum would never learn of its deletes.
     unsafe { pg_sys::pgstat_report_stat(true) };
     report(pg_sys::BackendState::STATE_IDLE, c"");
-    result.unwrap_or_else(|error| error!("{error}"))
+    result
 }
 
 /// Says in `pg_stat_activity` what the process is doing.
-fn report(state: pg_sys::BackendState::Type, activity: &std::ffi::CStr) {
+fn report(state: pg_sys::BackendState::Type, activity: &CStr) {
     // SAFETY: copies the text.
     unsafe { pg_sys::pgstat_report_activity(state, activity.as_ptr()) };
 }

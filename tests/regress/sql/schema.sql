@@ -4,11 +4,12 @@ CREATE EXTENSION klaviyo_sync;
 \pset fieldsep ' | '
 \pset footer off
 
--- Tables and the composite type: relkind r and c.
+-- Partitions of days are named after the day, and alike: retention.sql looks at them. Here they are left out.
+-- Tables, one of them partitioned, and composite types: relkind r, p and c.
 SELECT c.relname AS relation, c.relkind AS kind, c.relpersistence AS persistence, c.relrowsecurity AS row_security,
        c.reloptions AS options
   FROM pg_class c
- WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relkind NOT IN ('i', 't')
+ WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relkind NOT IN ('i', 'I', 't') AND c.relname !~ '^delivery_\d'
  ORDER BY 2, 1;
 
 SELECT c.relname AS relation, a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type,
@@ -18,19 +19,19 @@ SELECT c.relname AS relation, a.attname AS column, format_type(a.atttypid, a.att
   FROM pg_class c
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
- WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relkind IN ('r', 'c', 'v', 'm', 'p')
+ WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relkind IN ('r', 'c', 'v', 'm', 'p') AND c.relname !~ '^delivery_\d'
  ORDER BY c.relkind, c.relname, a.attnum;
 
 -- Constraints. NOT NULL, which has entries of its own from PG 18 on, is told above.
 SELECT k.conrelid::regclass AS relation, k.conname AS constraint, pg_get_constraintdef(k.oid) AS definition
   FROM pg_constraint k
- WHERE k.connamespace = 'klaviyo'::regnamespace AND k.contype <> 'n'
+ WHERE k.connamespace = 'klaviyo'::regnamespace AND k.contype <> 'n' AND k.conname !~ '^delivery_\d'
  ORDER BY k.conrelid::regclass::text, 2;
 
 SELECT pg_get_indexdef(i.indexrelid) AS index
   FROM pg_index i
   JOIN pg_class c ON c.oid = i.indrelid
- WHERE c.relnamespace = 'klaviyo'::regnamespace
+ WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relname !~ '^delivery_\d'
  ORDER BY 1;
 
 -- Functions: volatility i, s, v; parallel safety s, r, u.

@@ -1,0 +1,107 @@
+//! Writes down what the HTTP thread reports, and keeps it where there is no room to write. Lanes are told only of what
+//! is recorded: with `klaviyo.max_in_flight` calls waiting for that they send no more, so a full disk makes nothing be
+//! sent twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use delivery::{AccountState, Finding, Outcome, Report};
+use pgrx::prelude::*;
+use pgrx::spi;
+
+use super::accounts::Accounts;
+use super::process::attempt;
+use crate::outbox::settle::Settler;
+
+/// Until it is tried again where there was no room.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What is not recorded yet.
+#[derive(Default)]
+pub struct Recorder {
+    settler: Settler,
+    outcomes: Vec<Outcome>,
+    lanes: Vec<(Arc<str>, &'static str)>,
+    states: Vec<(Arc<str>, AccountState)>,
+    found: Vec<(Arc<str>, Vec<Finding>)>,
+    /// There was no room; when to try again.
+    again_at: Option<Instant>,
+}
+
+/// What has just been recorded: outcomes, and the lanes of their calls.
+pub struct Recorded {
+    pub outcomes: Vec<Outcome>,
+    pub lanes: Vec<(Arc<str>, &'static str)>,
+}
+
+impl Recorder {
+    /// Looks for what others have done to the tables, in the transaction the caller has begun.
+    pub fn look(&mut self) -> Result<(), spi::Error> {
+        self.settler.look()
+    }
+
+    /// Takes reports.
+    pub fn take(&mut self, reports: Vec<Report>) {
+        for Report { account, lane, outcomes, account_state, findings } in reports {
+            self.outcomes.extend(outcomes);
+            self.found.extend(findings.map(|findings| (account.clone(), findings)));
+            self.states.extend(account_state.map(|state| (account.clone(), state)));
+            self.lanes.extend(lane.map(|lane| (account, lane.name)));
+        }
+    }
+
+    /// Takes messages that no call was needed for to know that they are dead.
+    pub fn add(&mut self, undeliverable: Vec<Outcome>) {
+        self.outcomes.extend(undeliverable);
+    }
+
+    /// When to try again, where there was no room.
+    pub fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
+    /// The next try is the last, and is not waited for.
+    pub fn hurry(&mut self) {
+        self.again_at = self.again_at.map(|_| Instant::now());
+    }
+
+    /// Records what there is. None: there is nothing, or no room.
+    pub fn record(&mut self, accounts: &mut Accounts) -> Option<Recorded> {
+        let nothing = self.outcomes.is_empty() && self.states.is_empty() && self.lanes.is_empty();
+        if nothing || self.again_at.is_some_and(|again_at| Instant::now() < again_at) {
+            return None;
+        }
+        let recorded = attempt(c"recording outcomes", is_lack_of_room, || {
+            self.settler.settle(&self.outcomes)?;
+            self.found.iter().try_for_each(|(account, findings)| accounts.found(account, findings))?;
+            self.states.iter().try_for_each(|(account, state)| accounts.note(account, state))
+        });
+        if let Err(error) = recorded {
+            if self.again_at.is_none() {
+                ereport!(
+                    PgLogLevel::WARNING,
+                    PgSqlErrorCode::ERRCODE_DISK_FULL,
+                    format!("klaviyo_sync: what became of messages cannot be recorded: {error}"),
+                    "It is kept in memory and tried again every few seconds; until then little is sent."
+                );
+            }
+            self.again_at = Some(Instant::now() + PAUSE);
+            return None;
+        }
+        if self.again_at.take().is_some() {
+            log!("klaviyo_sync: what became of messages is recorded again");
+        }
+        self.found.clear();
+        self.states.clear();
+        Some(Recorded {
+            outcomes: std::mem::take(&mut self.outcomes),
+            lanes: std::mem::take(&mut self.lanes),
+        })
+    }
+}
+
+/// Disk or memory that somebody may free. Ending would help nobody: what is under way would be sent again.
+fn is_lack_of_room(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::{ERRCODE_DISK_FULL, ERRCODE_OUT_OF_MEMORY};
+    matches!(code, ERRCODE_DISK_FULL | ERRCODE_OUT_OF_MEMORY)
+}
