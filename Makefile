@@ -94,6 +94,11 @@ dist: ## The last commit's sources as PGXN takes them, in target/package
 	  git archive --prefix "$$name/" --output '$(CARGO_TARGET_DIR)/package/'"$$name.zip" HEAD; \
 	  echo '$(CARGO_TARGET_DIR)/package/'"$$name.zip"
 
+.PHONY: release-script
+release-script: install ## Keep this version's install script in sql/releases, when it is released
+	@id=$$(cargo pkgid); script=klaviyo_sync--$${id##*[#@]}.sql; \
+	  grep -v '^-- src/lib.rs:' "$$('$(POSTGRES)' --sharedir)/extension/$$script" >sql/releases/"$$script"
+
 .PHONY: setup
 setup: ## Install what is missing on this machine (asks first, unless root or CI=true)
 	@PG_CONFIG='$(PG_CONFIG)' tools/setup

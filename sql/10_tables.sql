@@ -32,7 +32,14 @@ CREATE FUNCTION klaviyo.is_revision(revision text) RETURNS boolean
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT revision ~ '^20\d{2}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$'
+    SELECT CASE
+        WHEN revision ~ '^20\d{2}-(0[1-9]|1[0-2])-\d{2}$' THEN
+            split_part(revision, '-', 3)::int BETWEEN 1 AND extract(
+                day FROM make_date(split_part(revision, '-', 1)::int, split_part(revision, '-', 2)::int, 1)
+                    + interval '1 month' - interval '1 day'
+            )
+        ELSE false
+    END
 $$;
 COMMENT ON FUNCTION klaviyo.is_revision(text) IS 'Whether a text is a revision of Klaviyo''s API, a date';
 
@@ -94,6 +101,17 @@ COMMENT ON TABLE klaviyo.account_status IS 'What the worker says of an account. 
 COMMENT ON COLUMN klaviyo.account_status.account IS 'Account';
 COMMENT ON COLUMN klaviyo.account_status.stopped_at IS 'Since when nothing can be sent; NULL while it can';
 COMMENT ON COLUMN klaviyo.account_status.stopped_reason IS 'Why nothing can be sent, and what to do';
+
+CREATE TABLE klaviyo.removed_account (
+    account    text NOT NULL,
+    before_seq bigint NOT NULL,
+    removed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, before_seq)
+);
+COMMENT ON TABLE klaviyo.removed_account IS 'Accounts that were removed and whose waiting messages the worker has not put aside yet';
+COMMENT ON COLUMN klaviyo.removed_account.account IS 'Account';
+COMMENT ON COLUMN klaviyo.removed_account.before_seq IS 'Messages of it with a lower seq are put aside; those of another account of the same name, added later, have higher ones';
+COMMENT ON COLUMN klaviyo.removed_account.removed_at IS 'When it was removed';
 
 CREATE TABLE klaviyo.account_check (
     account     text NOT NULL,
@@ -160,6 +178,8 @@ CREATE TABLE klaviyo.retry (
     redriven_at     timestamptz
 );
 CREATE INDEX retry_tried_idx ON klaviyo.retry (seq) WHERE redriven_at IS NULL;
+CREATE INDEX retry_redriven_kind_idx ON klaviyo.retry (kind) WHERE redriven_at IS NOT NULL;
+CREATE INDEX retry_redriven_key_idx ON klaviyo.retry USING gin (key) WHERE redriven_at IS NOT NULL;
 COMMENT ON TABLE klaviyo.retry IS 'Messages whose calls have failed so far and that will be tried again';
 COMMENT ON COLUMN klaviyo.retry.seq IS 'Order within this database, kept from the outbox';
 COMMENT ON COLUMN klaviyo.retry.message_id IS 'Message';
@@ -224,6 +244,7 @@ CREATE TABLE klaviyo.dead_letter (
     enqueued_at      timestamptz NOT NULL,
     died_at          timestamptz NOT NULL
 );
+CREATE INDEX dead_letter_kind_idx ON klaviyo.dead_letter (kind) WHERE seq IS NOT NULL;
 CREATE INDEX dead_letter_key_idx ON klaviyo.dead_letter USING gin (key);
 CREATE INDEX dead_letter_died_at_idx ON klaviyo.dead_letter (died_at);
 COMMENT ON TABLE klaviyo.dead_letter IS 'Messages that are not tried again until somebody decides: klaviyo_redrive(), klaviyo_discard()';

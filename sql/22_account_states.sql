@@ -91,72 +91,77 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo_resume_account(text) IS 'Sends the messages of a paused account again';
 
--- Takes: an account's name, and whether its waiting messages become dead letters. Returns: how many did. Touches:
--- account, account_key, account_status, account_check, outbox, retry, dead_letter. What was delivered or died stays on record.
--- A transaction that queued for the account and commits later leaves its messages waiting; calling again, with true,
--- buries those too.
+-- Takes: an account's name, and whether its waiting messages become dead letters. Returns: how many wait, and will be
+-- put aside by the worker. Touches: account, account_key, removed_account. What was delivered or died stays on record.
 CREATE FUNCTION klaviyo_remove_account(name text, bury_waiting boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    known  boolean;
-    buried bigint;
+    known   boolean;
+    waiting bigint;
 BEGIN
     DELETE FROM klaviyo.account AS a WHERE a.name = klaviyo_remove_account.name;
     known := FOUND;
-    IF NOT coalesce(bury_waiting, false) AND klaviyo.has_waiting(name) THEN
-        RAISE EXCEPTION 'messages of account "%" wait', name
+    waiting := klaviyo.count_waiting(name);
+    IF waiting > 0 AND NOT coalesce(bury_waiting, false) THEN
+        RAISE EXCEPTION 'messages of account "%" wait: %', name, waiting
             USING ERRCODE = 'KS027', DETAIL = 'Without the account they could never be sent.',
                   HINT = pg_catalog.format(
                       'Wait until they are delivered, or put them aside: SELECT klaviyo_remove_account(%L, bury_waiting => true).',
                       name);
     END IF;
-    DELETE FROM klaviyo.account_status AS s WHERE s.account = klaviyo_remove_account.name;
-    DELETE FROM klaviyo.account_check AS c WHERE c.account = klaviyo_remove_account.name;
-    buried := klaviyo.bury_waiting(name);
-    IF NOT known AND buried = 0 THEN
+    IF NOT known AND waiting = 0 THEN
         PERFORM klaviyo.refuse_unknown_account(name);
     END IF;
+    INSERT INTO klaviyo.removed_account (account, before_seq)
+    VALUES (name, pg_catalog.nextval('klaviyo.outbox_seq_seq'));
     PERFORM klaviyo.wake_worker(true);
-    RETURN buried;
+    RETURN waiting;
 END
 $$;
 COMMENT ON FUNCTION klaviyo_remove_account(text, boolean) IS
-    'Removes an account and its stored key. Refused while messages wait for it, unless they are to become dead letters. Returns how many did';
+    'Removes an account and its stored key. Refused while messages wait for it, unless they are to become dead letters; the worker sees to that as soon as the transactions of the moment have ended. Returns how many wait';
 
-CREATE FUNCTION klaviyo.has_waiting(account text) RETURNS boolean
+CREATE FUNCTION klaviyo.count_waiting(account text) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM klaviyo.outbox AS o WHERE o.account = has_waiting.account)
-        OR EXISTS (SELECT FROM klaviyo.retry AS r WHERE r.account = has_waiting.account)
+    SELECT (SELECT count(*) FROM klaviyo.outbox AS o WHERE o.account = count_waiting.account)
+        + (SELECT count(*) FROM klaviyo.retry AS r WHERE r.account = count_waiting.account)
 $$;
-COMMENT ON FUNCTION klaviyo.has_waiting(text) IS 'Whether messages of an account wait';
+COMMENT ON FUNCTION klaviyo.count_waiting(text) IS 'How many messages of an account wait. Reads the whole outbox';
 
--- A call under way when its message is buried may still be accepted; redriven, the message is then sent twice, which
--- an event's unique_id and a state make harmless.
-CREATE FUNCTION klaviyo.bury_waiting(account text) RETURNS bigint
+-- Called by the worker. Takes: an account that was removed; the number below which its messages lie, which those of
+-- another account of the same name, added since, do not; and the part of the outbox to look through.
+CREATE FUNCTION klaviyo.bury(account text, before_seq bigint, after bigint, until bigint) RETURNS bigint
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH of_outbox AS (
-        DELETE FROM klaviyo.outbox AS o WHERE o.account = bury_waiting.account
+    WITH added AS (
+        SELECT FROM klaviyo.account AS a WHERE a.name = bury.account
+    ), of_outbox AS (
+        DELETE FROM klaviyo.outbox AS o
+        WHERE o.seq > bury.after AND o.seq <= bury.until AND o.account = bury.account
+          AND (o.seq < bury.before_seq OR NOT EXISTS (SELECT FROM added))
         RETURNING o.message_id, o.seq, o.kind, o.key, o.payload, NULL::integer AS last_status, NULL::text AS last_error_id,
                   0 AS attempts, o.enqueued_at
     ), of_retry AS (
-        DELETE FROM klaviyo.retry AS r WHERE r.account = bury_waiting.account
+        DELETE FROM klaviyo.retry AS r
+        WHERE r.account = bury.account AND (r.seq < bury.before_seq OR NOT EXISTS (SELECT FROM added))
         RETURNING r.message_id, r.seq, r.kind, r.key, r.payload, r.last_status, r.last_error_id, r.attempts, r.enqueued_at
     ), buried AS (
         INSERT INTO klaviyo.dead_letter
             (message_id, seq, account, kind, key, payload, code, reason, http_status, klaviyo_error_id, attempts,
              enqueued_at, died_at)
-        SELECT w.message_id, w.seq, bury_waiting.account, w.kind, w.key, w.payload, 'account_removed',
-               'The account was removed while the message waited.', w.last_status, w.last_error_id, w.attempts,
-               w.enqueued_at, clock_timestamp()
+        SELECT w.message_id, w.seq, bury.account, w.kind, w.key, w.payload, 'account_removed',
+               'The account was removed while the message waited. A call that was under way may have sent it.',
+               w.last_status, w.last_error_id, w.attempts, w.enqueued_at, clock_timestamp()
         FROM (SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry) AS w
+        ON CONFLICT (message_id) DO NOTHING
         RETURNING 1
     )
     SELECT count(*) FROM buried
 $$;
-COMMENT ON FUNCTION klaviyo.bury_waiting(text) IS 'Makes dead letters of an account''s waiting messages. Returns how many';
+COMMENT ON FUNCTION klaviyo.bury(text, bigint, bigint, bigint) IS
+    'Makes dead letters of what waits for an account that was removed, in a part of the outbox. Returns how many';

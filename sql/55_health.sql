@@ -233,7 +233,13 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.lane_health() IS 'The checks of klaviyo_health() that are about lanes';
 
--- What waits: how old, how much. Counting stops at ten thousand, for it reads the outbox.
+CREATE FUNCTION klaviyo.low_water() RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_low_water';
+COMMENT ON FUNCTION klaviyo.low_water() IS
+    'The seq of the outbox below which the worker knows that nothing waits; 0 without a worker. Rows there may be dead and not yet vacuumed';
+
+-- What waits: how old, how much. Reads no more than ten thousand rows, and none that are known to be gone.
 CREATE FUNCTION klaviyo.backlog_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -242,13 +248,17 @@ AS $$
         SELECT coalesce(current_setting('klaviyo.backlog_age', true), '15min')::interval AS age,
                pg_size_bytes(coalesce(current_setting('klaviyo.backlog_size', true), '1GB')) AS size
     ), waiting AS (
-        SELECT (SELECT count(*) FROM (SELECT FROM klaviyo.outbox LIMIT 10001) AS o) AS messages,
+        SELECT (
+                   SELECT count(*)
+                   FROM (SELECT FROM klaviyo.outbox AS o WHERE o.seq >= m.low ORDER BY o.seq LIMIT 10001) AS o
+               ) AS messages,
                (SELECT count(*) FROM (SELECT FROM klaviyo.retry LIMIT 10001) AS r) AS retries,
                clock_timestamp() - least(
-                   (SELECT o.enqueued_at FROM klaviyo.outbox AS o ORDER BY o.seq LIMIT 1),
+                   (SELECT o.enqueued_at FROM klaviyo.outbox AS o WHERE o.seq >= m.low ORDER BY o.seq LIMIT 1),
                    (SELECT r.enqueued_at FROM klaviyo.retry AS r WHERE r.redriven_at IS NULL ORDER BY r.seq LIMIT 1)
                ) AS age,
                pg_total_relation_size('klaviyo.outbox') + pg_total_relation_size('klaviyo.retry') AS size
+        FROM (SELECT klaviyo.low_water() AS low) AS m
     )
     SELECT 'backlog', NULL::text, 'ok',
            CASE WHEN w.messages > 10000 THEN 'more than 10000 messages' ELSE w.messages || ' messages' END
@@ -275,7 +285,10 @@ AS $$
            CASE WHEN count(*) > 0 THEN
                'Add the account with klaviyo_set_account(), or put its messages aside: klaviyo_remove_account(…, bury_waiting => true).' END
     FROM (
-        SELECT o.account FROM (SELECT o.account FROM klaviyo.outbox AS o ORDER BY o.seq LIMIT 1000) AS o
+        SELECT o.account
+        FROM (
+            SELECT o.account FROM klaviyo.outbox AS o WHERE o.seq >= (SELECT klaviyo.low_water()) ORDER BY o.seq LIMIT 1000
+        ) AS o
         UNION ALL
         SELECT r.account FROM (SELECT r.account FROM klaviyo.retry AS r ORDER BY r.seq LIMIT 1000) AS r
     ) AS h

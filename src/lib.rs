@@ -35,7 +35,8 @@ extension_sql_file!("../sql/80_rights.sql", name = "rights", requires = ["start"
 pub extern "C-unwind" fn _PG_init() {
     let preloading = pg::is_preloading();
     settings::define(preloading);
-    if preloading {
+    // While pg_upgrade is at work nothing of ours may be.
+    if preloading && !pg::is_binary_upgrade() {
         worker::register();
     }
 }

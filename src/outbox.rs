@@ -3,5 +3,17 @@
 
 pub mod claim;
 pub mod enqueue;
+pub mod remove;
 pub mod retention;
 pub mod settle;
+
+use pgrx::spi;
+
+use crate::pg::spi::value;
+
+const XMIN: &str = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint";
+
+/// The id of the oldest transaction that is still running: all with a lower one have ended.
+fn oldest_running() -> Result<u64, spi::Error> {
+    Ok(value::<i64>(XMIN, &[])?.unwrap_or_default().unsigned_abs())
+}

@@ -4,13 +4,36 @@ pub mod function;
 pub mod jsonb;
 pub mod spi;
 pub mod transaction;
+pub mod utility;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pgrx::pg_sys;
 
 /// Whether the postmaster is loading us (shared_preload_libraries).
 pub fn is_preloading() -> bool {
     // SAFETY: a plain variable, set before any library is loaded.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// Whether pg_upgrade runs the server, to change what is in it by other means than SQL.
+pub fn is_binary_upgrade() -> bool {
+    // SAFETY: a plain variable, set before any library is loaded.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
+/// Whether a process of this server has that number.
+pub fn is_running(pid: i32) -> bool {
+    // SAFETY: looks through shared memory under its lock.
+    unsafe { !pg_sys::BackendPidGetProc(pid).is_null() }
+}
+
+/// Has a process of this server end, as `pg_terminate_backend` does.
+pub fn terminate(pid: i32) {
+    if is_running(pid) {
+        // It may end between the question and the signal; nothing is wrong then.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
 }
 
 /// The database we are connected to.

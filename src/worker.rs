@@ -4,23 +4,27 @@ mod accounts;
 mod alarms;
 mod board;
 mod database;
+mod hold;
 mod launcher;
 mod process;
 mod recorder;
 mod slots;
 mod upkeep;
+mod version;
 
 pub use slots::MAX_DATABASES;
 
 use delivery::gauges::AccountGauges;
 
 use crate::pg;
-use crate::pg::transaction::AtCommit;
+use crate::pg::transaction::{AtCommit, at_commit};
+use crate::pg::utility::{self, Statement};
 
-/// Called while the postmaster loads us: asks for shared memory and for the launcher.
+/// Called while the postmaster loads us: asks for shared memory, for the launcher, and to be told of statements.
 pub fn register() {
     slots::request();
     launcher::register();
+    utility::install();
 }
 
 /// Whether this server has loaded us at its start, so that there is a launcher.
@@ -40,6 +44,12 @@ pub fn gauges() -> &'static [AccountGauges] {
     number.map(board::of_slot).unwrap_or_default()
 }
 
+/// The number of this database's outbox below which nothing waits; 0 where nobody knows.
+pub fn low_water() -> i64 {
+    let slot = slots::shared().and_then(|shared| shared.slot_of(pg::database()));
+    slot.map(|slot| slot.low_water()).unwrap_or_default()
+}
+
 /// Has the worker of this database find out what an account's key may do. False if there is none that knows it.
 pub fn ask_for_check(name: &str) -> bool {
     let slot = slots::shared().and_then(|shared| shared.slot_of(pg::database()));
@@ -48,6 +58,14 @@ pub fn ask_for_check(name: &str) -> bool {
     account.ask_for_check();
     slot.tell(true);
     true
+}
+
+/// Called before a statement that is not indifferent to workers.
+pub fn before(statement: Statement) {
+    match statement {
+        Statement::NeedsDatabase(database) => hold::take(database),
+        Statement::ChangesExtension => at_commit(AtCommit { configuration: true, ..AtCommit::default() }),
+    }
 }
 
 /// Tells the worker of this database, or the launcher, what has just been committed. Atomics and a latch only: this

@@ -11,8 +11,9 @@ use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::{self, SpiTupleTable};
 
+use crate::outbox::remove::Removal;
 use crate::pg;
-use crate::pg::spi::{arg, column, json_column, rows, value};
+use crate::pg::spi::{arg, column, json_column, rows};
 
 /// Rows read in one go: enough to be cheap a row, few enough that answers are settled in between.
 const CHUNK: usize = 1_000;
@@ -53,8 +54,6 @@ const REDRIVEN: &str = "
     ORDER BY r.seq
     LIMIT $2";
 
-const XMIN: &str = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint";
-
 /// What was found.
 #[derive(Default)]
 pub struct Claimed {
@@ -79,8 +78,15 @@ struct LatePass {
 pub struct Claimer {
     gaps: Gaps,
     pub room: Room,
+    /// Numbers below which the messages of an account are those of one that was removed.
+    removed: HashMap<String, i64>,
     /// Where reading of redriven messages stands; none when all have been read.
     redriven: Option<i64>,
+    /// How long that has taken, and when it may begin anew.
+    redriven_took: Duration,
+    redriven_at: Instant,
+    /// Accounts of which redriven messages found no room, and of which kind.
+    missed: HashMap<String, String>,
     late: Option<LatePass>,
     late_at: Instant,
     net_after: i64,
@@ -93,7 +99,11 @@ impl Default for Claimer {
         Self {
             gaps: Gaps::default(),
             room: Room::default(),
+            removed: HashMap::new(),
             redriven: Some(0),
+            redriven_took: Duration::ZERO,
+            redriven_at: now,
+            missed: HashMap::new(),
             late: None,
             late_at: now,
             net_after: 0,
@@ -108,9 +118,27 @@ impl Claimer {
     /// were in memory once, so there are not many. After this, redriven ones are looked for anew.
     pub fn recover(&mut self) -> Result<Claimed, spi::Error> {
         self.redriven = Some(0);
+        self.missed.clear();
         let mut claimed = Claimed::default();
         self.tried(TRIED, 0, i64::MAX, &mut claimed)?;
         Ok(claimed)
+    }
+
+    /// An account was removed: its messages are put aside where they are.
+    pub fn remove(&mut self, removal: &Removal) {
+        self.room.forget(&removal.account, removal.before);
+        self.removed.insert(removal.account.clone(), removal.before);
+    }
+
+    fn is_removed(&self, account: &str, seq: i64) -> bool {
+        self.removed.get(account).is_some_and(|before| seq < *before)
+    }
+
+    /// The number below which nothing waits, but for what only the net can find.
+    pub fn low_water(&self) -> i64 {
+        let gap = self.gaps.open().next().map(|gap| gap.from);
+        let others = [gap, self.room.lowest()].into_iter().flatten();
+        others.fold(self.gaps.cursor() + 1, i64::min)
     }
 
     /// One round of reading, in the transaction the caller has begun.
@@ -123,9 +151,7 @@ impl Claimer {
         if self.room.wants_new() {
             self.new_ones(&mut claimed)?;
         }
-        if let Some(after) = self.redriven {
-            self.redriven = self.tried(REDRIVEN, after, CHUNK as i64, &mut claimed)?;
-        }
+        self.redriven(&mut claimed)?;
         self.net(&mut claimed)?;
         let look_again_in = self.room.looks_further_in();
         claimed.look_again_in = claimed.look_again_in.into_iter().chain(look_again_in).min();
@@ -146,7 +172,7 @@ impl Claimer {
         let pass = match self.late.take() {
             Some(pass) => pass,
             // Read before the first look: what had ended by then, every look sees.
-            None => LatePass { after: 0, xmin: value::<i64>(XMIN, &[])?.unwrap_or_default().unsigned_abs() },
+            None => LatePass { after: 0, xmin: super::oldest_running()? },
         };
         let gaps: Vec<(i64, i64)> = self.gaps.open().map(|gap| (gap.from, gap.to)).collect();
         let mut left = CHUNK;
@@ -187,6 +213,25 @@ impl Claimer {
         Ok(())
     }
 
+    /// Reads on among the redriven messages; from the beginning once those that were missed may have room.
+    fn redriven(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
+        let start = Instant::now();
+        if self.redriven.is_none()
+            && start >= self.redriven_at
+            && self.missed.iter().any(|(account, kind)| !self.room.is_full(account, kind))
+        {
+            self.redriven = Some(0);
+            self.missed.clear();
+        }
+        let Some(after) = self.redriven else { return Ok(()) };
+        self.redriven = self.tried(REDRIVEN, after, CHUNK as i64, claimed)?;
+        self.redriven_took += start.elapsed();
+        if self.redriven.is_none() {
+            self.redriven_at = Instant::now() + std::mem::take(&mut self.redriven_took) * LATE_SHARE;
+        }
+        Ok(())
+    }
+
     /// The net: looks, a little at a time, for rows that no gap told of, such as rows that were copied in with
     /// numbers of their own.
     fn net(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
@@ -211,8 +256,11 @@ impl Claimer {
         let id = id(row);
         let (account, kind, key): (String, String, Vec<String>) =
             (column(row, 3), column(row, 4), column(row, 5));
+        if self.is_removed(&account, seq) {
+            return seq;
+        }
         let Some(kind) = kind::find(&kind) else {
-            self.undeliverable(seq, id, &account, unknown_kind(&kind), claimed);
+            self.undeliverable(seq, id, &account, 0, unknown_kind(&kind), claimed);
             return seq;
         };
         if self.room.admit(seq, &account, kind.name(), &key) {
@@ -238,18 +286,20 @@ impl Claimer {
         seq: i64,
         id: [u8; 16],
         account: &str,
+        attempts: i32,
         failure: Failure,
         claimed: &mut Claimed,
     ) {
         self.room.add(seq, account, "", 0);
         let ending = Ending::Dead { failure, newer: None };
-        claimed.undeliverable.push(Outcome { seq, id, attempts: 0, sent_at: SystemTime::now(), ending });
+        let (attempts, sent_at) = (attempts.unsigned_abs(), SystemTime::now());
+        claimed.undeliverable.push(Outcome { seq, id, attempts, sent_at, ending });
     }
 
     /// Messages tried before, with a number above `after`. Returns after which number to go on, if not all were read.
     ///
-    /// Redriven ones can be any number, so they are taken as there is room; those of an account that cannot send are
-    /// found when the next look begins anew.
+    /// Redriven ones can be any number, so they are taken as there is room; what was missed, and those of an account
+    /// that cannot send, are found when the next look begins anew.
     fn tried(
         &mut self,
         query: &'static str,
@@ -260,21 +310,27 @@ impl Claimer {
         let redriven = query == REDRIVEN;
         let now = pg::now();
         let mut last = after;
-        let mut full = false;
         let read = rows(query, &[arg(after), arg(limit)], |row| {
             let seq: i64 = column(row, 1);
             let (account, kind): (String, String) = (column(row, 3), column(row, 4));
-            full |= redriven && self.room.is_full(&account, &kind);
-            if full {
+            last = seq;
+            if self.room.holds(seq) || self.is_removed(&account, seq) {
                 return;
             }
-            last = seq;
-            if self.room.holds(seq) || redriven && !self.room.is_open(&account) {
-                return;
+            if redriven {
+                // Of an account that has no room nothing more is taken, or a later message of a key would go before
+                // an earlier one.
+                if self.room.is_full(&account, &kind) {
+                    self.missed.insert(account.clone(), kind.clone());
+                }
+                if self.missed.contains_key(&account) || !self.room.is_open(&account) {
+                    return;
+                }
             }
             let id = id(row);
+            let (attempts, strikes): (i32, i32) = (column(row, 8), column(row, 9));
             let Some(kind) = kind::find(&kind) else {
-                return self.undeliverable(seq, id, &account, unknown_kind(&kind), claimed);
+                return self.undeliverable(seq, id, &account, attempts, unknown_kind(&kind), claimed);
             };
             if column::<bool>(row, 11) {
                 let failure = Failure {
@@ -282,9 +338,8 @@ impl Claimer {
                     reason: "a newer state of this profile has been accepted since".to_owned(),
                     ..Failure::default()
                 };
-                return self.undeliverable(seq, id, &account, failure, claimed);
+                return self.undeliverable(seq, id, &account, attempts, failure, claimed);
             }
-            let (attempts, strikes): (i32, i32) = (column(row, 8), column(row, 9));
             let not_before = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, 10)));
             let message = Message {
                 seq,
@@ -300,10 +355,9 @@ impl Claimer {
             };
             self.take(account, message, claimed);
         })?;
-        // Where there was no room, room is made before there is more to be had.
         let cut = i64::try_from(read) == Ok(limit);
-        claimed.more |= cut && !full;
-        Ok((full || cut).then_some(last))
+        claimed.more |= cut;
+        Ok(cut.then_some(last))
     }
 
     fn take(&mut self, account: String, message: Message, claimed: &mut Claimed) {

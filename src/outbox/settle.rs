@@ -9,6 +9,9 @@ use pgrx::{Uuid, spi};
 use crate::pg;
 use crate::pg::spi::{arg, run, value};
 
+/// Where a message is on record already (a restored dump can bring one back), the record stays and the row goes: the
+/// inserts below have ON CONFLICT DO NOTHING.
+///
 /// What leaves `outbox` and `retry` for good, in the columns the two have in common. `$1` are the numbers, which find
 /// the rows, and `$2` the message ids, which make sure of them: after the extension has been dropped and made anew,
 /// numbers begin anew.
@@ -16,10 +19,12 @@ macro_rules! gone {
     () => {
         "WITH of_outbox AS (
             DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1) AND o.message_id = ANY ($2)
-            RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at, NULL::text AS error_id
+            RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at,
+                      NULL::integer AS last_status, NULL::text AS error_id
         ), of_retry AS (
             DELETE FROM klaviyo.retry AS r WHERE r.seq = ANY ($1) AND r.message_id = ANY ($2)
-            RETURNING r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.last_error_id
+            RETURNING r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.last_status,
+                      r.last_error_id
         ), gone AS (
             SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry
         )"
@@ -36,9 +41,11 @@ const ACCEPTED: &str = concat!(
            o.sent_at, pg_catalog.now()
     FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::timestamptz[])
         AS o (seq, status, attempts, klaviyo_id, sent_at)
-    JOIN gone AS g ON g.seq = o.seq"
+    JOIN gone AS g ON g.seq = o.seq
+    ON CONFLICT DO NOTHING"
 );
 
+/// A message that was redriven and then found to be superseded had no further call: what is known of the last stays.
 const DEAD: &str = concat!(
     gone!(),
     ", newer AS (
@@ -52,11 +59,13 @@ const DEAD: &str = concat!(
     INSERT INTO klaviyo.dead_letter
         (message_id, seq, account, kind, key, payload, code, reason, http_status, klaviyo_error_id, attempts,
          enqueued_at, died_at)
-    SELECT g.message_id, g.seq, g.account, g.kind, g.key, g.payload, o.code, o.reason, o.status, o.error_id, o.attempts,
+    SELECT g.message_id, g.seq, g.account, g.kind, g.key, g.payload, o.code, o.reason,
+           coalesce(o.status, g.last_status), coalesce(o.error_id, g.error_id), o.attempts,
            g.enqueued_at, pg_catalog.clock_timestamp()
     FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::text[], $7::text[])
         AS o (seq, status, attempts, code, reason, error_id)
-    JOIN gone AS g ON g.seq = o.seq"
+    JOIN gone AS g ON g.seq = o.seq
+    ON CONFLICT DO NOTHING"
 );
 
 /// The first failure moves a message from `outbox` to `retry`, further ones change its row there.
@@ -81,7 +90,8 @@ const RETRY: &str = "
     SELECT m.seq, m.message_id, m.account, m.kind, m.key, m.payload, m.enqueued_at, o.attempts, o.strikes, o.not_before,
            o.sent_at, o.status, o.code, o.reason, o.error_id
     FROM outcome AS o
-    JOIN moved AS m ON m.seq = o.seq";
+    JOIN moved AS m ON m.seq = o.seq
+    ON CONFLICT DO NOTHING";
 
 /// States that were just accepted stand above older ones of the same profile that are put aside or redriven. A profile
 /// is known by the identifiers of the message and by those known to belong to them: (`$1`, `$2`) are the message's id and
@@ -112,14 +122,19 @@ const HAS_OLD_STATES: &str = "
         OR EXISTS (SELECT FROM klaviyo.retry AS r WHERE r.redriven_at IS NOT NULL AND r.kind = ANY ($1))";
 
 /// Records outcomes. Knows whether there are states put aside, which accepted ones must be compared with.
-#[derive(Default)]
 pub struct Settler {
     old_states: bool,
 }
 
+impl Default for Settler {
+    fn default() -> Self {
+        Self { old_states: true }
+    }
+}
+
 impl Settler {
-    /// Looks whether states are put aside. Nobody but us puts any aside, so what is known stays true until somebody
-    /// takes them away; looking again now and then saves work, not correctness.
+    /// Looks whether states are put aside. Until the first look there may be. Afterwards nobody but this process puts
+    /// any aside, so looking again now and then saves work, not correctness.
     pub fn look(&mut self) -> Result<(), spi::Error> {
         self.old_states = value::<bool>(HAS_OLD_STATES, &[arg(states())])?.unwrap_or_default();
         run(FORGET_SUPERSEDED, &[]).map(drop)

@@ -4,11 +4,14 @@ use std::cell::Cell;
 
 use pgrx::{pg_guard, pg_sys};
 
-/// Gives the current transaction its id, if it has none yet.
+/// Gives the current transaction its id, if it has none yet, to insert something.
 pub fn assign_id() {
-    // SAFETY: raises an error where there can be none (a read-only transaction, a standby), which pgrx turns into a
-    // panic.
-    unsafe { pg_sys::GetTopTransactionId() };
+    // SAFETY: the first refuses where there can be none (a read-only transaction, a standby) as Postgres refuses the
+    // INSERT; errors are turned into panics by pgrx.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(c"INSERT".as_ptr());
+        pg_sys::GetTopTransactionId();
+    }
 }
 
 /// The first transaction id that nobody has yet.
@@ -21,6 +24,12 @@ pub fn next_id() -> u64 {
 pub fn is_current(xid: pg_sys::TransactionId) -> bool {
     // SAFETY: looks through the backend's own transaction state.
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xid) }
+}
+
+/// The number of the current subtransaction; those within it, and later ones, have higher numbers.
+pub fn subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads the backend's own transaction state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
 /// Makes durable all that was visible to us until now. A row written with `synchronous_commit = off` is visible

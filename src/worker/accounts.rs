@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use delivery::klaviyo::{ENDPOINTS, Session};
 use delivery::{AccountOptions, AccountState, Finding, Past, PastCalls, Stale, StaleAction, kind};
-use pgrx::{pg_sys, spi};
+use pgrx::prelude::*;
+use pgrx::spi;
 
 use super::board;
 use super::process::transaction;
-use crate::pg::spi::{arg, column, rows, run, value};
+use crate::pg::spi::{arg, column, rows, run};
 
 const ACCOUNTS: &str = "
     SELECT a.name, a.base_url, a.revision, a.private_key_file, a.private_key_env, k.private_key, a.rate_share,
@@ -34,8 +35,6 @@ const SET_CHECK: &str = "
     ON CONFLICT (account, path) DO UPDATE
     SET scope = excluded.scope, status = excluded.status, http_status = excluded.http_status,
         detail = excluded.detail, checked_at = excluded.checked_at";
-
-const EXTENSION: &str = "SELECT e.oid FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync'";
 
 /// Calls of the last minute, by account and kind: when the last of them ended at the latest, and how many. Merged
 /// calls count once a message; better too many than too few.
@@ -85,11 +84,6 @@ pub struct Accounts {
     refused: HashMap<String, String>,
     /// What `klaviyo.account_status` says, so that it is written only when that changes.
     written: HashMap<String, Option<String>>,
-}
-
-/// The extension of this database. Dropped and made anew it is another one.
-pub fn extension() -> Result<Option<pg_sys::Oid>, spi::Error> {
-    value(EXTENSION, &[])
 }
 
 /// A row of `klaviyo.account`, with the key where it is stored.
@@ -167,6 +161,11 @@ impl Accounts {
         self.refused.retain(|name, _| names.contains(name.as_str()));
         self.written.retain(|name, _| names.contains(name.as_str()));
         let changed: Vec<&str> = names.into_iter().filter(|name| self.is_news(name)).collect();
+        for name in &changed {
+            if let Some(reason) = self.unusable.get(*name) {
+                warn(name, reason);
+            }
+        }
         if !changed.is_empty() {
             transaction(c"writing the status of accounts", || {
                 changed.iter().try_for_each(|name| self.write_status(name))
@@ -224,6 +223,15 @@ impl Accounts {
     fn is_news(&self, account: &str) -> bool {
         self.written.get(account) != Some(&self.reason(account))
     }
+}
+
+fn warn(account: &str, reason: &str) {
+    ereport!(
+        PgLogLevel::WARNING,
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("nothing is sent for account \"{account}\", its messages wait"),
+        reason.to_owned()
+    );
 }
 
 fn check_armed(account: &Row) -> Result<(), String> {

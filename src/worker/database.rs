@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use delivery::{AccountOptions, Command, Ending, Engine, Gone, Report};
-use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
@@ -18,7 +17,9 @@ use super::process::{self, transaction};
 use super::recorder::{Recorded, Recorder};
 use super::slots::{Slot, shared, state};
 use super::upkeep::Upkeep;
+use super::version::{self, Extension};
 use crate::outbox::claim::{Claimed, Claimer};
+use crate::outbox::remove::Remover;
 use crate::{pg, settings};
 
 /// How long calls under way may still take when the worker is to end.
@@ -42,12 +43,12 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     }
     // SAFETY: the callback finds the slot by the number, in memory that outlives the process.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), argument) };
-    process::shield_session();
-    BackgroundWorker::connect_worker_to_spi_by_oid(Some(slot.database()), None);
-    let Some(extension) = transaction(c"starting", accounts::extension) else {
-        slot.set_state(state::ABSENT);
+    // Whoever holds workers off says so before he looks for one.
+    if shared().is_some_and(|shared| shared.holds.contain(slot.database())) {
         process::end(0);
-    };
+    }
+    process::connect(Some(slot.database()));
+    let Some(extension) = version::wait_for_ours(slot) else { process::end(0) };
     match Worker::start(slot, number, extension).and_then(|mut worker| worker.serve()) {
         Ok(()) => process::end(0),
         Err(reason) => error!("klaviyo_sync: the HTTP thread has ended: {reason}"),
@@ -66,16 +67,24 @@ struct Worker {
     slot: &'static Slot,
     /// The slot's.
     number: usize,
-    extension: pg_sys::Oid,
+    extension: Extension,
     engine: Engine,
     bell: UnixStream,
     accounts: Accounts,
     alarms: Alarms,
+    remover: Remover,
     claimer: Claimer,
     recorder: Recorder,
     upkeep: Upkeep,
-    /// Accounts there were when it looked last.
-    known: HashSet<Arc<str>>,
+}
+
+/// What has become of the extension a worker began with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Same,
+    AnotherVersion,
+    /// It has been dropped, and maybe made anew.
+    Another,
 }
 
 fn gone(_: Gone) -> String {
@@ -84,7 +93,7 @@ fn gone(_: Gone) -> String {
 
 impl Worker {
     /// Starts the HTTP thread and tells it all it must know before the first call.
-    fn start(slot: &'static Slot, number: usize, extension: pg_sys::Oid) -> Result<Self, String> {
+    fn start(slot: &'static Slot, number: usize, extension: Extension) -> Result<Self, String> {
         let (bell, ringer) = UnixStream::pair().map_err(|error| error.to_string())?;
         for end in [&bell, &ringer] {
             end.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -98,10 +107,10 @@ impl Worker {
             bell,
             accounts: Accounts::default(),
             alarms: Alarms::default(),
+            remover: Remover::default(),
             claimer: Claimer::default(),
             recorder: Recorder::default(),
             upkeep: Upkeep::new(),
-            known: HashSet::new(),
         };
         let accounts = worker.accounts.load(number);
         let past =
@@ -110,6 +119,7 @@ impl Worker {
             past.keys.iter().for_each(|key| worker.claimer.room.link(&account, key));
             worker.tell(Command::Remember { account, past })?;
         }
+        worker.look()?;
         worker.recover()?;
         worker.configure(accounts)?;
         Ok(worker)
@@ -119,11 +129,14 @@ impl Worker {
         let mut poll_at = Instant::now() + settings::poll_interval();
         let mut look_at = None;
         let mut more = true;
+        let mut claimed: Option<Claimed> = None;
         while !process::is_terminating() {
             let others = [look_at, Some(self.upkeep.due_at()), self.recorder.again_at()];
             let wake_at = others.into_iter().flatten().fold(poll_at, Instant::min);
-            let timeout =
-                if more { Duration::ZERO } else { wake_at.saturating_duration_since(Instant::now()) };
+            let timeout = match more || claimed.is_some() {
+                true => Duration::ZERO,
+                false => wake_at.saturating_duration_since(Instant::now()),
+            };
             let mut reconfigure = process::wait(timeout, Some(self.bell.as_raw_fd()));
             self.answer_bell();
             let now = Instant::now();
@@ -136,40 +149,67 @@ impl Worker {
             reconfigure |= self.slot.take_configuration();
             let mut read = self.slot.take_pending() || reconfigure || more;
             read |= look_at.is_some_and(|look_at| look_at <= now);
-            if reconfigure && !self.reload()? {
-                return Ok(());
+            if reconfigure {
+                match self.reload()? {
+                    Found::Same => {}
+                    Found::Another => return Ok(()),
+                    // Its tables are others' to know. What is under way is recorded if they take it, else sent again.
+                    Found::AnotherVersion => break,
+                }
+            }
+            // Only now, for what was queued after its account was paused or changed must find it so.
+            if let Some(claimed) = claimed.take() {
+                self.dispatch(claimed)?;
             }
             // Before anything is recorded: a new day then has its partition.
             self.upkeep.work();
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
             if read {
-                (more, look_at) = self.claim()?;
+                let found = self.claim();
+                more = found.more || !found.undeliverable.is_empty();
+                look_at = found.look_again_in.map(|after| Instant::now() + after);
+                claimed = Some(found);
             }
         }
         self.stop()
     }
 
-    /// Reads accounts and settings anew. False when the extension is gone, or is another one.
-    fn reload(&mut self) -> Result<bool, String> {
-        let extension = transaction(c"looking for the extension", || {
-            let extension = accounts::extension()?;
-            if extension == Some(self.extension) {
-                self.recorder.look()?;
-                self.alarms.look()?;
-            }
-            Ok(extension)
+    /// Reads accounts and settings anew, if the extension is still there.
+    fn reload(&mut self) -> Result<Found, String> {
+        let found = transaction(c"looking for the extension", || {
+            Ok(match Extension::find()? {
+                Some(extension) if extension == self.extension => Found::Same,
+                Some(extension) if extension.oid == self.extension.oid => Found::AnotherVersion,
+                Some(_) => Found::Another,
+                None => {
+                    self.slot.set_state(state::ABSENT);
+                    Found::Another
+                }
+            })
         });
-        if extension != Some(self.extension) {
-            if extension.is_none() {
-                self.slot.set_state(state::ABSENT);
-            }
-            return Ok(false);
+        if found == Found::Same {
+            let accounts = self.accounts.load(self.number);
+            self.look()?;
+            self.recover()?;
+            self.configure(accounts)?;
         }
-        let accounts = self.accounts.load(self.number);
-        self.recover()?;
-        self.configure(accounts)?;
-        Ok(true)
+        Ok(found)
+    }
+
+    /// Looks for what others have left in our tables: states put aside, accounts removed, a backlog too large.
+    fn look(&mut self) -> Result<(), String> {
+        self.slot.set_low_water(self.claimer.low_water());
+        let removals = transaction(c"looking around", || {
+            self.recorder.look()?;
+            self.alarms.look()?;
+            self.remover.look()
+        });
+        for removal in removals {
+            self.claimer.remove(&removal);
+            self.tell(Command::Forget { account: removal.account.into() })?;
+        }
+        Ok(())
     }
 
     /// Takes up messages that were tried before, by an earlier worker.
@@ -184,11 +224,6 @@ impl Worker {
             .filter(|account| account.session.is_some())
             .map(|account| account.name.to_string())
             .collect();
-        let known: HashSet<Arc<str>> = accounts.iter().map(|account| account.name.clone()).collect();
-        for account in std::mem::replace(&mut self.known, known).difference(&self.known) {
-            self.claimer.room.forget(account);
-            self.tell(Command::Forget { account: account.clone() })?;
-        }
         self.claimer.room.open(&open);
         let checks: Vec<Arc<str>> = accounts
             .iter()
@@ -200,16 +235,16 @@ impl Worker {
         checks.into_iter().try_for_each(|account| self.tell(Command::Check { account }))
     }
 
-    /// One round of reading. Returns whether there is more to be had at once, and when there may be more.
-    fn claim(&mut self) -> Result<(bool, Option<Instant>), String> {
-        if !settings::ENABLED.get() {
-            return Ok((false, None));
-        }
-        let claimed = transaction(c"reading the outbox", || self.claimer.claim());
-        let more = claimed.more || !claimed.undeliverable.is_empty();
-        let look_at = claimed.look_again_in.map(|after| Instant::now() + after);
-        self.dispatch(claimed)?;
-        Ok((more, look_at))
+    /// One round of reading.
+    fn claim(&mut self) -> Claimed {
+        let removing =
+            self.remover.is_busy() && transaction(c"putting aside messages", || self.remover.step());
+        let mut claimed = match settings::ENABLED.get() {
+            true => transaction(c"reading the outbox", || self.claimer.claim()),
+            false => Claimed::default(),
+        };
+        claimed.more |= removing;
+        claimed
     }
 
     fn dispatch(&mut self, claimed: Claimed) -> Result<(), String> {

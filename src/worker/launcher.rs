@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
-    DynamicBackgroundWorker,
+    BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
 };
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
@@ -13,7 +12,7 @@ use pgrx::{IntoDatum, pg_sys};
 use super::slots::{EVERY, Shared, Slot, shared, state};
 use super::{board, process};
 
-/// How often it looks for databases nobody told it of: made from a template, restored, dropped.
+/// How often it looks for databases nobody told it of.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// How often it asks again the databases that were without the extension, though none was announced: a prepared
@@ -23,6 +22,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 /// The pause after a worker that ended at once; it doubles up to `LONGEST_PAUSE`.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often it looks whether those who hold workers off are still there.
+const CHECK_HOLDS: Duration = Duration::from_secs(1);
 
 /// A worker that lived so long did not end at once.
 const LIVED: Duration = Duration::from_secs(10);
@@ -59,8 +61,6 @@ struct Launcher {
     workers: HashMap<usize, Worker>,
     /// Databases that were found to be without the extension.
     without: HashSet<pg_sys::Oid>,
-    /// Whether databases found no slot when it looked last.
-    left_out: bool,
     /// What was complained about last, so as not to say it again and again.
     complaint: Option<String>,
 }
@@ -73,18 +73,10 @@ struct Launcher {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn klaviyo_launcher_main(_argument: pg_sys::Datum) {
     process::handle_signals();
-    process::shield_session();
-    // No database: only what all databases share can be read.
-    BackgroundWorker::connect_worker_to_spi(None, None);
+    process::connect(None);
     let Some(shared) = shared() else { return };
     shared.set_launcher(process::latch());
-    let mut launcher = Launcher {
-        shared,
-        workers: HashMap::new(),
-        without: HashSet::new(),
-        left_out: false,
-        complaint: None,
-    };
+    let mut launcher = Launcher { shared, workers: HashMap::new(), without: HashSet::new(), complaint: None };
     // Workers of an earlier launcher go on; their slots say so.
     let mut look_at = Instant::now();
     let mut ask_again_at = look_at + ASK_AGAIN;
@@ -94,8 +86,9 @@ pub unsafe extern "C-unwind" fn klaviyo_launcher_main(_argument: pg_sys::Datum) 
             launcher.without.clear();
             ask_again_at = now + ASK_AGAIN;
         }
-        let freed = launcher.reap(now);
-        if launcher.heard() || freed && launcher.left_out || now >= look_at {
+        let ended = launcher.reap(now);
+        // A worker that has ended may have left a place to others, or its database may be gone.
+        if launcher.heard() || ended || now >= look_at {
             launcher.find_databases(now);
             look_at = now + LOOK;
         }
@@ -107,10 +100,11 @@ pub unsafe extern "C-unwind" fn klaviyo_launcher_main(_argument: pg_sys::Datum) 
 }
 
 impl Launcher {
-    /// Whether a database was announced; it is then asked anew.
+    /// Whether there are news of databases; one that was announced is then asked anew.
     fn heard(&mut self) -> bool {
+        let look = self.shared.take_look();
         match self.shared.take_announced() {
-            0 => return false,
+            0 => return look,
             EVERY => self.without.clear(),
             database => {
                 self.without.remove(&pg_sys::Oid::from(database));
@@ -144,7 +138,6 @@ impl Launcher {
                 None => left_out += 1,
             }
         }
-        self.left_out = left_out > 0;
         // While slots are still busy finding out, there is nothing to complain about.
         let settled = self.shared.slots().iter().all(|slot| slot.pid().is_some());
         if left_out > 0 && settled {
@@ -154,9 +147,9 @@ impl Launcher {
         }
     }
 
-    /// Deals with workers that have ended. Returns whether slots came free.
+    /// Deals with workers that have ended. Returns whether any has.
     fn reap(&mut self, now: Instant) -> bool {
-        let mut freed = false;
+        let mut any = false;
         for (number, slot) in self.shared.slots().iter().enumerate() {
             if slot.is_free() {
                 continue;
@@ -170,6 +163,7 @@ impl Launcher {
             if !ended {
                 continue;
             }
+            any = true;
             worker.handle = None;
             if slot.pid().is_some() {
                 // It gave way to one that an earlier launcher started, and which goes on.
@@ -185,23 +179,27 @@ impl Launcher {
                 self.without.insert(slot.database());
                 slot.release();
                 self.workers.remove(&number);
-                freed = true;
                 continue;
             }
-            let lived = now.saturating_duration_since(worker.started) >= LIVED;
+            let lived = now.saturating_duration_since(worker.started) >= LIVED
+                || self.shared.holds.contain(slot.database());
             worker.pause =
                 if lived { Duration::ZERO } else { (worker.pause * 2).clamp(PAUSE, LONGEST_PAUSE) };
             worker.start_at = now + worker.pause;
             slot.set_state(state::WANTED);
         }
-        freed
+        any
     }
 
     /// Starts the workers that are due. Says when the next one is.
     fn start(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
+        // Who holds workers off tells when he is done; this is for one who cannot.
+        let mut next = self.shared.holds.check().then(|| now + CHECK_HOLDS);
         for (number, slot) in self.shared.slots().iter().enumerate() {
             if slot.is_free() || slot.state() != state::WANTED || slot.pid().is_some() {
+                continue;
+            }
+            if self.shared.holds.contain(slot.database()) {
                 continue;
             }
             let Some(worker) = self.workers.get_mut(&number) else { continue };

@@ -108,6 +108,8 @@ const SESSION: &[(&CStr, &CStr)] = &[
     (c"idle_in_transaction_session_timeout", c"0"),
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     (c"transaction_timeout", c"0"),
+    // In a deadlock it is the worker that gives way: it can begin anew, and loses nothing.
+    (c"deadlock_timeout", c"100ms"),
     (c"row_security", c"off"),
     (c"jit", c"off"),
     // The tables of a queue are never what their statistics say; by its index each is always read well.
@@ -115,8 +117,8 @@ const SESSION: &[(&CStr, &CStr)] = &[
     (c"plan_cache_mode", c"force_generic_plan"),
 ];
 
-/// Shields the process from settings of the server. Before it connects, for connecting is a transaction already.
-pub fn shield_session() {
+/// Shields the process from settings of the server.
+fn shield_session() {
     for (name, value) in SESSION {
         // SAFETY: settings there are, with values they take. Nothing but a SET of our own stands above this source,
         // so neither a reload nor what ALTER DATABASE and ALTER ROLE say comes through.
@@ -149,8 +151,8 @@ pub fn pid() -> i32 {
 }
 
 /// Waits until the latch is set, there is something to read, or the time is up, and does then what Postgres asks of
-/// a process in between: interrupts, and reading the configuration anew. Returns whether it was.
-pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
+/// a process at any time: interrupts.
+pub fn wait_latch(timeout: Duration, socket: Option<RawFd>) {
     let timeout = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX).min(3_600_000);
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     if socket.is_some() {
@@ -168,6 +170,12 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     check_for_interrupts!();
+}
+
+/// Waits likewise, and does then what Postgres asks of a process between two transactions: reading the configuration
+/// anew. Returns whether it was.
+pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
+    wait_latch(timeout, socket);
     // SAFETY: a plain variable that the handler of SIGHUP sets; the file is read between transactions, as elsewhere.
     unsafe {
         let reload = (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0;
@@ -178,6 +186,16 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
         }
         reload
     }
+}
+
+/// Connects to a database, or to none: then only what all databases share can be read. A process that is asked to end
+/// while it waits there for the database's lock is cut short.
+pub fn connect(database: Option<pg_sys::Oid>) {
+    // Connecting is a transaction already.
+    shield_session();
+    IN_TRANSACTION.store(true, SeqCst);
+    BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
+    IN_TRANSACTION.store(false, SeqCst);
 }
 
 /// Runs `body` in a transaction. An error ends the process, which is started anew.

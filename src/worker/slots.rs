@@ -1,10 +1,11 @@
 //! Shared memory: a slot a database. Atomics only, so that any process may look at any time.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering::SeqCst};
 
 use pgrx::{pg_guard, pg_sys};
 
 use super::board;
+use super::hold::Holds;
 
 /// Slots there are. `klaviyo.max_databases` says how many of them are used.
 pub const MAX_DATABASES: usize = 64;
@@ -25,6 +26,7 @@ pub struct Slot {
     latch: AtomicPtr<pg_sys::Latch>,
     pending: AtomicBool,
     configuration: AtomicBool,
+    low_water: AtomicI64,
 }
 
 /// What lies in shared memory.
@@ -33,6 +35,10 @@ pub struct Shared {
     launcher: AtomicPtr<pg_sys::Latch>,
     /// A database that has just got the extension; `EVERY` if there were several.
     announced: AtomicU32,
+    /// Databases have changed.
+    look: AtomicBool,
+    /// Databases whose workers are held off.
+    pub holds: Holds,
     slots: [Slot; MAX_DATABASES],
 }
 
@@ -144,6 +150,17 @@ impl Shared {
         set_latch(&self.launcher);
     }
 
+    /// Has the launcher look which databases there are and who is held off.
+    pub fn ask_to_look(&self) {
+        self.look.store(true, SeqCst);
+        set_latch(&self.launcher);
+    }
+
+    /// Whether somebody has asked for that since the last look.
+    pub fn take_look(&self) -> bool {
+        self.look.swap(false, SeqCst)
+    }
+
     /// What has been announced since the last look: 0 for nothing, or [`EVERY`].
     pub fn take_announced(&self) -> u32 {
         self.announced.swap(0, SeqCst)
@@ -163,6 +180,7 @@ impl Slot {
     pub fn assign(&self, database: pg_sys::Oid) {
         self.state.store(state::WANTED, SeqCst);
         self.pending.store(false, SeqCst);
+        self.low_water.store(0, SeqCst);
         self.database.store(u32::from(database), SeqCst);
     }
 
@@ -198,6 +216,15 @@ impl Slot {
             self.latch.store(std::ptr::null_mut(), SeqCst);
             self.pid.store(0, SeqCst);
         }
+    }
+
+    /// The number of the outbox below which nothing waits.
+    pub fn low_water(&self) -> i64 {
+        self.low_water.load(SeqCst)
+    }
+
+    pub fn set_low_water(&self, seq: i64) {
+        self.low_water.store(seq, SeqCst);
     }
 
     /// Something was committed.

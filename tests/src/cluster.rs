@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use postgres::{Client, NoTls};
 
+use crate::cluster_builder::ClusterBuilder;
 use crate::directory::Directory;
 use crate::pg_bin::PgBin;
 use crate::port::Port;
 use crate::process::{Process, spawn_bound, spawn_free};
 use crate::server_user::ServerUser;
-use crate::template;
 use crate::wait::{PATIENCE, becomes_true};
+
+/// The data directory, in the cluster's.
+pub(crate) const DATA: &str = "data";
 
 /// How a server is told to stop (see pg_ctl(1)).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,100 +33,6 @@ pub enum Stop {
     Fast,
     /// Ends at once, without a checkpoint; the next start recovers.
     Immediate,
-}
-
-/// What a new cluster is to be like.
-#[derive(Debug)]
-pub struct ClusterBuilder {
-    bin: PgBin,
-    preload: bool,
-    own_identity: bool,
-    lasting: Option<PathBuf>,
-    settings: Vec<(String, String)>,
-    environment: Vec<(String, OsString)>,
-}
-
-impl Default for ClusterBuilder {
-    fn default() -> Self {
-        Self {
-            bin: PgBin::from_env(),
-            preload: true,
-            own_identity: false,
-            lasting: None,
-            settings: Vec::new(),
-            environment: Vec::new(),
-        }
-    }
-}
-
-impl ClusterBuilder {
-    /// Whether the server preloads the extension's library; it does unless told otherwise.
-    #[must_use]
-    pub fn preload(mut self, preload: bool) -> Self {
-        self.preload = preload;
-        self
-    }
-
-    /// Adds a line to postgresql.conf; a later one for the same name wins, also over the harness' own.
-    #[must_use]
-    pub fn setting(mut self, name: &str, value: impl ToString) -> Self {
-        self.settings.push((name.to_owned(), value.to_string()));
-        self
-    }
-
-    /// Waits for the disk at commit. A killed process loses nothing without it, only a crash of the machine would.
-    #[must_use]
-    pub fn fsync(self) -> Self {
-        self.setting("fsync", "on")
-    }
-
-    /// Sets a variable in the server's environment.
-    #[must_use]
-    pub fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
-        self.environment.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// Gives it a system identifier that no other cluster has: clusters are else copies of one another.
-    #[must_use]
-    pub fn own_identity(mut self) -> Self {
-        self.own_identity = true;
-        self
-    }
-
-    /// Puts it into this directory, which stays, and lets it outlive this process (see [`Cluster::leave_running`]).
-    #[must_use]
-    pub fn lasting(mut self, directory: &Path) -> Self {
-        self.lasting = Some(directory.to_owned());
-        self
-    }
-
-    /// Makes the cluster and starts its server.
-    pub fn start(self) -> Cluster {
-        let directory = match &self.lasting {
-            Some(path) => Directory::lasting(path),
-            None => Directory::new(),
-        };
-        let data = directory.path().join("data");
-        if self.own_identity {
-            template::init(&self.bin, &data);
-        } else {
-            template::copy(&self.bin, &data);
-        }
-        let mut cluster = Cluster {
-            bin: self.bin,
-            port: Port::reserve(),
-            postmaster: None,
-            free: self.lasting.is_some(),
-            left_running: false,
-            environment: self.environment,
-            directory,
-        };
-        cluster.append_settings(&cluster.own_settings(self.preload));
-        cluster.append_settings(&self.settings);
-        cluster.start();
-        cluster
-    }
 }
 
 /// A cluster that is stopped and removed with this value.
@@ -140,29 +49,31 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// A stopped one in this directory; `free` when its server is to outlive this process.
+    pub(crate) fn new(
+        bin: PgBin,
+        directory: Directory,
+        free: bool,
+        environment: Vec<(String, OsString)>,
+    ) -> Self {
+        let port = Port::reserve();
+        Self { bin, port, postmaster: None, free, left_running: false, environment, directory }
+    }
+
     /// Describes a new cluster, which preloads the extension.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::default()
     }
 
-    /// The settings that make a small server which only this machine reaches.
-    fn own_settings(&self, preload: bool) -> Vec<(String, String)> {
-        let settings = [
-            ("listen_addresses", "127.0.0.1".to_owned()),
-            ("port", self.port.number().to_string()),
-            ("unix_socket_directories", self.socket_directory().display().to_string()),
-            ("shared_preload_libraries", if preload { "klaviyo_sync" } else { "" }.to_owned()),
-            ("shared_buffers", "16MB".to_owned()),
-            ("max_prepared_transactions", "10".to_owned()),
-            ("fsync", "off".to_owned()),
-            ("jit", "off".to_owned()),
-            ("log_checkpoints", "off".to_owned()),
-            ("log_line_prefix", "%m [%p] %b %d: ".to_owned()),
-        ];
-        settings.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    /// The postmaster that a lasting cluster in this directory left running.
+    pub fn left_in(directory: &Path) -> Option<Process> {
+        let data = directory.join(DATA);
+        let file = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        Process::find_with(file.lines().next()?.parse().ok()?, &data)
     }
 
-    fn append_settings(&self, settings: &[(String, String)]) {
+    /// Adds lines to postgresql.conf.
+    pub(crate) fn append_settings(&self, settings: &[(String, String)]) {
         let mut lines = String::new();
         for (name, value) in settings {
             let _ = writeln!(lines, "{name} = '{}'", value.replace('\'', "''"));
@@ -174,7 +85,8 @@ impl Cluster {
             .expect("postgresql.conf can be written");
     }
 
-    /// Changes settings: at once when the server runs and a reload is enough for them, else at the next start.
+    /// Changes a setting: soon after this returns when the server runs and a reload is enough for it, else at the next
+    /// start.
     pub fn set(&self, name: &str, value: impl ToString) {
         self.append_settings(&[(name.to_owned(), value.to_string())]);
         if let Some(postmaster) = self.postmaster() {
@@ -184,11 +96,16 @@ impl Cluster {
 
     /// Starts the server and waits until it takes connections.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the server with further arguments.
+    pub fn start_with(&mut self, arguments: &[&str]) {
         assert!(self.postmaster.is_none(), "the server runs already");
         let log =
             File::options().create(true).append(true).open(self.log_file()).expect("the log can be opened");
         let mut postgres = self.bin.command("postgres");
-        postgres.arg("-D").arg(self.data_directory()).stdin(Stdio::null());
+        postgres.arg("-D").arg(self.data_directory()).args(arguments).stdin(Stdio::null());
         postgres.envs(self.environment.iter().map(|(name, value)| (name, value)));
         postgres.stdout(log.try_clone().expect("the log can be opened twice")).stderr(log);
         ServerUser::current().run(&mut postgres);
@@ -326,11 +243,33 @@ impl Cluster {
 
     /// A psql that is connected to a database and stops at the first error.
     pub fn psql_command(&self, database: &str) -> Command {
-        let mut psql = self.bin.command("psql");
-        psql.args(["-X", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"])
-            .arg(self.socket_directory())
-            .args(["-p", &self.port.number().to_string()]);
+        let mut psql = self.client("psql");
+        psql.args(["-X", "-v", "ON_ERROR_STOP=1", "-d", database]);
         psql
+    }
+
+    /// One of Postgres' client programs, told how to reach the server as superuser.
+    pub fn client(&self, program: &str) -> Command {
+        let mut client = self.bin.command(program);
+        client.args(["-U", "postgres", "-p", &self.port.number().to_string(), "-h"]);
+        client.arg(self.socket_directory());
+        client
+    }
+
+    /// A database as pg_dump writes it.
+    pub fn dump(&self, database: &str) -> Vec<u8> {
+        let output = self.client("pg_dump").arg(database).output().expect("pg_dump can be run");
+        assert!(output.status.success(), "pg_dump failed: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Makes a database of a dump.
+    pub fn restore(&self, database: &str, dump: &[u8]) {
+        self.create_database(database);
+        let file = self.directory().join(format!("{database}.sql"));
+        fs::write(&file, dump).expect("a dump can be written");
+        let output = self.psql_command(database).arg("-f").arg(&file).output().expect("psql can be run");
+        assert!(output.status.success(), "psql failed: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// The Postgres it runs on.
@@ -345,7 +284,7 @@ impl Cluster {
 
     /// The data directory.
     pub fn data_directory(&self) -> PathBuf {
-        self.directory().join("data")
+        self.directory().join(DATA)
     }
 
     /// The directory of its socket.

@@ -54,15 +54,18 @@ pub struct StatsRow {
 }
 
 impl Stats {
-    /// How many requests met a fault, by its kind.
-    pub fn faults(&self) -> BTreeMap<&str, u64> {
-        let mut faults = BTreeMap::new();
+    /// How many requests met a fault, by its kind; made-up statuses each by their number.
+    pub fn troubles(&self) -> BTreeMap<String, u64> {
+        let mut troubles = BTreeMap::new();
         for row in &self.by {
-            if let Some(fault) = &row.fault {
-                *faults.entry(fault.as_str()).or_default() += row.count;
-            }
+            let Some(fault) = &row.fault else { continue };
+            let name = match (fault.as_str(), row.status) {
+                ("status", Some(status)) => status.to_string(),
+                _ => fault.clone(),
+            };
+            *troubles.entry(name).or_default() += row.count;
         }
-        faults
+        troubles
     }
 
     /// How many requests were answered with a status.
@@ -280,12 +283,14 @@ impl Control {
         &self.url
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> T {
-        let answer = self.agent.get(format!("{}/_sandbox/{path}", self.url)).call();
+    fn try_get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ureq::Error> {
+        let mut answer = self.agent.get(format!("{}/_sandbox/{path}", self.url)).call()?;
         // Pages of receipts with large bodies exceed the default limit of 10 MB.
-        let answer =
-            answer.and_then(|mut answer| answer.body_mut().with_config().limit(u64::MAX).read_json());
-        answer.unwrap_or_else(|error| panic!("GET /_sandbox/{path}: {error}"))
+        answer.body_mut().with_config().limit(u64::MAX).read_json()
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        self.try_get(path).unwrap_or_else(|error| panic!("GET /_sandbox/{path}: {error}"))
     }
 
     fn post(&self, path: &str, body: &Value) {
@@ -330,6 +335,11 @@ impl Control {
     /// What it has counted.
     pub fn stats(&self) -> Stats {
         self.get("stats")
+    }
+
+    /// The same, for a report in which the sandbox may be what went wrong.
+    pub fn try_stats(&self) -> Result<Stats, ureq::Error> {
+        self.try_get("stats")
     }
 
     /// Every event kept.
@@ -377,11 +387,6 @@ impl Control {
     /// Goes down: refuses connections and breaks those it has.
     pub fn down(&self) {
         self.post("down", &json!({}));
-    }
-
-    /// Goes down and comes back by itself.
-    pub fn down_for(&self, time: Duration) {
-        self.post("down", &json!({ "seconds": time.as_secs_f64() }));
     }
 
     /// Comes back, on the same port.

@@ -14,6 +14,9 @@ use crate::server_user::ServerUser;
 /// Set to keep the directories of clusters for a look at them afterwards.
 const KEEP: &str = "KLAVIYO_TEST_KEEP";
 
+/// A file that says so to later test processes, which else remove what earlier ones left.
+const KEPT: &str = "kept";
+
 /// A directory of this process, owned by the server's user and removed at the end.
 #[derive(Debug)]
 pub struct Directory {
@@ -26,10 +29,13 @@ impl Directory {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         static SWEEP: Once = Once::new();
-        SWEEP.call_once(sweep);
+        SWEEP.call_once(|| sweep(&root()));
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut directory = Self::lasting(&root().join(name));
         directory.lasting = false;
+        if std::env::var_os(KEEP).is_some() {
+            fs::write(directory.path.join(KEPT), "").expect("a directory can be marked");
+        }
         directory
     }
 
@@ -57,7 +63,7 @@ impl Drop for Directory {
         if self.lasting {
             return;
         }
-        if std::env::var_os(KEEP).is_some() {
+        if self.path.join(KEPT).exists() {
             eprintln!("kept: {}", self.path.display());
         } else if let Err(error) = fs::remove_dir_all(&self.path) {
             eprintln!("cannot remove {}: {error}", self.path.display());
@@ -81,14 +87,37 @@ pub fn root() -> PathBuf {
 }
 
 /// Removes what killed test processes left behind: directories are named after the process that made them.
-fn sweep() {
-    let Ok(entries) = fs::read_dir(root()) else { return };
+fn sweep(root: &Path) {
+    let Ok(entries) = fs::read_dir(root) else { return };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
         let Some((pid, _)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
-        if pid.parse().is_ok_and(|pid| Process::find(pid).is_none()) {
+        let left_behind = pid.parse().is_ok_and(|pid| Process::find(pid).is_none());
+        if left_behind && !entry.path().join(KEPT).exists() {
             // Another test process may be sweeping too.
             let _ = fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dead_process_left_and_nobody_keeps_is_swept_away() {
+        let root = Directory::new();
+        let mut process = std::process::Command::new("true").spawn().expect("a process can be started");
+        let dead = process.id();
+        process.wait().expect("it ends");
+        let names =
+            [format!("{dead}-1"), format!("{dead}-2"), format!("{}-1", std::process::id()), "ports".into()];
+        let [left, kept, own, other] = names.map(|name| root.path().join(name));
+        for path in [&left, &kept, &own, &other] {
+            fs::create_dir(path).expect("a directory can be made");
+        }
+        fs::write(kept.join(KEPT), "").expect("a directory can be marked");
+        sweep(root.path());
+        assert_eq!([left, kept, own, other].map(|path| path.exists()), [false, true, true, true]);
     }
 }

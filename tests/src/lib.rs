@@ -6,9 +6,11 @@
 //! the test process is killed: servers are children that die with their parent (see [`process`]).
 
 mod cluster;
+mod cluster_builder;
 mod control;
 pub mod directory;
 mod ledger;
+mod messages;
 mod openapi;
 mod pg_bin;
 mod port;
@@ -17,21 +19,26 @@ mod receipt;
 mod sandbox;
 mod server_user;
 mod shop;
+mod sql;
 mod template;
 mod wait;
 mod workers;
 
-pub use cluster::{Cluster, ClusterBuilder, Stop, explain};
+pub use cluster::{Cluster, Stop, explain};
+pub use cluster_builder::ClusterBuilder;
 pub use control::{Control, Fault, Rates, Stats, StatsRow, StoredEvent, StoredProfile};
 pub use directory::Directory;
 pub use ledger::Ledger;
+pub use messages::{ORDER, hint, place, place_orders, place_orders_of, status};
 pub use nix::sys::signal::Signal;
 pub use openapi::{CALLS, OpenApi};
 pub use pg_bin::PgBin;
+pub use port::Port;
 pub use process::{Process, kill};
 pub use receipt::{Receipt, value_at};
 pub use sandbox::{Sandbox, SandboxBuilder};
 pub use server_user::ServerUser;
-pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder, place_orders};
-pub use wait::{PATIENCE, eventually};
-pub use workers::{Worker, launcher, wait_for_worker, workers};
+pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder};
+pub use sql::{count, query, refused, sql, wait_for_crash};
+pub use wait::{PATIENCE, RaiseAtTheEnd, eventually};
+pub use workers::{Worker, launcher, wait_for_worker, waits_for_lock, workers};

@@ -7,6 +7,7 @@ use std::process::Command;
 #[derive(Clone, Debug)]
 pub struct PgBin {
     bin: PathBuf,
+    libraries: PathBuf,
     pgxs: PathBuf,
     version: String,
 }
@@ -17,7 +18,8 @@ impl PgBin {
         Self::new(&std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned()))
     }
 
-    fn new(pg_config: &str) -> Self {
+    /// The Postgres that a pg_config describes.
+    pub fn new(pg_config: &str) -> Self {
         let ask = |option: &str| {
             let output = Command::new(pg_config)
                 .arg(option)
@@ -29,7 +31,12 @@ impl PgBin {
         let version = ask("--version");
         let version =
             version.split_whitespace().nth(1).expect("pg_config --version names a version").to_owned();
-        Self { bin: ask("--bindir").into(), pgxs: ask("--pgxs").into(), version }
+        Self {
+            bin: ask("--bindir").into(),
+            libraries: ask("--pkglibdir").into(),
+            pgxs: ask("--pgxs").into(),
+            version,
+        }
     }
 
     /// A program such as `postgres` or `psql`, to be run.
@@ -40,6 +47,11 @@ impl PgBin {
     /// The directory of all programs.
     pub fn bin_dir(&self) -> &Path {
         &self.bin
+    }
+
+    /// The directory of the libraries that a server loads.
+    pub fn library_dir(&self) -> &Path {
+        &self.libraries
     }
 
     /// The version, for instance `15.20`.
@@ -54,7 +66,8 @@ impl PgBin {
     }
 
     /// The regression test driver, to be run: the one that the server's development files carry, unless `PG_REGRESS`
-    /// names another. Any major's does, and some distributions lack it or ship one that does not run.
+    /// names another: one of another major version serves as well, and some distributions lack theirs or ship one that
+    /// does not run.
     pub fn pg_regress(&self) -> Command {
         if let Some(named) = std::env::var_os("PG_REGRESS") {
             return without_pg_environment(Path::new(&named));

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
@@ -46,6 +48,14 @@ impl Process {
     pub fn find(pid: i32) -> Option<Self> {
         let found = stat(pid).filter(|found| found.state != 'Z')?;
         Some(Self { pid, started: found.started })
+    }
+
+    /// The living process under this number, if this is one of its arguments: for numbers that stand in files, which may
+    /// be somebody else's by now.
+    pub fn find_with(pid: i32, argument: &Path) -> Option<Self> {
+        let found = Self::find(pid)?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        command.split(|&byte| byte == 0).any(|part| part == argument.as_os_str().as_bytes()).then_some(found)
     }
 
     /// Every living child of a process.

@@ -17,6 +17,9 @@ use crate::wait::{PATIENCE, becomes_true};
 /// Names the program, when it does not lie where cargo builds it.
 const PROGRAM: &str = "KLAVIYO_SANDBOX_BIN";
 
+/// Where it says how to reach it, in the directory of its files. It is read as soon as it is there: it comes by rename.
+const READY_FILE: &str = "sandbox.json";
+
 /// What a new sandbox is to be like.
 #[derive(Debug, Default)]
 pub struct SandboxBuilder {
@@ -41,7 +44,7 @@ impl SandboxBuilder {
 
     /// Starts it, with its files in a directory, and waits until it listens.
     pub fn start(self, directory: &Path) -> Sandbox {
-        let (ready_file, log_file) = (directory.join("sandbox.json"), directory.join("sandbox.log"));
+        let (ready_file, log_file) = (directory.join(READY_FILE), directory.join("sandbox.log"));
         let (api_port, control_port) = (Port::reserve(), Port::reserve());
         let log = fs::File::create(&log_file).expect("the sandbox's log can be made");
         let mut command = Command::new(program());
@@ -51,14 +54,15 @@ impl SandboxBuilder {
         command.stdout(log.try_clone().expect("the log can be opened twice")).stderr(log);
         let child = if self.lasting { spawn_free(command) } else { spawn_bound(command, Signal::SIGKILL) };
         let mut child = child.unwrap_or_else(|error| panic!("cannot start {}: {error}", program().display()));
-        let ready = becomes_true(PATIENCE, || {
+        becomes_true(PATIENCE, || {
             ready_file.exists() || child.try_wait().expect("the sandbox is our child").is_some()
         });
-        let text = fs::read_to_string(&ready_file).unwrap_or_else(|_| {
+        let Some(ready) = Ready::read(directory) else {
+            // One that is to last would.
+            let ended = child.kill().and_then(|()| child.wait());
             let log = fs::read_to_string(&log_file).unwrap_or_default();
-            panic!("the sandbox is not up (waited long enough: {ready}):\n{log}")
-        });
-        let ready: Ready = serde_json::from_str(&text).expect("the ready file is as agreed");
+            panic!("the sandbox is not up ({ended:?}):\n{log}");
+        };
         Sandbox {
             child,
             api: ready.api,
@@ -75,6 +79,13 @@ impl SandboxBuilder {
 struct Ready {
     api: String,
     control: String,
+    pid: i32,
+}
+
+impl Ready {
+    fn read(directory: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(directory.join(READY_FILE)).ok()?).ok()
+    }
 }
 
 /// A running sandbox, stopped with this value. All of [`Control`] can be called on it.
@@ -92,6 +103,11 @@ impl Sandbox {
     /// Describes a new sandbox.
     pub fn builder() -> SandboxBuilder {
         SandboxBuilder::default()
+    }
+
+    /// The one that a lasting sandbox in this directory left running.
+    pub fn left_in(directory: &Path) -> Option<Process> {
+        Process::find_with(Ready::read(directory)?.pid, &directory.join(READY_FILE))
     }
 
     /// The base URL of what looks like Klaviyo's API.

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use postgres::Client;
 
-use crate::cluster::{Cluster, ClusterBuilder, explain};
+use crate::cluster::{Cluster, explain};
+use crate::cluster_builder::ClusterBuilder;
+use crate::ledger::Ledger;
+use crate::messages::{ORDER, status};
 use crate::openapi::OpenApi;
 use crate::sandbox::{Sandbox, SandboxBuilder};
 use crate::server_user::ServerUser;
@@ -158,6 +161,19 @@ impl Shop {
         self.drain(PATIENCE)
     }
 
+    /// Panics unless the orders from `first` to `last`, and no others, were accepted.
+    pub fn assert_arrived(&self, first: i64, last: i64) {
+        Ledger::new(&self.sandbox.receipts(), ORDER).assert_accepted_exactly(first..=last);
+    }
+
+    /// Waits until [`status`] says so of a message.
+    pub fn wait_for_status(&self, message_id: &str, expected: &str) {
+        let mut db = self.connect();
+        self.eventually(&format!("{message_id} is {expected}"), PATIENCE, || {
+            status(&mut db, message_id) == expected
+        });
+    }
+
     /// Checks every request so far against Klaviyo's OpenAPI document, when there is one (see [`OpenApi::from_env`]).
     pub fn assert_requests_conform(&self) {
         if let Some(document) = OpenApi::from_env() {
@@ -180,7 +196,7 @@ impl Shop {
                 .map(|(what, query)| format!("{what}: {}\n", as_json(&mut client, query)))
                 .collect(),
         };
-        format!("{state}sandbox: {:?}\nserver log:\n{}", self.sandbox.stats(), self.cluster.log_tail(40))
+        format!("{state}sandbox: {:?}\nserver log:\n{}", self.sandbox.try_stats(), self.cluster.log_tail(40))
     }
 }
 
@@ -240,15 +256,4 @@ impl Backlog {
     pub fn waiting(&self) -> i64 {
         self.outbox + self.retry
     }
-}
-
-/// Queues one event an order, for the orders from `first` to `last`, in one transaction.
-pub fn place_orders(db: &mut Client, first: i64, last: i64) {
-    db.execute(
-        "SELECT klaviyo_track_event('Placed Order', external_id => n::text,
-                                    properties => jsonb_build_object('order_id', n))
-         FROM generate_series($1::bigint, $2::bigint) AS n",
-        &[&first, &last],
-    )
-    .unwrap_or_else(|error| panic!("orders cannot be placed: {}", explain(&error)));
 }

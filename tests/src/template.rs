@@ -9,13 +9,17 @@ use crate::pg_bin::PgBin;
 use crate::server_user::ServerUser;
 
 /// Changes whenever `initdb`'s arguments below do, so that no older template is taken for the new one.
-const EDITION: u32 = 1;
+const EDITION: u32 = 2;
 
 /// Puts a new data directory at `data` by copying. All copies share one system identifier.
 pub(crate) fn copy(bin: &PgBin, data: &Path) {
-    let template = template(bin);
+    copy_files(&template(bin), data);
+}
+
+/// Copies a data directory to `data`.
+pub(crate) fn copy_files(from: &Path, data: &Path) {
     let mut cp = Command::new("cp");
-    cp.args(["-a", "--reflink=auto"]).arg(&template).arg(data).current_dir("/");
+    cp.args(["-a", "--reflink=auto"]).arg(from).arg(data).current_dir("/");
     run(&mut cp);
 }
 
@@ -29,6 +33,8 @@ pub(crate) fn init(bin: &PgBin, data: &Path) {
             "--locale=C.UTF-8",
             "--no-sync",
             "--no-instructions",
+            // The default from 18 on. pg_upgrade wants it alike on both sides.
+            "--data-checksums",
         ])
         // Only who may enter the socket's directory gets in: over TCP a password is asked for, and there is none.
         .args(["--auth-local=trust", "--auth-host=scram-sha-256", "-D"])
@@ -57,7 +63,7 @@ fn template(bin: &PgBin) -> PathBuf {
 }
 
 /// Runs a program as the server's user, and panics with what it printed when it fails.
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = ServerUser::current().run(command).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     assert!(

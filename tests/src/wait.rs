@@ -1,5 +1,6 @@
 //! Waiting for what another process does.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,4 +24,14 @@ pub(crate) fn becomes_true(patience: Duration, mut condition: impl FnMut() -> bo
         pause = (pause * 2).min(Duration::from_millis(100));
     }
     true
+}
+
+/// Raises a flag when it goes: whatever fails meanwhile does not leave another thread waiting for ever.
+#[derive(Debug)]
+pub struct RaiseAtTheEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for RaiseAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }

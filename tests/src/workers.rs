@@ -2,6 +2,7 @@
 
 use postgres::Client;
 
+use crate::sql::query;
 use crate::wait::{PATIENCE, becomes_true};
 
 /// A worker of the extension.
@@ -32,12 +33,21 @@ pub fn launcher(client: &mut Client) -> Option<i32> {
 
 /// Waits for the worker of the client's own database and returns its process number.
 pub fn wait_for_worker(client: &mut Client) -> i32 {
-    let row = client.query_one("SELECT current_database()::text", &[]).expect("the database has a name");
-    let database: String = row.get(0);
+    let database: String = query(client, "SELECT current_database()::text", &[]);
     let mut found = None;
     becomes_true(PATIENCE, || {
         found = workers(client).into_iter().find(|worker| worker.database == database);
         found.is_some()
     });
     found.unwrap_or_else(|| panic!("database {database} has no worker after {PATIENCE:?}")).pid
+}
+
+/// Whether a worker waits for somebody's lock.
+pub fn waits_for_lock(client: &mut Client) -> bool {
+    query(
+        client,
+        "SELECT EXISTS (SELECT FROM pg_stat_activity
+                        WHERE backend_type = 'klaviyo_sync worker' AND wait_event_type = 'Lock')",
+        &[],
+    )
 }

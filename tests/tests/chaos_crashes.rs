@@ -10,12 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Fault, Ledger, PATIENCE, Receipt, Shop, Signal, Stop, explain, kill, place_orders, wait_for_worker,
+    Fault, Ledger, ORDER, PATIENCE, RaiseAtTheEnd, Receipt, Shop, Signal, Stop, count, explain, kill,
+    place_orders, query, sql, wait_for_crash, wait_for_worker, waits_for_lock, workers,
 };
 use postgres::{Client, NoTls};
-
-/// The business key in an event's body.
-const ORDER: &str = "data.attributes.properties.order_id";
 
 /// Calls that may be under way or not yet recorded: the default of `klaviyo.max_in_flight`. The most that one crash
 /// sends again.
@@ -34,18 +32,6 @@ enum Victim {
 
 const VICTIMS: [Victim; 3] = [Victim::Postmaster, Victim::Worker, Victim::Backend];
 
-fn sql(db: &mut Client, statements: &str) {
-    db.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {}", explain(&error)));
-}
-
-fn count(db: &mut Client, query: &str) -> i64 {
-    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
-fn is(db: &mut Client, query: &str) -> bool {
-    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
 /// Makes a process vanish.
 fn strike(shop: &mut Shop, victim: Victim) {
     let mut db = shop.connect();
@@ -54,15 +40,10 @@ fn strike(shop: &mut Shop, victim: Victim) {
         Victim::Worker => kill(wait_for_worker(&mut db), Signal::SIGKILL),
         Victim::Backend => {
             let mut bystander = shop.connect();
-            let pid: i32 =
-                bystander.query_one("SELECT pg_backend_pid()", &[]).expect("it has a number").get(0);
-            kill(pid, Signal::SIGKILL);
+            kill(query(&mut bystander, "SELECT pg_backend_pid()", &[]), Signal::SIGKILL);
         }
     }
-    // The server ends all other processes too; before that it would still take connections.
-    shop.eventually("the crash is noticed", PATIENCE, || {
-        db.is_closed() || db.batch_execute("SELECT").is_err()
-    });
+    wait_for_crash(&mut db);
 }
 
 /// Has the server back.
@@ -84,14 +65,14 @@ fn assert_honest(shop: &Shop) {
 }
 
 /// After a crash all goes out, and at most what was under way goes out again.
-fn assert_recovered(shop: &Shop, what: &str, sent_before: &[Receipt], orders: std::ops::RangeInclusive<i64>) {
+fn assert_recovered(shop: &Shop, what: &str, sent_before: &[Receipt]) {
     let backlog = shop.drain_soon();
     assert_eq!(backlog.dead, 0);
     assert_honest(shop);
     let receipts = shop.sandbox.receipts();
     let ledger = Ledger::new(&receipts, ORDER);
     println!("{what}: {} under way, {} sent again", sent_before.len(), ledger.resends());
-    ledger.assert_accepted_exactly(orders);
+    ledger.assert_accepted_exactly(1..=ORDERS);
     assert!(ledger.resends() <= IN_FLIGHT, "{what}: {} sent again", ledger.resends());
     for order in ledger.keys() {
         assert!(ledger.sends(order) <= 2, "{what}: order {order} was sent {} times", ledger.sends(order));
@@ -150,7 +131,7 @@ fn after_send() {
             strike(&mut shop, victim);
             shop.sandbox.clear_faults();
             recover(&mut shop, victim);
-            assert_recovered(&shop, &format!("{victim:?}, {}", fault.kind()), &receipts, 1..=ORDERS);
+            assert_recovered(&shop, &format!("{victim:?}, {}", fault.kind()), &receipts);
         }
     }
 }
@@ -162,10 +143,6 @@ fn not_yet_sending() -> Shop {
     shop
 }
 
-/// Whether the worker waits for somebody's lock.
-const WAITS: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity
-                                     WHERE backend_type = 'klaviyo_sync worker' AND wait_event_type = 'Lock')";
-
 /// Answers have come, and nothing of that is in the database yet: somebody's lock keeps the worker from its tables.
 #[test]
 fn after_the_answer_before_it_is_recorded() {
@@ -174,7 +151,7 @@ fn after_the_answer_before_it_is_recorded() {
         let (mut db, mut locker) = (shop.connect(), shop.connect());
         sql(&mut locker, "BEGIN; LOCK TABLE klaviyo.outbox IN SHARE MODE");
         shop.cluster.set("klaviyo.enabled", "on");
-        shop.eventually("the worker waits for the lock", PATIENCE, || is(&mut db, WAITS));
+        shop.eventually("the worker waits for the lock", PATIENCE, || waits_for_lock(&mut db));
         shop.eventually("all calls under way are answered", PATIENCE, || {
             shop.sandbox.receipts().iter().filter(|receipt| receipt.accepted).count() >= IN_FLIGHT
         });
@@ -183,7 +160,7 @@ fn after_the_answer_before_it_is_recorded() {
         assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.delivery"), 0);
         strike(&mut shop, victim);
         recover(&mut shop, victim);
-        assert_recovered(&shop, &format!("{victim:?}"), &receipts, 1..=ORDERS);
+        assert_recovered(&shop, &format!("{victim:?}"), &receipts);
     }
 }
 
@@ -202,7 +179,7 @@ fn in_the_middle_of_recording() {
              SELECT message_id, seq, account, kind, key, 0, 0, enqueued_at, now(), now() FROM klaviyo.outbox",
         );
         shop.cluster.set("klaviyo.enabled", "on");
-        shop.eventually("the worker waits for the key", PATIENCE, || is(&mut db, WAITS));
+        shop.eventually("the worker waits for the key", PATIENCE, || waits_for_lock(&mut db));
         shop.eventually("all calls under way are answered", PATIENCE, || {
             shop.sandbox.receipts().iter().filter(|receipt| receipt.accepted).count() >= IN_FLIGHT
         });
@@ -212,7 +189,7 @@ fn in_the_middle_of_recording() {
         assert!(deleted > 0, "the worker has deleted nothing yet");
         strike(&mut shop, victim);
         recover(&mut shop, victim);
-        assert_recovered(&shop, &format!("{victim:?}, {deleted} deleted"), &receipts, 1..=ORDERS);
+        assert_recovered(&shop, &format!("{victim:?}, {deleted} deleted"), &receipts);
     }
 }
 
@@ -282,8 +259,7 @@ fn at_random_moments() {
     let mut hit = [0; VICTIMS.len()];
     thread::scope(|scope| {
         let placing = scope.spawn(|| place_through_crashes(&config, ENOUGH, &stop));
-        // Whatever fails below must not leave the other thread waiting for a server that never comes.
-        let stop_at_the_end = StopAtTheEnd(&stop);
+        let stop_at_the_end = RaiseAtTheEnd(&stop);
         for round in 0..KILLS {
             let sent = shop.sandbox.stats().requests + fastrand::u64(50..650);
             shop.eventually("some more have been sent", PATIENCE, || shop.sandbox.stats().requests >= sent);
@@ -328,15 +304,6 @@ fn at_random_moments() {
     Ledger::new(&receipts, "data.attributes.profile.data.attributes.external_id").assert_ascending(ORDER);
 }
 
-/// Raises a flag when it goes.
-struct StopAtTheEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtTheEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
-}
-
 /// Who ends in order waits for answers and records them: what was answered is not sent again.
 #[test]
 fn an_orderly_end_sends_nothing_again() {
@@ -356,7 +323,7 @@ fn an_orderly_end_sends_nothing_again() {
             let worker = wait_for_worker(&mut db);
             kill(worker, Signal::SIGTERM);
             shop.eventually("the worker ends", PATIENCE, || {
-                harness::workers(&mut db).iter().all(|other| other.pid != worker)
+                workers(&mut db).iter().all(|other| other.pid != worker)
             });
         }
         shop.drain_soon();

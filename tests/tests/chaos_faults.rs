@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use harness::{Fault, Ledger, PATIENCE, Receipt, Shop, ShopBuilder, explain};
-use postgres::Client;
+use harness::{
+    Fault, Ledger, ORDER, PATIENCE, Receipt, Shop, ShopBuilder, count, explain, place_orders, sql,
+};
 use serde_json::Value;
-
-/// The business key in an event's body.
-const ORDER: &str = "data.attributes.properties.order_id";
 
 /// Calls of a lane that may be under way: the default of `klaviyo.max_in_flight`.
 const IN_FLIGHT: usize = 64;
@@ -21,33 +19,11 @@ fn hasty() -> ShopBuilder {
         .setting("klaviyo.retry_max_delay", "2s")
 }
 
-fn sql(db: &mut Client, statements: &str) {
-    db.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {}", explain(&error)));
-}
-
-fn count(db: &mut Client, query: &str) -> i64 {
-    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
 /// The messages in the body of a profile's call: each set a property of its own, and calls may be merged.
 fn states(receipt: &Receipt) -> Vec<String> {
     let properties = receipt.at("data.attributes.properties").and_then(Value::as_object);
     let names = properties.into_iter().flat_map(|properties| properties.keys());
     names.filter_map(|name| name.strip_prefix("state_")).map(str::to_owned).collect()
-}
-
-/// Every status and every fault that requests met, by name.
-fn troubles(shop: &Shop) -> BTreeMap<String, u64> {
-    let mut troubles = BTreeMap::new();
-    for row in shop.sandbox.stats().by {
-        let Some(fault) = row.fault else { continue };
-        let name = match (fault.as_str(), row.status) {
-            ("status", Some(status)) => status.to_string(),
-            _ => fault,
-        };
-        *troubles.entry(name).or_default() += row.count;
-    }
-    troubles
 }
 
 #[test]
@@ -113,7 +89,7 @@ fn ten_thousand_messages_survive_all_of_klaviyos_troubles() {
     );
 
     // Every kind of trouble was met.
-    let troubles = troubles(&shop);
+    let troubles = shop.sandbox.stats().troubles();
     println!("troubles: {troubles:?}");
     for trouble in [
         "latency",
@@ -207,12 +183,7 @@ fn retry_after_is_obeyed() {
     let shop = hasty().setting("klaviyo.max_in_flight", LIMIT).start();
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::throttle(HOLD).matching("\"order_id\":300")]);
-    sql(
-        &mut db,
-        "SELECT klaviyo_track_event('Placed Order', external_id => n::text,
-                                    properties => jsonb_build_object('order_id', n))
-         FROM generate_series(1, 600) AS n",
-    );
+    place_orders(&mut db, 1, 600);
     shop.eventually("the 429", PATIENCE, || shop.sandbox.stats().throttled > 0);
     shop.sandbox.clear_faults();
     shop.drain_soon();
@@ -235,12 +206,7 @@ fn an_outage_makes_no_dead_letters() {
     let shop = hasty().setting("klaviyo.max_strikes", 2).setting("klaviyo.retry_max_delay", "200ms").start();
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::status(503)]);
-    sql(
-        &mut db,
-        "SELECT klaviyo_track_event('Placed Order', external_id => n::text,
-                                    properties => jsonb_build_object('order_id', n))
-         FROM generate_series(1, 500) AS n",
-    );
+    place_orders(&mut db, 1, 500);
     // Once the breaker has opened, one probe at a time: every one a chance to count too much against a message.
     shop.eventually("the outage has lasted a while", PATIENCE, || shop.sandbox.stats().answered(503) > 75);
     shop.sandbox.clear_faults();

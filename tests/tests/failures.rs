@@ -6,14 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use harness::{
-    ClusterBuilder, Directory, Fault, Ledger, PATIENCE, SANDBOX_KEY, ServerUser, Shop, ShopBuilder,
-    eventually, explain, wait_for_worker,
+    ClusterBuilder, Directory, Fault, Ledger, ORDER, PATIENCE, Port, SANDBOX_KEY, ServerUser, Shop,
+    ShopBuilder, eventually, hint, place, query, status, wait_for_worker,
 };
 use postgres::Client;
-use postgres::types::{FromSql, ToSql};
-
-/// The business key in a request's body.
-const ORDER: &str = "data.attributes.properties.order_id";
+use serde_json::Value;
 
 fn shop() -> ShopBuilder {
     Shop::builder()
@@ -22,39 +19,9 @@ fn shop() -> ShopBuilder {
         .setting("klaviyo.retry_max_delay", "300ms")
 }
 
-fn query<T: for<'a> FromSql<'a>>(db: &mut Client, query: &str, arguments: &[&(dyn ToSql + Sync)]) -> T {
-    let row = db.query_one(query, arguments);
-    row.unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
-/// Queues the event of an order; returns the message's id.
-fn place(db: &mut Client, order: i64) -> String {
-    query(
-        db,
-        "SELECT klaviyo_track_event('Placed Order', external_id => $1,
-                                    properties => jsonb_build_object('order_id', $2::bigint))::text",
-        &[&format!("customer-{order}"), &order],
-    )
-}
-
 /// Matches the requests of an order.
 fn of_order(order: i64) -> String {
     format!("\"customer-{order}\"")
-}
-
-fn status(db: &mut Client, message_id: &str) -> String {
-    query(db, "SELECT status FROM klaviyo_result($1::text::uuid)", &[&message_id])
-}
-
-fn hint(db: &mut Client, message_id: &str) -> Option<String> {
-    query(db, "SELECT hint FROM klaviyo_result($1::text::uuid)", &[&message_id])
-}
-
-fn wait_for_status(shop: &Shop, message_id: &str, expected: &str) {
-    let mut db = shop.connect();
-    shop.eventually(&format!("{message_id} is {expected}"), PATIENCE, || {
-        status(&mut db, message_id) == expected
-    });
 }
 
 /// Why nothing can be sent, if the worker says so.
@@ -132,7 +99,7 @@ fn a_refused_key_stops_the_account_until_it_is_corrected() {
     let shop = shop().sandbox(["--key", SANDBOX_KEY]).start();
     let mut db = shop.connect();
     let first = place(&mut db, 1);
-    wait_for_status(&shop, &first, "accepted");
+    shop.wait_for_status(&first, "accepted");
     write_key(&shop, "pk_mistyped");
     let mut ids = Vec::new();
     // The file is read now and then: some may still go with the old key.
@@ -258,9 +225,9 @@ fn an_outage_puts_nothing_aside() {
 fn nobody_listens_at_the_base_url() {
     let shop = shop().start();
     let mut db = shop.connect();
-    // Reserved, so that nobody else listens there.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let closed = format!("http://{}", closed.expect("there is a free port"));
+    // Held to the end, so that nobody else listens there.
+    let port = Port::reserve();
+    let closed = format!("http://127.0.0.1:{}", port.number());
     let set = "SELECT klaviyo_set_account(base_url => $1)";
     db.execute(set, &[&closed]).expect("the address can be changed");
     // The change and the message travel by one commit or the order of two.
@@ -270,7 +237,7 @@ fn nobody_listens_at_the_base_url() {
     });
     assert_eq!(status(&mut db, &id), "retrying");
     db.execute(set, &[&shop.sandbox.api()]).expect("the address can be changed");
-    wait_for_status(&shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
     assert_accepted(&shop, [1]);
 }
 
@@ -290,7 +257,7 @@ fn an_unreadable_key_file_is_named() {
     });
     assert!(shop.sandbox.receipts().is_empty());
     write_key(&shop, SANDBOX_KEY);
-    wait_for_status(&shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
     wait_for_running(&shop, &mut db);
     assert_accepted(&shop, [1]);
 }
@@ -312,12 +279,12 @@ fn an_account_sends_nothing_until_it_is_armed() {
     );
     // The other account goes on.
     let other = place(&mut db, 2);
-    wait_for_status(&shop, &other, "accepted");
+    shop.wait_for_status(&other, "accepted");
     assert_eq!(status(&mut db, &id), "waiting");
     assert!(hint(&mut db, &id).is_some_and(|hint| hint.contains("klaviyo_arm_account")));
     assert_accepted(&shop, [2]);
     db.execute("SELECT klaviyo_arm_account('second')", &[]).expect("it can be armed");
-    wait_for_status(&shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
     let receipts = shop.sandbox.receipts();
     let ledger = Ledger::new(&receipts, ORDER);
     assert_eq!(ledger.of("1")[0].key_suffix.as_deref(), Some("cond"));
@@ -430,7 +397,7 @@ fn an_account_that_hangs_does_not_hold_up_another() {
         place(&mut db, order);
     }
     let last = place(&mut db, 1_201);
-    wait_for_status(&shop, &last, "accepted");
+    shop.wait_for_status(&last, "accepted");
     shop.eventually("all of the other account arrive", PATIENCE, || {
         query::<i64>(&mut db, "SELECT count(*) FROM klaviyo.delivery WHERE account = 'default'", &[]) == 201
     });
@@ -468,4 +435,44 @@ fn a_message_may_fail_several_times_between_two_recordings() {
         .expect("delivered")
         .get(0);
     assert_eq!(attempts, 5);
+}
+
+/// Events that waited through a pause of the account are recorded and start no flows; those of now do.
+#[test]
+fn a_stale_event_starts_no_flow() {
+    let shop = Shop::start();
+    let mut db = shop.connect();
+    let set = |db: &mut Client, action: &str| {
+        db.execute("SELECT klaviyo_set_account(stale_after => '1 second', stale_action => $1)", &[&action])
+            .and_then(|_| db.execute("SELECT klaviyo_pause_account()", &[]))
+            .expect("set and paused");
+    };
+    set(&mut db, "backfill");
+    place(&mut db, 1);
+    db.execute("SELECT klaviyo_upsert_profile(external_id => 'a state')", &[]).expect("queued");
+    std::thread::sleep(Duration::from_millis(1_100));
+    db.execute("SELECT klaviyo_resume_account()", &[]).expect("resumed");
+    shop.drain_soon();
+    set(&mut db, "dead_letter");
+    let stale = place(&mut db, 2);
+    std::thread::sleep(Duration::from_millis(1_100));
+    db.execute("SELECT klaviyo_resume_account()", &[]).expect("resumed");
+    shop.eventually("the stale event is put aside", PATIENCE, || shop.backlog().dead == 1);
+    let code: String =
+        query(&mut db, "SELECT code FROM klaviyo.dead_letter WHERE message_id = $1::text::uuid", &[&stale]);
+    assert_eq!(code, "stale");
+    // Whoever redrives it wants it sent; a day late it still starts nothing.
+    db.execute("SELECT klaviyo_redrive(code => 'stale')", &[]).expect("redriven");
+    shop.drain_soon();
+    db.execute("SELECT klaviyo_set_account(stale_after => '1 day')", &[]).expect("set");
+    place(&mut db, 3);
+    assert_eq!(shop.drain_soon().dead, 0);
+    let backfill = |order: i64| {
+        let receipts = shop.sandbox.receipts();
+        let sent = receipts.iter().find(|receipt| receipt.at(ORDER).and_then(Value::as_i64) == Some(order));
+        sent.expect("sent").at("data.attributes.backfill").cloned()
+    };
+    assert_eq!([1, 2, 3].map(backfill), [Some(Value::Bool(true)), Some(Value::Bool(true)), None]);
+    assert_eq!(shop.sandbox.profiles().len(), 4);
+    shop.assert_requests_conform();
 }

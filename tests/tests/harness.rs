@@ -3,15 +3,12 @@
 use std::process::Command;
 use std::time::Duration;
 
-use harness::{Cluster, PATIENCE, Process, Sandbox, Signal, Stop, eventually, kill};
-use postgres::Client;
+use harness::{
+    Cluster, PATIENCE, Process, Sandbox, Signal, Stop, count, eventually, kill, query, wait_for_crash,
+};
 
 fn plain() -> Cluster {
     Cluster::builder().preload(false).start()
-}
-
-fn count(client: &mut Client) -> i64 {
-    client.query_one("SELECT count(*) FROM t", &[]).expect("t can be read").get(0)
 }
 
 #[test]
@@ -40,7 +37,7 @@ fn what_was_committed_survives_every_kind_of_end() {
             2 => cluster.restart(Stop::Immediate),
             _ => cluster.restart(Stop::Fast),
         }
-        assert_eq!(count(&mut cluster.connect("postgres")), round);
+        assert_eq!(count(&mut cluster.connect("postgres"), "SELECT count(*) FROM t"), round);
     }
 }
 
@@ -48,7 +45,7 @@ fn what_was_committed_survives_every_kind_of_end() {
 fn a_frozen_backend_does_not_prevent_a_restart() {
     let mut cluster = plain();
     let mut client = cluster.connect("postgres");
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a backend has a number").get(0);
+    let pid: i32 = query(&mut client, "SELECT pg_backend_pid()", &[]);
     kill(pid, Signal::SIGSTOP);
     let backend = Process::find(pid).expect("the backend runs");
     eventually("the backend is frozen", PATIENCE, || backend.is_stopped());
@@ -61,11 +58,9 @@ fn a_frozen_backend_does_not_prevent_a_restart() {
 fn a_killed_backend_is_recovered_from() {
     let mut cluster = plain();
     let mut client = cluster.connect("postgres");
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a backend has a number").get(0);
+    let pid: i32 = query(&mut client, "SELECT pg_backend_pid()", &[]);
     kill(pid, Signal::SIGKILL);
-    eventually("the session is gone", PATIENCE, || {
-        client.is_closed() || client.execute("SELECT", &[]).is_err()
-    });
+    wait_for_crash(&mut client);
     cluster.wait_ready();
 }
 

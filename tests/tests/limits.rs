@@ -6,14 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Fault, Ledger, PATIENCE, Receipt, SANDBOX_KEY, Shop, ShopBuilder, Signal, Stop, explain, kill,
-    wait_for_worker, workers,
+    Fault, Ledger, ORDER, PATIENCE, RaiseAtTheEnd, Receipt, SANDBOX_KEY, Shop, ShopBuilder, Signal, Stop,
+    count, explain, kill, place_orders, place_orders_of, wait_for_crash, wait_for_worker, workers,
 };
-use postgres::Client;
 use serde_json::json;
-
-/// The business key in an event's body.
-const ORDER: &str = "data.attributes.properties.order_id";
 
 /// What the numbers of requests are scaled by: 35 events a second and 350 a minute, 7 profiles and 75.
 const SCALE: f64 = 0.1;
@@ -28,17 +24,6 @@ fn limited() -> ShopBuilder {
         .rate_share(SCALE)
         .sandbox(["--count-scale", &SCALE.to_string()])
         .setting("klaviyo.max_in_flight", IN_FLIGHT)
-}
-
-/// Queues one event an order, in one transaction.
-fn place(db: &mut Client, account: &str, first: i64, last: i64) {
-    db.execute(
-        "SELECT klaviyo_track_event('Placed Order', external_id => n::text, account => $3,
-                                    properties => jsonb_build_object('order_id', n))
-         FROM generate_series($1::bigint, $2::bigint) AS n",
-        &[&first, &last, &account],
-    )
-    .unwrap_or_else(|error| panic!("orders cannot be placed: {}", explain(&error)));
 }
 
 /// Several accounts, each with windows of its own phase, over a minute of more work than they may do, with a crash and
@@ -66,7 +51,7 @@ fn limits_are_kept_without_a_single_refusal() {
         .and_then(|_| db.execute("SELECT klaviyo_arm_account($1)", &[key]))
         .unwrap_or_else(|error| panic!("the account cannot be set up: {}", explain(&error)));
         // More than two minutes' worth, so that there is always something to send.
-        place(&mut db, key, 1, 900);
+        place_orders_of(key, &mut db, 1, 900);
         db.execute(
             "SELECT klaviyo_upsert_profile(external_id => 'p' || n, account => $1)
              FROM generate_series(1, 200) AS n",
@@ -79,9 +64,7 @@ fn limits_are_kept_without_a_single_refusal() {
     let began = Instant::now();
     shop.eventually("a part of the minute's budget is spent", PATIENCE, || requests(&shop) > ACCOUNTS * 90);
     kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    shop.eventually("the crash is noticed", PATIENCE, || {
-        db.is_closed() || db.batch_execute("SELECT").is_err()
-    });
+    wait_for_crash(&mut db);
     shop.cluster.wait_ready();
     shop.eventually("more of it is spent", PATIENCE, || requests(&shop) > ACCOUNTS * 220);
     println!("crashed and half-way after {:?}", began.elapsed());
@@ -135,7 +118,7 @@ fn a_second_sender_is_coped_with() {
             }
         });
         let finish = RaiseAtTheEnd(&stop);
-        place(&mut db, "default", 1, ORDERS);
+        place_orders(&mut db, 1, ORDERS);
         shop.drain(PATIENCE * 2);
         drop(finish);
         other.join().expect("the other sender has no reason to fail");
@@ -179,15 +162,6 @@ fn send_like_others(url: &str, number: usize) -> u16 {
     answer.unwrap_or_else(|error| panic!("POST {url}: {error}")).status().as_u16()
 }
 
-/// Raises a flag when it goes.
-struct RaiseAtTheEnd<'a>(&'a AtomicBool);
-
-impl Drop for RaiseAtTheEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
-}
-
 /// A restart is no reason to knock again before Klaviyo wants to be asked.
 #[test]
 fn retry_after_outlives_the_worker() {
@@ -195,15 +169,13 @@ fn retry_after_outlives_the_worker() {
     let shop = Shop::start();
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::throttle(HOLD).times(1)]);
-    place(&mut db, "default", 1, 1);
+    place_orders(&mut db, 1, 1);
     let held = "SELECT count(*) FROM klaviyo.retry WHERE last_status = 429";
-    shop.eventually("the 429 is recorded", PATIENCE, || {
-        db.query_one(held, &[]).is_ok_and(|row| row.get::<_, i64>(0) == 1)
-    });
+    shop.eventually("the 429 is recorded", PATIENCE, || count(&mut db, held) == 1);
     let worker = wait_for_worker(&mut db);
     kill(worker, Signal::SIGTERM);
     shop.eventually("another worker", PATIENCE, || workers(&mut db).iter().any(|other| other.pid != worker));
-    place(&mut db, "default", 2, 20);
+    place_orders(&mut db, 2, 20);
     shop.drain_soon();
     let receipts = shop.sandbox.receipts();
     Ledger::new(&receipts, ORDER).assert_accepted_exactly(1..=20);

@@ -4,28 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Fault, Ledger, PATIENCE, Process, Shop, Signal, Stop, eventually, explain, kill, launcher, place_orders,
-    wait_for_worker, workers,
+    Fault, Ledger, ORDER, PATIENCE, Process, Shop, Signal, Stop, count, eventually, kill, launcher,
+    place_orders, query, sql, wait_for_crash, wait_for_worker, waits_for_lock, workers,
 };
 use postgres::Client;
 
-/// The business key in an event's body.
-const ORDER: &str = "data.attributes.properties.order_id";
-
 /// Far below what a hanging call may take in these tests, far above what a busy machine takes for a shutdown.
 const PROMPT: Duration = Duration::from_secs(20);
-
-fn sql(db: &mut Client, statements: &str) {
-    db.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {}", explain(&error)));
-}
-
-fn count(db: &mut Client, query: &str) -> i64 {
-    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
-fn assert_arrived(shop: &Shop, first: i64, last: i64) {
-    Ledger::new(&shop.sandbox.receipts(), ORDER).assert_accepted_exactly(first..=last);
-}
 
 /// A shop whose worker looks for nothing by itself, so that what it does somebody told it to.
 fn unasked() -> Shop {
@@ -57,8 +42,7 @@ fn one_launcher_and_a_worker_for_each_database_with_the_extension() {
     let mut shop = Shop::start();
     let mut db = shop.connect();
     let worker = wait_for_worker(&mut db);
-    let own: i32 = db.query_one("SELECT klaviyo.worker_pid()", &[]).expect("it can be asked").get(0);
-    assert_eq!(own, worker);
+    assert_eq!(query::<i32>(&mut db, "SELECT klaviyo.worker_pid()", &[]), worker);
     assert!(launcher(&mut db).is_some());
     shop.cluster.create_database("bystander");
     shop.add_database("second");
@@ -71,7 +55,7 @@ fn one_launcher_and_a_worker_for_each_database_with_the_extension() {
         count(&mut db, "SELECT count(*) FROM klaviyo.delivery") == 10
             && count(&mut second, "SELECT count(*) FROM klaviyo.delivery") == 10
     });
-    assert_arrived(&shop, 1, 20);
+    shop.assert_arrived(1, 20);
     // Databases without it are asked once and left alone then.
     shop.eventually("no other database has a worker", PATIENCE, || workers(&mut db).len() == 2);
     assert_eq!(
@@ -108,7 +92,7 @@ fn a_commit_wakes_the_worker() {
         // It sleeps again before the next one comes.
         thread::sleep(Duration::from_millis(300));
     }
-    assert_arrived(&shop, 1, 5);
+    shop.assert_arrived(1, 5);
 }
 
 #[test]
@@ -151,7 +135,7 @@ fn a_terminated_worker_is_replaced() {
         place_orders(&mut db, order, order);
         shop.drain_soon();
     }
-    assert_arrived(&shop, 1, 2);
+    shop.assert_arrived(1, 2);
 }
 
 #[test]
@@ -170,7 +154,7 @@ fn a_terminated_launcher_is_replaced() {
     wait_for_another_worker(&shop, &mut db, worker);
     place_orders(&mut db, 2, 2);
     shop.drain_soon();
-    assert_arrived(&shop, 1, 2);
+    shop.assert_arrived(1, 2);
 }
 
 #[test]
@@ -181,14 +165,12 @@ fn a_killed_worker_or_launcher_comes_back_with_the_server() {
         let worker = wait_for_worker(&mut db);
         let victim = if order == 1 { worker } else { launcher(&mut db).expect("it runs") };
         kill(victim, Signal::SIGKILL);
-        shop.eventually("the crash is noticed", PATIENCE, || {
-            db.is_closed() || db.batch_execute("SELECT").is_err()
-        });
+        wait_for_crash(&mut db);
         shop.cluster.wait_ready();
         place_orders(&mut shop.connect(), order, order);
         shop.drain_soon();
     }
-    assert_arrived(&shop, 1, 2);
+    shop.assert_arrived(1, 2);
 }
 
 #[test]
@@ -243,7 +225,7 @@ fn no_shutdown_waits_for_calls() {
         shop.sandbox.clear_faults();
         shop.cluster.start();
         shop.drain_soon();
-        assert_arrived(&shop, 1, 100);
+        shop.assert_arrived(1, 100);
     }
 }
 
@@ -267,14 +249,12 @@ fn a_lock_on_the_outbox_holds_up_no_end() {
     shop.drain_soon();
     // A prepared transaction keeps its locks whatever ends, also after a restart.
     sql(&mut db, "BEGIN; LOCK TABLE klaviyo.outbox IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'lock'");
-    let waits = "SELECT count(*) FROM pg_stat_activity
-                 WHERE backend_type = 'klaviyo_sync worker' AND wait_event_type = 'Lock'";
-    shop.eventually("the worker waits for the lock", PATIENCE, || count(&mut db, waits) == 1);
+    shop.eventually("the worker waits for the lock", PATIENCE, || waits_for_lock(&mut db));
     let worker = wait_for_worker(&mut db);
     let process = Process::find(worker).expect("it runs");
     kill(worker, Signal::SIGTERM);
     assert!(process.wait_gone(PROMPT), "the worker does not end while it waits for a lock");
-    shop.eventually("the next worker waits for the lock", PATIENCE, || count(&mut db, waits) == 1);
+    shop.eventually("the next worker waits for the lock", PATIENCE, || waits_for_lock(&mut db));
     drop(db);
     let took = shop.cluster.stop(Stop::Fast);
     println!("{took:?}");
@@ -284,7 +264,7 @@ fn a_lock_on_the_outbox_holds_up_no_end() {
     sql(&mut db, "ROLLBACK PREPARED 'lock'");
     place_orders(&mut db, 11, 20);
     shop.drain_soon();
-    assert_arrived(&shop, 1, 20);
+    shop.assert_arrived(1, 20);
 }
 
 /// While the worker waits for a lock, commits ring as ever; what they told it is not forgotten.
@@ -293,19 +273,17 @@ fn a_commit_during_a_lock_wait_is_not_forgotten() {
     let shop = unasked();
     let (mut db, mut locker) = (shop.connect(), shop.connect());
     wait_for_worker(&mut db);
-    let waits = "SELECT count(*) FROM pg_stat_activity
-                 WHERE backend_type = 'klaviyo_sync worker' AND wait_event_type = 'Lock'";
     for round in 0..5 {
         // Recording needs the table, queueing does not.
         sql(&mut locker, "BEGIN; LOCK TABLE klaviyo.delivery IN SHARE MODE");
         place_orders(&mut db, round * 10 + 1, round * 10 + 5);
-        shop.eventually("the worker waits for the lock", PATIENCE, || count(&mut db, waits) == 1);
+        shop.eventually("the worker waits for the lock", PATIENCE, || waits_for_lock(&mut db));
         place_orders(&mut db, round * 10 + 6, round * 10 + 10);
         thread::sleep(Duration::from_millis(100));
         sql(&mut locker, "ROLLBACK");
         shop.drain_soon();
     }
-    assert_arrived(&shop, 1, 50);
+    shop.assert_arrived(1, 50);
 }
 
 #[test]

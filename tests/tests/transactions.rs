@@ -7,34 +7,14 @@ use std::collections::BTreeSet;
 use std::thread;
 
 use harness::{
-    Fault, Ledger, PATIENCE, Process, Shop, ShopBuilder, Signal, Stop, explain, wait_for_worker, workers,
+    Fault, Ledger, ORDER, PATIENCE, Process, Shop, ShopBuilder, Signal, Stop, count, place, sql,
+    wait_for_worker, workers,
 };
-use postgres::{Client, GenericClient, NoTls};
-
-/// The business key in a request's body.
-const ORDER: &str = "data.attributes.properties.order_id";
+use postgres::{Client, NoTls};
 
 /// A shop that looks every second for what no commit tells it of.
 fn shop() -> ShopBuilder {
     Shop::builder().setting("klaviyo.poll_interval", "1s")
-}
-
-/// Queues the event of an order.
-fn place(db: &mut impl GenericClient, order: i64) {
-    db.execute(
-        "SELECT klaviyo_track_event('Placed Order', external_id => $1,
-                                    properties => jsonb_build_object('order_id', $2::bigint))",
-        &[&format!("customer-{order}"), &order],
-    )
-    .unwrap_or_else(|error| panic!("order {order} cannot be queued: {}", explain(&error)));
-}
-
-fn sql(db: &mut Client, statements: &str) {
-    db.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {}", explain(&error)));
-}
-
-fn count(db: &mut Client, query: &str) -> i64 {
-    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
 }
 
 /// Every order that the sandbox got a request for, accepted or not.

@@ -198,10 +198,20 @@ impl Room {
         }
     }
 
-    /// An account is gone, and its messages with it.
-    pub fn forget(&mut self, account: &str) {
-        self.accounts.remove(account);
+    /// An account was removed: what is in memory of it is not ours any more, and of another of the same name nothing
+    /// from that number on has been taken.
+    pub fn forget(&mut self, account: &str, from: i64) {
         self.entries.retain(|_, entry| entry.account != account);
+        if let Some(account) = self.accounts.get_mut(account) {
+            let behind = Behind { passed: true, closed: true, ..Behind::new(from) };
+            *account = Account { open: account.open, behind: Some(behind), ..Account::default() };
+        }
+    }
+
+    /// The lowest number that is in memory or was passed over.
+    pub fn lowest(&self) -> Option<i64> {
+        let behind = self.accounts.values().filter_map(|account| account.behind.as_ref());
+        self.entries.keys().copied().chain(behind.map(|behind| behind.from)).min()
     }
 
     /// Whether what is new in the outbox could be taken by anyone.

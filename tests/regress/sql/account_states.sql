@@ -15,6 +15,16 @@ EXCEPTION WHEN OTHERS THEN
     RETURN concat_ws(E'\n', state || ': ' || message, '  DETAIL: ' || nullif(detail, ''), '  HINT: ' || nullif(hint, ''));
 END
 $$;
+-- The worker puts messages aside, as soon as the transactions of the moment have ended.
+CREATE PROCEDURE wait_for_the_worker() LANGUAGE plpgsql AS $$
+BEGIN
+    FOR n IN 1..6000 LOOP
+        EXIT WHEN NOT EXISTS (SELECT FROM klaviyo.removed_account);
+        PERFORM pg_sleep(0.01);
+        COMMIT;
+    END LOOP;
+END
+$$;
 SET client_min_messages = warning;
 SELECT klaviyo_set_account(private_key => 'pk_secret'), klaviyo_set_account('other', private_key => 'pk_other');
 
@@ -45,6 +55,7 @@ SELECT a.name, k.private_key IS NOT NULL FROM klaviyo.account a LEFT JOIN klaviy
 -- Told to, it makes dead letters of what waits; other accounts are left alone.
 INSERT INTO klaviyo.account_status VALUES ('other', now(), 'paused') ON CONFLICT DO NOTHING;
 SELECT klaviyo_remove_account('other', bury_waiting => true);
+CALL wait_for_the_worker();
 SELECT name FROM klaviyo.account;
 SELECT account FROM klaviyo.account_key;
 SELECT count(*) FROM klaviyo.account_status WHERE account = 'other';
@@ -59,10 +70,22 @@ SELECT count(*) FROM klaviyo.dead_letter WHERE account = 'other';
 SELECT klaviyo_set_account('other'), klaviyo_redrive(account => 'other');
 SELECT count(*) FROM klaviyo.retry WHERE account = 'other';
 SELECT klaviyo_remove_account('other', true);
+CALL wait_for_the_worker();
+
+-- Another account of the same name, added at once, keeps its own messages.
+SELECT klaviyo_set_account('again'), klaviyo_track_event('Old', 'ada@shop.example', account => 'again') IS NOT NULL;
+BEGIN;
+SELECT klaviyo_remove_account('again', true);
+SELECT klaviyo_set_account('again'), klaviyo_track_event('New', 'ada@shop.example', account => 'again') IS NOT NULL;
+COMMIT;
+CALL wait_for_the_worker();
+SELECT payload #>> '{event,metric,data,attributes,name}' AS waits FROM klaviyo.outbox WHERE account = 'again';
+SELECT payload #>> '{event,metric,data,attributes,name}' AS dead FROM klaviyo.dead_letter WHERE account = 'again';
 
 -- A message that was committed after its account was removed is buried by another call.
 INSERT INTO klaviyo.outbox (message_id, account, kind, key, payload, enqueued_at) VALUES (gen_random_uuid(), 'other', 'event', '{email:a@b.c}', '{}', now());
 SELECT klaviyo_remove_account('other', bury_waiting => true);
+CALL wait_for_the_worker();
 SELECT try($$SELECT klaviyo_remove_account('other', bury_waiting => true)$$);
 SELECT try($$SELECT klaviyo_remove_account('nowhere')$$);
 -- Here NULL is not the account "default".

@@ -21,7 +21,8 @@ RESET client_min_messages;
 -- Numbers 1 to 6 were sent; 7 and 8 were refused when they were queued; 5 and 6 are superseded by 9.
 CREATE FUNCTION id(n integer) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$ SELECT ('00000000-0000-0000-0000-' || lpad(n::text, 12, '0'))::uuid $$;
 CREATE PROCEDURE bury() LANGUAGE sql AS $$
-    TRUNCATE klaviyo.retry, klaviyo.dead_letter, klaviyo.superseded;
+    -- (TRUNCATE would wait for the worker, and the worker for it.)
+    DELETE FROM klaviyo.retry; DELETE FROM klaviyo.dead_letter; DELETE FROM klaviyo.superseded;
     INSERT INTO klaviyo.dead_letter (message_id, seq, account, kind, key, payload, code, reason, http_status, klaviyo_error_id, attempts, enqueued_at, died_at)
     SELECT id(n), CASE WHEN n < 7 THEN n END, account, kind, CASE WHEN n < 7 THEN ARRAY['email:u' || n || '@shop.example'] ELSE '{}' END, json_build_object('n', n),
            code, 'reason ' || n, CASE WHEN n < 7 THEN 400 END, CASE WHEN n < 7 THEN 'e-' || n END, CASE WHEN n < 7 THEN n ELSE 0 END, '2026-03-01 12:00+00', '2026-03-01 12:01+00'

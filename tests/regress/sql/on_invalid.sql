@@ -126,7 +126,8 @@ SELECT klaviyo_track_event('Placed Order', 'ada', account => 'nowhere') AS refus
 SELECT status, code, reason, attempts, hint FROM klaviyo_result(:'refused');
 
 -- The order is kept: a bad row does not fail the statement that wrote it, nor the rows beside it.
-TRUNCATE klaviyo.outbox, klaviyo.dead_letter;
+TRUNCATE klaviyo.outbox;
+TRUNCATE klaviyo.dead_letter;
 CREATE TABLE orders (id bigint PRIMARY KEY, email text);
 CREATE FUNCTION order_placed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -8,10 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Fault, Ledger, PATIENCE, Receipt, SANDBOX_KEY, ServerUser, Shop, ShopBuilder, Stop, explain, value_at,
-    wait_for_worker,
+    Fault, Ledger, PATIENCE, Receipt, SANDBOX_KEY, ServerUser, Shop, ShopBuilder, Stop, explain, query,
+    status, value_at, wait_for_worker,
 };
-use postgres::types::ToSql;
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
@@ -36,14 +35,6 @@ fn open(shop: &Shop) {
     shop.cluster.set("klaviyo.enabled", "on");
 }
 
-fn query<T>(db: &mut Client, query: &str, arguments: &[&(dyn ToSql + Sync)]) -> T
-where
-    T: for<'a> postgres::types::FromSql<'a>,
-{
-    let row = db.query_one(query, arguments);
-    row.unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
 /// Queues a state of a person, known by the external id; returns the message's id.
 fn state(db: &mut Client, person: &str, n: i32, properties: &Value) -> String {
     let mut all = json!({"person": person, "n": n});
@@ -65,17 +56,6 @@ fn event(db: &mut Client, person: &str, n: i32) -> String {
     )
 }
 
-fn status(db: &mut Client, message_id: &str) -> String {
-    query(db, "SELECT status FROM klaviyo_result($1::text::uuid)", &[&message_id])
-}
-
-fn wait_for_status(shop: &Shop, message_id: &str, expected: &str) {
-    let mut db = shop.connect();
-    shop.eventually(&format!("{message_id} is {expected}"), PATIENCE, || {
-        status(&mut db, message_id) == expected
-    });
-}
-
 fn redrive(db: &mut Client, message_id: &str) -> i64 {
     query(db, "SELECT klaviyo_redrive(message_id => $1::text::uuid)", &[&message_id])
 }
@@ -83,7 +63,7 @@ fn redrive(db: &mut Client, message_id: &str) -> i64 {
 /// Queues an event of somebody else and waits until it has arrived.
 fn mark(shop: &Shop, name: &str) {
     let id = event(&mut shop.connect(), name, 0);
-    wait_for_status(shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
 }
 
 /// The numbers of a person in the order in which they were accepted.

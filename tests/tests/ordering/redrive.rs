@@ -8,7 +8,7 @@ fn a_redriven_event_is_sent_again() {
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::status(400).matching("\"ada\"")]);
     let id = event(&mut db, "ada", 1);
-    wait_for_status(&shop, &id, "dead");
+    shop.wait_for_status(&id, "dead");
     // Still refused: it dies again.
     assert_eq!(redrive(&mut db, &id), 1);
     shop.eventually("it was tried again and died", PATIENCE, || {
@@ -16,7 +16,7 @@ fn a_redriven_event_is_sent_again() {
     });
     shop.sandbox.clear_faults();
     assert_eq!(redrive(&mut db, &id), 1);
-    wait_for_status(&shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
     assert_eq!(redrive(&mut db, &id), 0, "there is nothing to redrive any more");
     mark(&shop, "marker");
     let receipts = shop.sandbox.receipts();
@@ -37,9 +37,9 @@ fn a_redrive_does_not_wait_for_the_poll() {
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::status(400).times(1)]);
     let id = event(&mut db, "ada", 1);
-    wait_for_status(&shop, &id, "dead");
+    shop.wait_for_status(&id, "dead");
     assert_eq!(redrive(&mut db, &id), 1);
-    wait_for_status(&shop, &id, "accepted");
+    shop.wait_for_status(&id, "accepted");
 }
 
 /// Queues a state that is refused; what follows is taken.
@@ -47,7 +47,7 @@ fn dead_state(shop: &Shop, person: &str) -> String {
     let fault = Fault::status(400).matching("\"old\"").path("/api/profile-import");
     shop.sandbox.set_faults(&[fault]);
     let id = state(&mut shop.connect(), person, 1, &json!({"what": "old"}));
-    wait_for_status(shop, &id, "dead");
+    shop.wait_for_status(&id, "dead");
     shop.sandbox.clear_faults();
     id
 }
@@ -68,11 +68,11 @@ fn an_old_state_is_not_redriven_past_a_delivered_one() {
     let mut db = shop.connect();
     let old = dead_state(&shop, "ada");
     let new = state(&mut db, "ada", 2, &json!({}));
-    wait_for_status(&shop, &new, "accepted");
+    shop.wait_for_status(&new, "accepted");
     let other = dead_state(&shop, "bob");
     assert_eq!(redrive(&mut db, &old), 0);
     assert_eq!(query::<i64>(&mut db, "SELECT klaviyo_redrive(kind => 'profile')", &[]), 1, "bob's only");
-    wait_for_status(&shop, &other, "accepted");
+    shop.wait_for_status(&other, "accepted");
     assert_newest(&shop, "ada", 2);
     // Nor by anyone who remembers nothing.
     drop(db);
@@ -99,7 +99,7 @@ fn an_old_state_is_redriven_before_a_waiting_one() {
     let key_file = shop.cluster.directory().join("klaviyo.key");
     std::fs::write(&key_file, format!("{SANDBOX_KEY}1")).expect("the key file can be written");
     ServerUser::current().give(&key_file);
-    wait_for_status(&shop, &new, "accepted");
+    shop.wait_for_status(&new, "accepted");
     // Before the newer one, with it, or not at all.
     shop.drain_soon();
     let receipts = shop.sandbox.receipts();
@@ -120,7 +120,7 @@ fn an_old_state_is_not_redriven_past_one_under_way() {
     let new = state(&mut db, "ada", 2, &json!({}));
     shop.eventually("it is under way", PATIENCE, || accepted(&shop, "ada") == [2]);
     assert_eq!(redrive(&mut db, &old), 1);
-    wait_for_status(&shop, &new, "accepted");
+    shop.wait_for_status(&new, "accepted");
     mark(&shop, "marker");
     shop.drain_soon();
     assert_eq!(kept(&shop, "ada", "first_name"), json!("name 2"));
@@ -133,7 +133,7 @@ fn an_old_state_redriven_while_no_worker_runs_loses_to_the_newer_one() {
     let old = dead_state(&shop, "ada");
     let delivered = dead_state(&shop, "bob");
     let new = state(&mut shop.connect(), "bob", 2, &json!({}));
-    wait_for_status(&shop, &new, "accepted");
+    shop.wait_for_status(&new, "accepted");
     shop.cluster.set("shared_preload_libraries", "");
     shop.cluster.restart(Stop::Immediate);
     let mut db = shop.connect();
@@ -159,7 +159,7 @@ fn an_old_state_redriven_and_not_yet_read_loses_to_one_delivered_meanwhile() {
         shop.sandbox.set_faults(&[Fault::latency(Duration::from_millis(500))]);
         let new = state(&mut db, &person, 2, &json!({}));
         redrive(&mut db, &old);
-        wait_for_status(&shop, &new, "accepted");
+        shop.wait_for_status(&new, "accepted");
         if round % 2 == 0 {
             drop(db);
             shop.cluster.kill9_postmaster();
@@ -198,8 +198,8 @@ fn an_old_state_recorded_together_with_the_newer_one_is_not_redriven_past_it() {
     db.batch_execute("COMMIT").expect("it can be committed");
     shop.eventually("the newer state is taken", PATIENCE, || accepted(&shop, "ada").contains(&3));
     holder.batch_execute("COMMIT").expect("it can be let go");
-    wait_for_status(&shop, &old, "dead");
-    wait_for_status(&shop, &new, "accepted");
+    shop.wait_for_status(&old, "dead");
+    shop.wait_for_status(&new, "accepted");
     shop.sandbox.clear_faults();
     // A process that remembers nothing but what was recorded.
     drop((db, holder));
@@ -224,17 +224,17 @@ fn an_old_state_under_another_identifier_is_not_redriven_past_a_newer_one() {
             "SELECT klaviyo_upsert_profile(email => 'ada@shop.example', external_id => 'ada')::text",
             &[],
         );
-        wait_for_status(&shop, &link, "accepted");
+        shop.wait_for_status(&link, "accepted");
         shop.sandbox.set_faults(&[Fault::status(400).matching("Old")]);
         let old: String = query(
             &mut db,
             "SELECT klaviyo_upsert_profile(email => 'ada@shop.example', first_name => 'Old')::text",
             &[],
         );
-        wait_for_status(&shop, &old, "dead");
+        shop.wait_for_status(&old, "dead");
         shop.sandbox.clear_faults();
         let new = state(&mut db, "ada", 2, &json!({}));
-        wait_for_status(&shop, &new, "accepted");
+        shop.wait_for_status(&new, "accepted");
         if restart {
             drop(db);
             shop.cluster.restart(Stop::Fast);
@@ -259,10 +259,10 @@ fn a_redriven_event_does_not_bring_back_old_attributes() {
         "SELECT klaviyo_track_event('Step', external_id => 'ada', profile => '{\"first_name\": \"Old\"}')::text",
         &[],
     );
-    wait_for_status(&shop, &old, "dead");
+    shop.wait_for_status(&old, "dead");
     shop.sandbox.clear_faults();
     let new = state(&mut db, "ada", 2, &json!({}));
-    wait_for_status(&shop, &new, "accepted");
+    shop.wait_for_status(&new, "accepted");
     redrive(&mut db, &old);
     mark(&shop, "marker");
     shop.drain_soon();
@@ -279,7 +279,7 @@ fn a_redriven_state_does_not_undo_the_attributes_of_a_newer_event() {
         "SELECT klaviyo_track_event('Step', external_id => 'ada', profile => '{\"first_name\": \"New\"}')::text",
         &[],
     );
-    wait_for_status(&shop, &new, "accepted");
+    shop.wait_for_status(&new, "accepted");
     redrive(&mut db, &old);
     mark(&shop, "marker");
     shop.drain_soon();
