@@ -28,7 +28,7 @@ demo: install programs ## A tour on a throw-away cluster and a stand-in for Klav
 	@$(PLAYGROUND) demo
 
 .PHONY: up
-up: ## The same cluster, left running: eval "$$(make -s up)"; psql
+up: ## A cluster and stand-in with an empty shop, left running: eval "$$(make -s up)"; psql
 	@$(MAKE) --no-print-directory install programs >&2
 	@$(PLAYGROUND) up
 
@@ -71,6 +71,10 @@ test-e2e: install programs ## Real clusters, the sandbox, and everything that ca
 .PHONY: test-package
 test-package: setup ## The Debian package on a clean Debian; not in `test`, since it needs root and the network
 	@deb=$$($(PGRX) tools/package '$(POSTGRES)'); tests/package/outside "$$deb"
+
+.PHONY: docs
+docs: install programs ## Make docs/reference.md anew, from what the server's catalogue says
+	@$(WITH_POSTGRES) '$(CARGO_TARGET_DIR)/debug/reference'
 
 .PHONY: fmt
 fmt: ## Format

@@ -1,6 +1,10 @@
 -- Tables. Functions stand in the schema the extension is installed into; tables in schema klaviyo, whatever that is.
 -- Only functions of the extension and its worker write here.
 
+-- For the whole script: what it runs and what its constraints and views are made of is Postgres' own, not what others
+-- may have put into the schema the extension is installed into. That schema is named where something is made in it.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 DO $$
 BEGIN
     IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
@@ -43,6 +47,14 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.is_revision(text) IS 'Whether a text is a revision of Klaviyo''s API, a date';
 
+CREATE FUNCTION klaviyo.is_private_key(private_key text) RETURNS boolean
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT private_key ~ '^[!-~]+$' AND length(private_key) <= 1000
+$$;
+COMMENT ON FUNCTION klaviyo.is_private_key(text) IS 'Whether a text could be a private key, and can stand in a header';
+
 CREATE TABLE klaviyo.account (
     name             text PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9_.-]{1,63}$'),
     base_url         text NOT NULL DEFAULT 'https://a.klaviyo.com',
@@ -61,7 +73,9 @@ CREATE TABLE klaviyo.account (
     created_at       timestamptz NOT NULL DEFAULT now(),
     changed_at       timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT account_base_url_check CHECK (klaviyo.is_base_url(base_url)),
-    CONSTRAINT account_rate_share_check CHECK (rate_share > 0 AND rate_share <= 1e9),
+    CONSTRAINT account_rate_share_check CHECK (
+        rate_share >= 0.001 AND (rate_share <= 1 OR base_url LIKE 'http:%' AND rate_share <= 1e9)
+    ),
     CONSTRAINT account_stale_after_check CHECK (stale_after > interval '0'),
     CONSTRAINT account_stale_action_check CHECK (stale_action IN ('backfill', 'dead_letter')),
     CONSTRAINT account_one_key_source_check CHECK (private_key_file IS NULL OR private_key_env IS NULL)
@@ -86,8 +100,10 @@ COMMENT ON COLUMN klaviyo.account.changed_at IS 'When a function last changed it
 
 CREATE TABLE klaviyo.account_key (
     account     text PRIMARY KEY REFERENCES klaviyo.account ON DELETE CASCADE,
-    private_key text NOT NULL
+    private_key text NOT NULL CHECK (klaviyo.is_private_key(private_key))
 );
+-- With no policy at all: members of pg_read_all_data, which may read every table, find nothing here.
+ALTER TABLE klaviyo.account_key ENABLE ROW LEVEL SECURITY;
 COMMENT ON TABLE klaviyo.account_key IS 'Private keys given in a statement. Only the owner reads it, and no dump carries it';
 COMMENT ON COLUMN klaviyo.account_key.account IS 'Account';
 COMMENT ON COLUMN klaviyo.account_key.private_key IS 'Private key; never shown by any view or function';

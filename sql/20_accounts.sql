@@ -6,11 +6,76 @@ AS 'MODULE_PATHNAME', 'klaviyo_wake_worker';
 COMMENT ON FUNCTION klaviyo.wake_worker(boolean) IS
     'Wakes the worker of this database when the current transaction commits; with true it also reads its configuration anew';
 
+-- Rules of the table that depend on who writes, so that neither a function nor an UPDATE of one's own gets round them.
+-- A superuser's restore of a dump keeps what the account was armed for, wherever that was.
+CREATE FUNCTION klaviyo.guard_account() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- What a new row may have without any further right.
+    known klaviyo.account;
+BEGIN
+    IF (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user) THEN
+        RETURN NEW;
+    END IF;
+    known.base_url := 'https://a.klaviyo.com';
+    IF TG_OP = 'UPDATE' THEN
+        known := OLD;
+    END IF;
+    IF NEW.base_url <> known.base_url THEN
+        RAISE EXCEPTION 'only a superuser may set the base URL of an account'
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = 'It says which host gets the account''s key and its customers'' data.',
+                  HINT = 'Leave it out: Klaviyo answers at https://a.klaviyo.com.';
+    END IF;
+    IF pg_catalog.num_nonnulls(
+            nullif(NEW.private_key_file, known.private_key_file), nullif(NEW.private_key_env, known.private_key_env)
+        ) > 0
+        AND NOT pg_catalog.pg_has_role(current_user, 'pg_read_server_files', 'USAGE') THEN
+        RAISE EXCEPTION 'only a superuser or a member of pg_read_server_files may name a file or variable of the server'
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = 'What is read there is sent to the account''s base URL.',
+                  HINT = 'Ask a superuser to set the account''s key.';
+    END IF;
+    IF (NEW.armed_system, NEW.armed_database, NEW.armed_name, NEW.armed_instance)
+        IS DISTINCT FROM (known.armed_system, known.armed_database, known.armed_name, known.armed_instance)
+        AND NOT klaviyo.is_armed(NEW) THEN
+        RAISE EXCEPTION 'only a superuser may arm an account for another place than this'
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = 'What it is armed for is not this cluster, this database and this server''s klaviyo.instance.',
+                  HINT = pg_catalog.format('SELECT klaviyo_arm_account(%L) arms it for here.', NEW.name);
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.guard_account() IS
+    'Keeps base_url to superusers, files and variables of the server to members of pg_read_server_files, and arming to this very database';
+
+CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON klaviyo.account FOR EACH ROW EXECUTE FUNCTION klaviyo.guard_account();
+-- Also for who may set session_replication_role, as the administrators of managed servers do.
+ALTER TABLE klaviyo.account ENABLE ALWAYS TRIGGER guard;
+
+-- Takes: an account and its key; NULL for none. Touches: account_key.
+-- The one way to a table on which nobody has a right. It writes what its caller hands it and tells nothing of what was
+-- there.
+CREATE FUNCTION klaviyo.store_key(account text, private_key text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM klaviyo.account_key AS k WHERE k.account = store_key.account;
+    INSERT INTO klaviyo.account_key (account, private_key)
+    SELECT store_key.account, store_key.private_key
+    WHERE store_key.private_key IS NOT NULL;
+$$;
+COMMENT ON FUNCTION klaviyo.store_key(text, text) IS 'Stores an account''s private key in the place of the one before; NULL: none';
+
 -- Takes: what to add or change; NULL leaves a thing as it is. Touches: account, account_key.
 -- A key comes from one place: naming one forgets the others.
 -- SECURITY INVOKER, as klaviyo_arm_account(): whoever calls must hold the rights on the tables. A SECURITY DEFINER
 -- function cannot tell who calls it, and a superuser's REFRESH of somebody's view runs that somebody's code.
-CREATE FUNCTION klaviyo_set_account(
+-- What only some may set, the table's trigger knows.
+CREATE FUNCTION @extschema@.klaviyo_set_account(
     name             text DEFAULT 'default',
     private_key_file text DEFAULT NULL,
     private_key_env  text DEFAULT NULL,
@@ -28,7 +93,6 @@ AS $$
 DECLARE
     account_name text := coalesce(name, 'default');
     sources      int := pg_catalog.num_nonnulls(private_key_file, private_key_env, private_key);
-    superuser    boolean := coalesce((SELECT r.rolsuper FROM pg_catalog.pg_roles AS r WHERE r.rolname = current_user), false);
     known_url    text;
     armed        boolean;
 BEGIN
@@ -42,19 +106,6 @@ BEGIN
             USING ERRCODE = 'KS021', DETAIL = 'More than one of private_key_file, private_key_env and private_key is given.',
                   HINT = 'A file of the server is best: private_key_file => ''/etc/klaviyo/private_key''.';
     END IF;
-    IF base_url IS NOT NULL AND NOT superuser THEN
-        RAISE EXCEPTION 'only a superuser may set the base URL of an account'
-            USING ERRCODE = 'insufficient_privilege',
-                  DETAIL = 'It says which host gets the account''s key and its customers'' data.',
-                  HINT = 'Leave it out: Klaviyo answers at https://a.klaviyo.com.';
-    END IF;
-    IF (private_key_file IS NOT NULL OR private_key_env IS NOT NULL)
-        AND NOT (superuser OR pg_catalog.pg_has_role(current_user, 'pg_read_server_files', 'USAGE')) THEN
-        RAISE EXCEPTION 'only a superuser or a member of pg_read_server_files may name a file or variable of the server'
-            USING ERRCODE = 'insufficient_privilege',
-                  DETAIL = 'What is read there is sent to the account''s base URL.',
-                  HINT = 'Ask a superuser to set the account''s key.';
-    END IF;
     IF NOT klaviyo.is_base_url(base_url) THEN
         RAISE EXCEPTION 'argument "base_url" is not a URL that Klaviyo could answer at'
             USING ERRCODE = 'KS022', DETAIL = 'It must be https://host[:port]; http is for loopback addresses only.',
@@ -65,7 +116,7 @@ BEGIN
             USING ERRCODE = 'KS023', DETAIL = 'It must be a date of the form YYYY-MM-DD.',
                   HINT = 'Leave it out for the one this version was made for.';
     END IF;
-    IF private_key !~ '^[!-~]+$' OR pg_catalog.length(private_key) > 1000 THEN
+    IF NOT klaviyo.is_private_key(private_key) THEN
         RAISE EXCEPTION 'argument "private_key" is not a key'
             USING ERRCODE = 'KS024', DETAIL = 'It is empty, too long, or has characters that no key has.',
                   HINT = 'A private key of Klaviyo''s begins with pk_.';
@@ -113,10 +164,9 @@ BEGIN
     WHERE a.name = account_name;
 
     IF sources > 0 THEN
-        DELETE FROM klaviyo.account_key AS k WHERE k.account = account_name;
+        PERFORM klaviyo.store_key(account_name, private_key);
     END IF;
     IF private_key IS NOT NULL THEN
-        INSERT INTO klaviyo.account_key (account, private_key) VALUES (account_name, private_key);
         RAISE NOTICE 'the key was given in a statement: statement logs, pg_stat_activity and psql''s history may hold it'
             USING HINT = 'Prefer private_key_file or private_key_env.';
     END IF;
@@ -127,5 +177,5 @@ BEGIN
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
-COMMENT ON FUNCTION klaviyo_set_account(text, text, text, text, double precision, text, text, interval, text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_set_account(text, text, text, text, double precision, text, text, interval, text) IS
     'Adds a Klaviyo account or changes it; what is NULL stays as it is. The private key comes from a file or an environment variable of the server, or is stored. An event that has waited for longer than stale_after (0: never) starts no flows. base_url is for superusers: https, or a sandbox on a loopback address';

@@ -1,5 +1,6 @@
 -- What an account may do: send from here at all (armed), send just now (not paused), be known (removed).
--- All are SECURITY INVOKER, for the reason given at klaviyo_set_account().
+-- They are SECURITY INVOKER, for the reason given at klaviyo_set_account(); what klaviyo_remove_account() writes where no
+-- role may write is done by a helper.
 
 CREATE FUNCTION klaviyo.refuse_unknown_account(name text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
@@ -29,7 +30,7 @@ $$;
 COMMENT ON FUNCTION klaviyo.is_armed(klaviyo.account) IS 'Whether this very database, of this server, may send the account''s messages';
 
 -- Takes: an account's name. Touches: account.
-CREATE FUNCTION klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
+CREATE FUNCTION @extschema@.klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -49,11 +50,11 @@ BEGIN
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
-COMMENT ON FUNCTION klaviyo_arm_account(text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_arm_account(text) IS
     'Lets this very database send the account''s messages. A copy of it (a restored dump, a cloned server) sends nothing until it is armed itself';
 
 -- Takes: an account's name and, for whoever finds it paused, why. Touches: account. Calls under way end as they would.
-CREATE FUNCTION klaviyo_pause_account(name text DEFAULT 'default', reason text DEFAULT NULL) RETURNS void
+CREATE FUNCTION @extschema@.klaviyo_pause_account(name text DEFAULT 'default', reason text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -69,11 +70,11 @@ BEGIN
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
-COMMENT ON FUNCTION klaviyo_pause_account(text, text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_pause_account(text, text) IS
     'Sends no more of the account''s messages until klaviyo_resume_account(); they wait. Calls under way still end';
 
 -- Takes: an account's name. Touches: account.
-CREATE FUNCTION klaviyo_resume_account(name text DEFAULT 'default') RETURNS void
+CREATE FUNCTION @extschema@.klaviyo_resume_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -89,11 +90,11 @@ BEGIN
     PERFORM klaviyo.wake_worker(true);
 END
 $$;
-COMMENT ON FUNCTION klaviyo_resume_account(text) IS 'Sends the messages of a paused account again';
+COMMENT ON FUNCTION @extschema@.klaviyo_resume_account(text) IS 'Sends the messages of a paused account again';
 
 -- Takes: an account's name, and whether its waiting messages become dead letters. Returns: how many wait, and will be
 -- put aside by the worker. Touches: account, account_key, removed_account. What was delivered or died stays on record.
-CREATE FUNCTION klaviyo_remove_account(name text, bury_waiting boolean DEFAULT false) RETURNS bigint
+CREATE FUNCTION @extschema@.klaviyo_remove_account(name text, bury_waiting boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -114,13 +115,12 @@ BEGIN
     IF NOT known AND waiting = 0 THEN
         PERFORM klaviyo.refuse_unknown_account(name);
     END IF;
-    INSERT INTO klaviyo.removed_account (account, before_seq)
-    VALUES (name, pg_catalog.nextval('klaviyo.outbox_seq_seq'));
+    PERFORM klaviyo.note_removal(name);
     PERFORM klaviyo.wake_worker(true);
     RETURN waiting;
 END
 $$;
-COMMENT ON FUNCTION klaviyo_remove_account(text, boolean) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_remove_account(text, boolean) IS
     'Removes an account and its stored key. Refused while messages wait for it, unless they are to become dead letters; the worker sees to that as soon as the transactions of the moment have ended. Returns how many wait';
 
 CREATE FUNCTION klaviyo.count_waiting(account text) RETURNS bigint
@@ -131,6 +131,17 @@ AS $$
         + (SELECT count(*) FROM klaviyo.retry AS r WHERE r.account = count_waiting.account)
 $$;
 COMMENT ON FUNCTION klaviyo.count_waiting(text) IS 'How many messages of an account wait. Reads the whole outbox';
+
+-- Nothing is put aside of an account that is there, whoever calls this.
+CREATE FUNCTION klaviyo.note_removal(account text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO klaviyo.removed_account (account, before_seq)
+    SELECT note_removal.account, nextval('klaviyo.outbox_seq_seq')
+    WHERE NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = note_removal.account)
+$$;
+COMMENT ON FUNCTION klaviyo.note_removal(text) IS 'Has the worker put aside what waits for an account that is no more';
 
 -- Called by the worker. Takes: an account that was removed; the number below which its messages lie, which those of
 -- another account of the same name, added since, do not; and the part of the outbox to look through.

@@ -1,6 +1,6 @@
 -- Queueing: the functions that triggers and applications call.
 
-CREATE FUNCTION klaviyo_track_event(
+CREATE FUNCTION @extschema@.klaviyo_track_event(
     metric         text,
     email          text DEFAULT NULL,
     properties     jsonb DEFAULT NULL,
@@ -16,10 +16,10 @@ CREATE FUNCTION klaviyo_track_event(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'klaviyo_track_event';
-COMMENT ON FUNCTION klaviyo_track_event(text, text, jsonb, numeric, text, text, timestamptz, text, text, jsonb, text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_track_event(text, text, jsonb, numeric, text, text, timestamptz, text, text, jsonb, text) IS
     'Queues an event: that a person did something. Sent when the transaction has committed. NULL means absent; at least one of email, phone_number, external_id names the person; event_time defaults to now, unique_id to the message''s id. Returns the message_id';
 
-CREATE FUNCTION klaviyo_upsert_profile(
+CREATE FUNCTION @extschema@.klaviyo_upsert_profile(
     email        text DEFAULT NULL,
     phone_number text DEFAULT NULL,
     external_id  text DEFAULT NULL,
@@ -37,5 +37,5 @@ CREATE FUNCTION klaviyo_upsert_profile(
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'klaviyo_upsert_profile';
-COMMENT ON FUNCTION klaviyo_upsert_profile(text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text[]) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_upsert_profile(text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text[]) IS
     'Queues the state of a profile, to be made or updated at Klaviyo. Sent when the transaction has committed. NULL means absent and leaves a field as it is; clear names fields to empty. Returns the message_id';

@@ -125,18 +125,18 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo.result_of(uuid) IS 'What became of a message, wherever it is now';
 
-CREATE FUNCTION klaviyo_result(message_id uuid) RETURNS klaviyo.result
+CREATE FUNCTION @extschema@.klaviyo_result(message_id uuid) RETURNS klaviyo.result
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT klaviyo.result_of(klaviyo_result.message_id)
 $$;
-COMMENT ON FUNCTION klaviyo_result(uuid) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_result(uuid) IS
     'What became of a message: its status (waiting, retrying, accepted, dead, unknown), Klaviyo''s answer and what to do. While the message waits it reads the whole outbox';
 
 -- Takes: a message and how long to wait. Returns: as klaviyo_result().
 -- Looks again after 2 ms, then after twice as long each time, up to 100 ms.
-CREATE FUNCTION klaviyo_await(message_id uuid, timeout interval DEFAULT '10 seconds') RETURNS klaviyo.result
+CREATE FUNCTION @extschema@.klaviyo_await(message_id uuid, timeout interval DEFAULT '10 seconds') RETURNS klaviyo.result
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -176,5 +176,5 @@ BEGIN
     RETURN found_result;
 END
 $$;
-COMMENT ON FUNCTION klaviyo_await(uuid, interval) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_await(uuid, interval) IS
     'Waits until a message is accepted or dead, or the timeout (at most an hour) is over, and tells what became of it as klaviyo_result() does. Call it after the transaction that queued the message has committed';

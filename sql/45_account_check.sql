@@ -8,7 +8,7 @@ COMMENT ON FUNCTION klaviyo.ask_for_check(text) IS
 
 -- Takes: an account's name, and how long to wait. Returns: a row a call. Touches nothing itself: the worker makes the
 -- calls and writes account_check, as no transaction may be open during HTTP.
-CREATE FUNCTION klaviyo_check_account(name text DEFAULT 'default', timeout interval DEFAULT '30 seconds')
+CREATE FUNCTION @extschema@.klaviyo_check_account(name text DEFAULT 'default', timeout interval DEFAULT '30 seconds')
 RETURNS SETOF klaviyo.account_check
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -48,5 +48,5 @@ BEGIN
     RETURN QUERY SELECT c.* FROM klaviyo.account_check AS c WHERE c.account = account_name ORDER BY c.path;
 END
 $$;
-COMMENT ON FUNCTION klaviyo_check_account(text, interval) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_check_account(text, interval) IS
     'Finds out which calls an account''s key may make, and names the scopes it lacks. Makes each call once, with a body that Klaviyo refuses, so nothing comes of it. Waits at most an hour; the account must be armed and not paused';

@@ -27,7 +27,7 @@ COMMENT ON FUNCTION klaviyo.chosen_dead_letters(text, uuid, text, text, text) IS
 -- Touches: dead_letter, retry. They keep their seq, so an old state goes before a newer one that still waits; one that
 -- is older than a state Klaviyo has accepted since stays where it is, and so do those that were refused when queued and
 -- those whose account is gone.
-CREATE FUNCTION klaviyo_redrive(
+CREATE FUNCTION @extschema@.klaviyo_redrive(
     message_id uuid DEFAULT NULL,
     code       text DEFAULT NULL,
     kind       text DEFAULT NULL,
@@ -89,11 +89,11 @@ BEGIN
     RETURN moved;
 END
 $$;
-COMMENT ON FUNCTION klaviyo_redrive(uuid, text, text, text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_redrive(uuid, text, text, text) IS
     'Sends dead letters again: the one with that message_id, or all with that code, kind and account. An old state of a profile never overwrites a newer one. Returns how many are on their way';
 
 -- Takes: which ones, as klaviyo_redrive(). Returns: how many were dropped. Touches: dead_letter, superseded.
-CREATE FUNCTION klaviyo_discard(
+CREATE FUNCTION @extschema@.klaviyo_discard(
     message_id uuid DEFAULT NULL,
     code       text DEFAULT NULL,
     kind       text DEFAULT NULL,
@@ -120,5 +120,5 @@ BEGIN
     RETURN dropped;
 END
 $$;
-COMMENT ON FUNCTION klaviyo_discard(uuid, text, text, text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_discard(uuid, text, text, text) IS
     'Drops dead letters for good: the one with that message_id, or all with that code, kind and account. Returns how many';

@@ -111,14 +111,14 @@ CREATE TYPE klaviyo.health AS (
 COMMENT ON TYPE klaviyo.health IS
     'One check of klaviyo_health(): its name, the account it is about if it is about one, ok, warning or critical, what was found, and what to do';
 
-CREATE FUNCTION klaviyo_acknowledge() RETURNS void
+CREATE FUNCTION @extschema@.klaviyo_acknowledge() RETURNS void
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO klaviyo.acknowledged (acknowledged_at) VALUES (clock_timestamp())
     ON CONFLICT (single) DO UPDATE SET acknowledged_at = excluded.acknowledged_at
 $$;
-COMMENT ON FUNCTION klaviyo_acknowledge() IS
+COMMENT ON FUNCTION @extschema@.klaviyo_acknowledge() IS
     'Says that you have seen the dead letters there are: klaviyo_health() warns of newer ones only';
 
 -- Whether this is a server that delivers, and what runs of it.
@@ -334,7 +334,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.upkeep_health() IS 'The checks of klaviyo_health() that are about upkeep';
 
-CREATE FUNCTION klaviyo_health() RETURNS SETOF klaviyo.health
+CREATE FUNCTION @extschema@.klaviyo_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -348,5 +348,5 @@ AS $$
     UNION ALL
     SELECT * FROM klaviyo.upkeep_health()
 $$;
-COMMENT ON FUNCTION klaviyo_health() IS
+COMMENT ON FUNCTION @extschema@.klaviyo_health() IS
     'How delivery stands: a row a check with its status (ok, warning, critical), what was found and what to do. Cheap enough to be asked every minute';

@@ -1,43 +1,174 @@
--- Rights: what the extension made is its owner's alone. Not only PUBLIC is refused: default privileges of the role that
--- creates the extension may have granted things to anyone.
+-- Rights: what the extension made is its owner's alone, but for what the list at the end grants to its roles.
 
+-- Roles -------------------------------------------------------------------------------------------------------------
+
+-- They are the cluster's: made by the first database that needs them, used by all, and left when the extension goes.
+-- Somebody may have made one before, with himself as a member, to have its rights one day; so may an honest
+-- administrator, or a dump of the cluster's roles. Only a person can tell them apart, and is told.
+DO $$
+DECLARE
+    role    record;
+    members text;
+BEGIN
+    FOR role IN
+        SELECT *
+        FROM (
+            VALUES
+                ('klaviyo_admin', 'klaviyo_sync: sets up accounts and decides about dead letters; also klaviyo_writer and klaviyo_reader'),
+                ('klaviyo_reader', 'klaviyo_sync: sees messages, customers'' data included, and how delivery stands'),
+                ('klaviyo_writer', 'klaviyo_sync: queues messages and asks what became of them')
+        ) AS r (name, comment)
+    LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role.name);
+            EXECUTE format('COMMENT ON ROLE %I IS %L', role.name, role.comment);
+        EXCEPTION
+            -- Unique violation: another database's CREATE EXTENSION was faster by a moment.
+            WHEN duplicate_object OR unique_violation THEN
+                IF EXISTS (
+                    SELECT FROM pg_authid AS a
+                    WHERE a.rolname = role.name
+                      AND (a.rolcanlogin OR a.rolsuper OR a.rolcreaterole OR a.rolcreatedb OR a.rolreplication
+                           OR a.rolbypassrls OR NOT a.rolinherit)
+                ) THEN
+                    RAISE EXCEPTION 'role "%" exists and is more than a group', role.name
+                        USING ERRCODE = 'object_not_in_prerequisite_state',
+                              DETAIL = 'klaviyo_sync grants rights to the roles klaviyo_admin, klaviyo_reader and klaviyo_writer, which must be NOLOGIN and INHERIT, and have no other attribute.',
+                              HINT = format('Rename or drop that role, or change it: ALTER ROLE %I NOLOGIN INHERIT NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.', role.name);
+                END IF;
+                SELECT string_agg(quote_ident(m.rolname), ', ' ORDER BY m.rolname)
+                INTO members
+                FROM pg_auth_members AS g
+                JOIN pg_authid AS m ON m.oid = g.member
+                WHERE g.roleid = (SELECT a.oid FROM pg_authid AS a WHERE a.rolname = role.name)
+                  AND m.rolname <> 'klaviyo_admin' AND NOT m.rolsuper;
+                IF members IS NOT NULL THEN
+                    RAISE WARNING 'role "%" exists and has members, who get its rights in this database: %', role.name, members
+                        USING HINT = format('Those who should not: REVOKE %I FROM …', role.name);
+                END IF;
+        END;
+    END LOOP;
+    IF NOT pg_has_role('klaviyo_admin', 'klaviyo_reader', 'USAGE') OR NOT pg_has_role('klaviyo_admin', 'klaviyo_writer', 'USAGE') THEN
+        GRANT klaviyo_reader, klaviyo_writer TO klaviyo_admin;
+    END IF;
+END
+$$;
+
+-- Nothing by itself -------------------------------------------------------------------------------------------------
+
+-- Not only PUBLIC is refused: default privileges of the role that creates the extension may have granted things to
+-- anyone.
 DO $$
 DECLARE
     granted record;
 BEGIN
     FOR granted IN
+        WITH member AS (
+            SELECT d.classid, d.objid
+            FROM pg_depend AS d
+            JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'klaviyo_sync'
+            WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+        )
         SELECT DISTINCT o.kind, o.name, g.grantee
         FROM (
-            SELECT 'SCHEMA' AS kind, pg_catalog.quote_ident(n.nspname) AS name, n.nspacl AS acl, n.nspowner AS owner,
-                   'n'::"char" AS type
-            FROM pg_catalog.pg_namespace AS n
+            SELECT 'SCHEMA' AS kind, quote_ident(n.nspname) AS name, n.nspacl AS acl, n.nspowner AS owner, 'n'::"char" AS type
+            FROM pg_namespace AS n
             WHERE n.nspname = 'klaviyo'
             UNION ALL
-            SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass::text, c.relacl,
-                   c.relowner, CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r'::"char" END
-            FROM pg_catalog.pg_class AS c
-            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+            -- By their schema, since a sequence of an identity column is its table's, and not a member.
+            SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, c.relacl, c.relowner,
+                   CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r'::"char" END
+            FROM pg_class AS c
+            JOIN pg_namespace AS n ON n.oid = c.relnamespace
             WHERE n.nspname = 'klaviyo' AND c.relkind IN ('r', 'p', 'v', 'S')
             UNION ALL
-            SELECT 'FUNCTION', p.oid::pg_catalog.regprocedure::text, p.proacl, p.proowner, 'f'::"char"
-            FROM pg_catalog.pg_proc AS p
-            JOIN pg_catalog.pg_depend AS d
-                ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
-            JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'klaviyo_sync'
+            SELECT 'FUNCTION', p.oid::regprocedure::text, p.proacl, p.proowner, 'f'::"char"
+            FROM pg_proc AS p
+            JOIN member AS m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
             UNION ALL
-            SELECT 'TYPE', t.oid::pg_catalog.regtype::text, t.typacl, t.typowner, 'T'::"char"
-            FROM pg_catalog.pg_type AS t
-            WHERE t.oid = 'klaviyo.result'::pg_catalog.regtype
+            -- An array's rights are its element's.
+            SELECT 'TYPE', t.oid::regtype::text, t.typacl, t.typowner, 'T'::"char"
+            FROM pg_type AS t
+            JOIN pg_namespace AS n ON n.oid = t.typnamespace
+            WHERE n.nspname = 'klaviyo' AND t.typcategory <> 'A'
         ) AS o
-        CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(o.acl, pg_catalog.acldefault(o.type, o.owner))) AS g
+        CROSS JOIN LATERAL aclexplode(coalesce(o.acl, acldefault(o.type, o.owner))) AS g
         WHERE g.grantee <> o.owner
     LOOP
-        EXECUTE pg_catalog.format(
+        EXECUTE format(
             'REVOKE ALL ON %s %s FROM %s',
             granted.kind,
             granted.name,
-            CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::pg_catalog.regrole::text END
+            CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END
         );
     END LOOP;
 END
 $$;
+
+-- Who may what ------------------------------------------------------------------------------------------------------
+
+-- What is not named here is the owner's alone: account_key, whatever the worker writes, and most helpers.
+
+GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_track_event,
+    @extschema@.klaviyo_upsert_profile
+TO klaviyo_writer;
+
+GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_result,
+    @extschema@.klaviyo_await
+TO klaviyo_writer, klaviyo_reader;
+GRANT USAGE ON TYPE klaviyo.result TO klaviyo_reader;
+
+GRANT USAGE ON SCHEMA klaviyo TO klaviyo_reader;
+GRANT SELECT ON
+    klaviyo.account,
+    klaviyo.account_check,
+    klaviyo.account_status,
+    klaviyo.acknowledged,
+    klaviyo.dead_letter,
+    klaviyo.delivery,
+    klaviyo.lane,
+    klaviyo.latency,
+    klaviyo.outbox,
+    klaviyo.removed_account,
+    klaviyo.retry,
+    klaviyo.superseded,
+    klaviyo.throughput
+TO klaviyo_reader;
+GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_health,
+    -- What the views call, they call with the rights of whoever looks.
+    klaviyo.at,
+    klaviyo.gauges
+TO klaviyo_reader;
+GRANT USAGE ON TYPE klaviyo.health TO klaviyo_reader;
+
+GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_acknowledge,
+    @extschema@.klaviyo_arm_account,
+    @extschema@.klaviyo_check_account,
+    @extschema@.klaviyo_discard,
+    @extschema@.klaviyo_pause_account,
+    @extschema@.klaviyo_redrive,
+    @extschema@.klaviyo_remove_account,
+    @extschema@.klaviyo_resume_account,
+    @extschema@.klaviyo_set_account,
+    -- What those of them that are SECURITY INVOKER, and the constraints and the trigger of account, call.
+    klaviyo.count_waiting,
+    klaviyo.is_armed,
+    klaviyo.is_base_url,
+    klaviyo.is_private_key,
+    klaviyo.is_revision,
+    klaviyo.note_removal,
+    klaviyo.refuse_unknown_account,
+    klaviyo.store_key,
+    klaviyo.wake_worker
+TO klaviyo_admin;
+-- The trigger guard_account() holds what is written to its rules.
+GRANT
+    INSERT (name),
+    UPDATE (base_url, revision, private_key_file, private_key_env, rate_share, stale_after, stale_action, armed_system,
+            armed_database, armed_name, armed_instance, paused_at, paused_reason, changed_at),
+    DELETE
+ON klaviyo.account TO klaviyo_admin;

@@ -174,15 +174,17 @@ impl Accounts {
         options
     }
 
-    /// Klaviyo refuses an account, or takes it again.
+    /// Klaviyo refuses calls of an account, all or those of a lane, or takes them all again.
     pub fn note(&mut self, account: &str, state: &AccountState) -> Result<(), spi::Error> {
         match state {
             AccountState::Stopped { reason } => {
-                pgrx::warning!("Klaviyo refuses account \"{account}\": {reason}. Its messages wait.");
+                pgrx::warning!(
+                    "Klaviyo refuses calls of account \"{account}\": {reason}. What needs them waits."
+                );
                 self.refused.insert(account.to_owned(), reason.clone());
             }
             AccountState::Running => {
-                pgrx::log!("Klaviyo takes account \"{account}\" again");
+                pgrx::log!("Klaviyo takes all calls of account \"{account}\" again");
                 self.refused.remove(account);
             }
         }

@@ -76,6 +76,8 @@ struct Worker {
     claimer: Claimer,
     recorder: Recorder,
     upkeep: Upkeep,
+    /// Accounts that the HTTP thread sends for.
+    sending: HashSet<Arc<str>>,
 }
 
 /// What has become of the extension a worker began with.
@@ -111,6 +113,7 @@ impl Worker {
             claimer: Claimer::default(),
             recorder: Recorder::default(),
             upkeep: Upkeep::new(),
+            sending: HashSet::new(),
         };
         let accounts = worker.accounts.load(number);
         let past =
@@ -231,8 +234,25 @@ impl Worker {
             .map(|account| account.name.clone())
             .collect();
         let accounts = if settings::ENABLED.get() { accounts } else { Vec::new() };
-        self.tell(Command::Configure { accounts, policy: settings::policy(), client: settings::client() })?;
+        // What an account that may send again has in memory must not go before older messages that were redriven while
+        // it could not: those are read first. What is read for the others goes by what was changed of them.
+        let opens =
+            |account: &AccountOptions| account.session.is_some() && !self.sending.contains(&account.name);
+        if accounts.iter().any(opens) {
+            let mut closed = accounts.clone();
+            closed.iter_mut().filter(|account| opens(account)).for_each(|account| account.session = None);
+            self.tell_accounts(closed)?;
+            let claimed = self.claim();
+            self.dispatch(claimed)?;
+        }
+        let sending = accounts.iter().filter(|account| account.session.is_some());
+        self.sending = sending.map(|account| account.name.clone()).collect();
+        self.tell_accounts(accounts)?;
         checks.into_iter().try_for_each(|account| self.tell(Command::Check { account }))
+    }
+
+    fn tell_accounts(&self, accounts: Vec<AccountOptions>) -> Result<(), String> {
+        self.tell(Command::Configure { accounts, policy: settings::policy(), client: settings::client() })
     }
 
     /// One round of reading.

@@ -16,6 +16,7 @@ mod pg_bin;
 mod port;
 pub mod process;
 mod receipt;
+pub mod reference;
 mod sandbox;
 mod server_user;
 mod shop;

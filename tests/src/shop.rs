@@ -113,22 +113,28 @@ impl Shop {
         Self::builder().start()
     }
 
-    /// Makes a further database with the extension and an armed account `default` for the same sandbox.
+    /// Makes a further database and sets it up.
     pub fn add_database(&mut self, name: &str) {
+        self.cluster.create_database(name);
+        self.set_up(name);
+    }
+
+    /// Gives a database the extension and an armed account `default` for the sandbox.
+    pub fn set_up(&self, database: &str) {
         let key_file = self.cluster.directory().join("klaviyo.key");
         fs::write(&key_file, SANDBOX_KEY).expect("the key file can be written");
         ServerUser::current().give(&key_file);
-        self.cluster.create_database(name);
-        let mut client = self.cluster.connect(name);
+        let mut client = self.cluster.connect(database);
         client.batch_execute("CREATE EXTENSION klaviyo_sync").unwrap_or_else(|error| {
             panic!("cannot create the extension; is it installed? {}", explain(&error))
         });
+        // At once, so that no worker finds an account that is not armed, and says so.
         client
             .execute(
-                "SELECT klaviyo_set_account(base_url => $1, private_key_file => $2, rate_share => $3)",
+                "SELECT klaviyo_set_account(base_url => $1, private_key_file => $2, rate_share => $3),
+                        klaviyo_arm_account()",
                 &[&self.sandbox.api(), &key_file.to_str(), &self.rate_share],
             )
-            .and_then(|_| client.execute("SELECT klaviyo_arm_account()", &[]))
             .unwrap_or_else(|error| panic!("cannot set up the account: {}", explain(&error)));
     }
 
@@ -243,7 +249,8 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    fn read(client: &mut Client) -> Self {
+    /// The backlog of the client's database.
+    pub fn read(client: &mut Client) -> Self {
         let query = "SELECT (SELECT count(*) FROM klaviyo.outbox), (SELECT count(*) FROM klaviyo.retry),
                             (SELECT count(*) FROM klaviyo.dead_letter)";
         let row = client

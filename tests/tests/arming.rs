@@ -4,7 +4,9 @@
 use std::thread;
 use std::time::Duration;
 
-use harness::{Cluster, Ledger, ORDER, PATIENCE, Shop, Stop, eventually, place_orders, sql, wait_for_worker};
+use harness::{
+    Backlog, Cluster, Ledger, ORDER, PATIENCE, Shop, Stop, eventually, place_orders, sql, wait_for_worker,
+};
 use postgres::Client;
 
 /// How many orders wait in each of these tests.
@@ -28,10 +30,6 @@ fn stopped_reason(db: &mut Client) -> Option<String> {
     db.query_opt(query, &[]).expect("the status can be read").and_then(|row| row.get(0))
 }
 
-fn waiting(db: &mut Client) -> i64 {
-    harness::count(db, "SELECT (SELECT count(*) FROM klaviyo.outbox) + (SELECT count(*) FROM klaviyo.retry)")
-}
-
 /// What every copy must do. Klaviyo is up from here on.
 fn assert_silent_until_armed(shop: &Shop, cluster: &Cluster, database: &str) {
     let mut db = cluster.connect(database);
@@ -47,16 +45,16 @@ fn assert_silent_until_armed(shop: &Shop, cluster: &Cluster, database: &str) {
     assert!(log[said..].contains("SELECT klaviyo_arm_account('default')"), "and what to do:\n{log}");
     let before = shop.sandbox.receipts().len();
     shop.sandbox.up();
-    assert_eq!(waiting(&mut db), ORDERS);
+    assert_eq!(Backlog::read(&mut db).waiting(), ORDERS);
     sql(
         &mut db,
         "SELECT klaviyo_track_event('Placed Order', external_id => 'late', properties => '{\"order_id\": 0}')",
     );
     thread::sleep(Duration::from_secs(2));
-    assert_eq!(waiting(&mut db), ORDERS + 1);
+    assert_eq!(Backlog::read(&mut db).waiting(), ORDERS + 1);
     assert_eq!(shop.sandbox.receipts().len(), before, "the copy sends nothing");
     sql(&mut db, "SELECT klaviyo_arm_account()");
-    eventually("what waited is delivered", PATIENCE, || waiting(&mut db) == 0);
+    eventually("what waited is delivered", PATIENCE, || Backlog::read(&mut db).waiting() == 0);
     let receipts = shop.sandbox.receipts();
     Ledger::new(&receipts[before..], ORDER).assert_accepted_exactly(0..=ORDERS);
     eventually("the status has nothing to say", PATIENCE, || stopped_reason(&mut db).is_none());

@@ -5,13 +5,13 @@
 //! under a business key of the payload.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{
-    Fault, Ledger, ORDER, PATIENCE, RaiseAtTheEnd, Receipt, Shop, Signal, Stop, count, explain, kill,
-    place_orders, query, sql, wait_for_crash, wait_for_worker, waits_for_lock, workers,
+    Fault, Ledger, ORDER, PATIENCE, Process, RaiseAtTheEnd, Receipt, Shop, Signal, Stop, count, explain,
+    kill, place_orders, query, sql, wait_for_crash, wait_for_worker, waits_for_lock,
 };
 use postgres::{Client, NoTls};
 
@@ -21,6 +21,9 @@ const IN_FLIGHT: usize = 64;
 
 /// More than may be under way, so that some wait behind those.
 const ORDERS: i64 = 300;
+
+/// What hangs is not to be given up and sent again by itself, however slow the machine.
+const FOR_EVER: &str = "10min";
 
 /// Whom SIGKILL hits. The kernel does it when memory runs out; any process of a server may be the one.
 #[derive(Clone, Copy, Debug)]
@@ -46,29 +49,32 @@ fn strike(shop: &mut Shop, victim: Victim) {
     wait_for_crash(&mut db);
 }
 
-/// Has the server back.
-fn recover(shop: &mut Shop, victim: Victim) {
+/// Has the server back. Nothing is told to be delivered by then that Klaviyo has not accepted; returns how many are told.
+fn recover(shop: &mut Shop, victim: Victim) -> usize {
     match victim {
         Victim::Postmaster => shop.cluster.start(),
         Victim::Worker | Victim::Backend => shop.cluster.wait_ready(),
     }
-}
-
-/// Nothing is told to be delivered that Klaviyo has not accepted.
-fn assert_honest(shop: &Shop) {
     // Read before the receipts, which can only be more by then.
-    let told: i64 = count(&mut shop.connect(), "SELECT count(*) FROM klaviyo.delivery");
-    let accepted = shop.sandbox.receipts();
-    let orders = Ledger::new(&accepted, ORDER);
-    let accepted = orders.keys().iter().filter(|order| orders.accepted(order) > 0).count();
-    assert!(told <= i64::try_from(accepted).expect("a small number"), "{told} told, {accepted} accepted");
+    let told = "SELECT message_id::text FROM klaviyo.delivery";
+    let told = shop.connect().query(told, &[]).unwrap_or_else(|error| panic!("{}", explain(&error)));
+    let receipts = shop.sandbox.receipts();
+    let accepted: BTreeSet<&str> = receipts
+        .iter()
+        .filter(|receipt| receipt.accepted)
+        .filter_map(|receipt| receipt.at("data.attributes.unique_id")?.as_str())
+        .collect();
+    for row in &told {
+        let id: &str = row.get(0);
+        assert!(accepted.contains(id), "{victim:?}: {id} is told to be delivered, and was never accepted");
+    }
+    told.len()
 }
 
 /// After a crash all goes out, and at most what was under way goes out again.
 fn assert_recovered(shop: &Shop, what: &str, sent_before: &[Receipt]) {
     let backlog = shop.drain_soon();
     assert_eq!(backlog.dead, 0);
-    assert_honest(shop);
     let receipts = shop.sandbox.receipts();
     let ledger = Ledger::new(&receipts, ORDER);
     println!("{what}: {} under way, {} sent again", sent_before.len(), ledger.resends());
@@ -86,7 +92,10 @@ fn assert_recovered(shop: &Shop, what: &str, sent_before: &[Receipt]) {
 #[test]
 fn after_claim_before_send() {
     for victim in VICTIMS {
-        let mut shop = Shop::builder().setting("klaviyo.max_in_flight", 1).start();
+        let mut shop = Shop::builder()
+            .setting("klaviyo.max_in_flight", 1)
+            .setting("klaviyo.request_timeout", FOR_EVER)
+            .start();
         let mut db = shop.connect();
         shop.sandbox.set_faults(&[Fault::hang()]);
         place_orders(&mut db, 1, ORDERS);
@@ -100,7 +109,6 @@ fn after_claim_before_send() {
         recover(&mut shop, victim);
         let backlog = shop.drain_soon();
         assert_eq!(backlog.dead, 0);
-        assert_honest(&shop);
         let receipts = shop.sandbox.receipts();
         let ledger = Ledger::new(&receipts, ORDER);
         ledger.assert_accepted_exactly(1..=ORDERS);
@@ -118,7 +126,7 @@ fn after_claim_before_send() {
 fn after_send() {
     for victim in VICTIMS {
         for fault in [Fault::hang(), Fault::hang_after()] {
-            let mut shop = Shop::start();
+            let mut shop = Shop::builder().setting("klaviyo.request_timeout", FOR_EVER).start();
             let mut db = shop.connect();
             shop.sandbox.set_faults(std::slice::from_ref(&fault));
             place_orders(&mut db, 1, ORDERS);
@@ -199,33 +207,33 @@ const DELETED: &str = "SELECT count(*) FROM klaviyo.outbox AS o
                        WHERE a.backend_type = 'klaviyo_sync worker'";
 
 /// Places orders, some of each transaction's kind: committed, rolled back, and cut off by a crash. No number is used
-/// twice, and a number is in `placed` exactly if its transaction committed.
-fn place_through_crashes(config: &postgres::Config, until: i64, stop: &AtomicBool) {
+/// twice, and a number is in `placed` exactly if its transaction committed. None is placed beyond the number `until`.
+fn place_through_crashes(config: &postgres::Config, until: &AtomicI64, stop: &AtomicBool) {
     let mut next: i64 = 1;
     while !stop.load(SeqCst) {
-        let Ok(mut db) = config.connect(NoTls) else {
-            thread::sleep(Duration::from_millis(20));
-            continue;
-        };
-        loop {
-            match place_some(&mut db, &mut next) {
-                Ok(placed) if placed >= until => return,
-                Ok(_) => {}
-                Err(error) => {
-                    assert!(
-                        error.as_db_error().is_none_or(|error| error.severity() != "ERROR"),
-                        "{}",
-                        explain(&error)
-                    );
-                    break;
+        let placed = config.connect(NoTls).and_then(|mut db| {
+            while !stop.load(SeqCst) {
+                if next < until.load(SeqCst) {
+                    place_some(&mut db, &mut next)?;
+                } else {
+                    thread::sleep(Duration::from_millis(5));
                 }
             }
+            Ok(())
+        });
+        if let Err(error) = placed {
+            assert!(
+                error.as_db_error().is_none_or(|error| error.severity() != "ERROR"),
+                "{}",
+                explain(&error)
+            );
+            thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-/// One transaction of a few orders. Tells how many have been placed in all.
-fn place_some(db: &mut Client, next: &mut i64) -> Result<i64, postgres::Error> {
+/// One transaction of a few orders.
+fn place_some(db: &mut Client, next: &mut i64) -> Result<(), postgres::Error> {
     let (first, last) = (*next, *next + fastrand::i64(0..60));
     *next = last + 1;
     let mut transaction = db.transaction()?;
@@ -236,17 +244,11 @@ fn place_some(db: &mut Client, next: &mut i64) -> Result<i64, postgres::Error> {
          FROM generate_series($1::bigint, $2::bigint) AS n",
         &[&first, &last],
     )?;
-    if last % 8 == 0 {
-        transaction.rollback()?;
-    } else {
-        transaction.commit()?;
-    }
-    db.query_one("SELECT count(*) FROM placed", &[]).map(|row| row.get(0))
+    if last % 8 == 0 { transaction.rollback() } else { transaction.commit() }
 }
 
 #[test]
 fn at_random_moments() {
-    const ENOUGH: i64 = 20_000;
     const KILLS: usize = 24;
     let mut shop = Shop::start();
     sql(&mut shop.connect(), "CREATE TABLE placed (id bigint PRIMARY KEY, message_id uuid NOT NULL)");
@@ -254,27 +256,30 @@ fn at_random_moments() {
         Fault::latency(Duration::from_millis(3)).probability(0.5),
         Fault::latency(Duration::from_millis(30)).probability(0.1),
     ]);
-    let stop = AtomicBool::new(false);
+    let (until, stop) = (AtomicI64::new(0), AtomicBool::new(false));
     let config = shop.cluster.config("shop");
     let mut hit = [0; VICTIMS.len()];
+    let mut told = 0;
     thread::scope(|scope| {
-        let placing = scope.spawn(|| place_through_crashes(&config, ENOUGH, &stop));
+        let placing = scope.spawn(|| place_through_crashes(&config, &until, &stop));
         let stop_at_the_end = RaiseAtTheEnd(&stop);
         for round in 0..KILLS {
             let sent = shop.sandbox.stats().requests + fastrand::u64(50..650);
+            // Enough for that, also without those that are rolled back or lost.
+            until.fetch_add(1_000, SeqCst);
             shop.eventually("some more have been sent", PATIENCE, || shop.sandbox.stats().requests >= sent);
             thread::sleep(Duration::from_millis(fastrand::u64(0..50)));
             let victim = VICTIMS[round % VICTIMS.len()];
             hit[round % VICTIMS.len()] += 1;
             strike(&mut shop, victim);
-            recover(&mut shop, victim);
+            told += recover(&mut shop, victim);
         }
-        shop.eventually("all orders are placed", PATIENCE * 2, || placing.is_finished());
         drop(stop_at_the_end);
+        placing.join().expect("orders can be placed");
     });
+    assert!(told > 0, "after no crash anything was told to be delivered");
     let backlog = shop.drain(PATIENCE * 2);
     assert_eq!(backlog.dead, 0);
-    assert_honest(&shop);
 
     let mut db = shop.connect();
     let placed: BTreeSet<i64> = db
@@ -304,6 +309,9 @@ fn at_random_moments() {
     Ledger::new(&receipts, "data.attributes.profile.data.attributes.external_id").assert_ascending(ORDER);
 }
 
+/// How long the worker waits at its end for answers.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Who ends in order waits for answers and records them: what was answered is not sent again.
 #[test]
 fn an_orderly_end_sends_nothing_again() {
@@ -311,34 +319,39 @@ fn an_orderly_end_sends_nothing_again() {
     const EACH: i64 = 800;
     let mut shop = Shop::start();
     let mut db = shop.connect();
+    let mut long_ends = 0;
     for round in 0..ENDS {
         let received = shop.sandbox.stats().requests;
         place_orders(&mut db, round * EACH + 1, (round + 1) * EACH);
         let sent = received + fastrand::u64(20..500);
         shop.eventually("calls are under way", PATIENCE, || shop.sandbox.stats().requests >= sent);
-        if round % 3 == 0 {
-            shop.cluster.restart(Stop::Fast);
+        let took = if round % 3 == 0 {
+            let took = shop.cluster.stop(Stop::Fast);
+            shop.cluster.start();
             db = shop.connect();
+            took
         } else {
-            let worker = wait_for_worker(&mut db);
-            kill(worker, Signal::SIGTERM);
-            shop.eventually("the worker ends", PATIENCE, || {
-                workers(&mut db).iter().all(|other| other.pid != worker)
-            });
-        }
+            let worker = Process::find(wait_for_worker(&mut db)).expect("it runs");
+            let began = Instant::now();
+            worker.signal(Signal::SIGTERM);
+            assert!(worker.wait_gone(PATIENCE), "the worker does not end");
+            began.elapsed()
+        };
+        // On a machine so busy that answers take as long, they are not waited for.
+        long_ends += usize::from(took >= GRACE);
         shop.drain_soon();
     }
     let receipts = shop.sandbox.receipts();
     let ledger = Ledger::new(&receipts, ORDER);
     ledger.assert_accepted_exactly(1..=ENDS * EACH);
-    println!("{} sent again after {ENDS} orderly ends", ledger.resends());
-    assert_eq!(ledger.resends(), 0, "sent again although answered");
+    println!("{} sent again after {ENDS} orderly ends, {long_ends} of them long", ledger.resends());
+    assert!(ledger.resends() <= long_ends * IN_FLIGHT, "{} sent again although answered", ledger.resends());
 }
 
 /// Calls that hang are given up at an orderly end; those that have been answered meanwhile are not sent again.
 #[test]
 fn an_orderly_end_gives_up_only_what_hangs() {
-    let mut shop = Shop::start();
+    let mut shop = Shop::builder().setting("klaviyo.request_timeout", FOR_EVER).start();
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::hang_after().matching("\"order_id\":1")]);
     // 1, 10 to 19 and 100 to 150 hang.

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Fault, PATIENCE, Process, ServerUser, Shop, Signal, eventually, kill, place_orders, refused, sql,
-    wait_for_worker, workers,
+    Fault, PATIENCE, Process, ServerUser, Shop, Signal, Stop, count, eventually, kill, place_orders, refused,
+    sql, wait_for_worker, workers,
 };
 use postgres::Client;
 
@@ -212,9 +212,9 @@ fn a_prepared_renaming_holds_up_no_shutdown() {
     let mut postgres = shop.cluster.connect("postgres");
     sql(&mut postgres, "BEGIN; ALTER DATABASE shop RENAME TO store; PREPARE TRANSACTION 'renaming'");
     let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND NOT granted";
-    eventually("a worker waits for its database", PATIENCE, || harness::count(&mut postgres, waits) == 1);
+    eventually("a worker waits for its database", PATIENCE, || count(&mut postgres, waits) == 1);
     drop(postgres);
-    let took = shop.cluster.stop(harness::Stop::Fast);
+    let took = shop.cluster.stop(Stop::Fast);
     println!("stopped after {took:?}");
     assert!(took < PROMPT);
     shop.cluster.start();

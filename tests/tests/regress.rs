@@ -1,39 +1,47 @@
 //! The SQL contract: runs every file of tests/regress/sql with pg_regress and compares with tests/regress/expected.
 //!
-//! Each file gets an empty database of its own on a cluster that preloads the library and delivers nothing. Expected
-//! output must be the same on every major version (NAME_1.out beside NAME.out is allowed as a second truth).
+//! Each file gets an empty database on a cluster of its own, which preloads the library and delivers nothing: one that
+//! switches delivery on must not find the account of another, armed for Klaviyo itself. Expected output must be the same
+//! on every major version (NAME_1.out beside NAME.out is allowed as a second truth).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use harness::{Cluster, ServerUser};
 
 #[test]
 fn sql_does_what_its_files_say() {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("regress");
-    let cluster = Cluster::builder().setting("klaviyo.enabled", "off").start();
-    // The server's user may not be able to read the source tree, and must be able to write results.
-    let work = cluster.directory().join("regress");
-    make_directory(&work);
-    for part in ["sql", "expected"] {
-        make_directory(&work.join(part));
-        for file in files(&own.join(part)) {
-            let copy = work.join(part).join(&file);
-            fs::copy(own.join(part).join(&file), &copy).expect("a test file can be copied");
-            ServerUser::current().give(&copy);
-        }
-    }
-
-    let names: Vec<String> = files(&own.join("sql"))
+    let names: Vec<String> = files(&own().join("sql"))
         .iter()
         .filter_map(|file| Some(file.strip_suffix(".sql")?.to_owned()))
         .collect();
-    assert!(!names.is_empty(), "no files in {}", own.join("sql").display());
-    let failed: Vec<String> = names.into_iter().filter(|name| !passes(&cluster, &work, name)).collect();
+    assert!(!names.is_empty(), "no files in {}", own().join("sql").display());
+    let failed: Vec<String> = names.into_iter().filter(|name| !passes(name)).collect();
     assert!(failed.is_empty(), "not as expected: {failed:?}");
 }
 
-fn passes(cluster: &Cluster, work: &Path, name: &str) -> bool {
+/// Where the files are.
+fn own() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("regress")
+}
+
+/// The server's user may not be able to read the source tree, and must be able to write results.
+fn copy(work: &Path) {
+    make_directory(work);
+    for part in ["sql", "expected"] {
+        make_directory(&work.join(part));
+        for file in files(&own().join(part)) {
+            let copy = work.join(part).join(&file);
+            fs::copy(own().join(part).join(&file), &copy).expect("a test file can be copied");
+            ServerUser::current().give(&copy);
+        }
+    }
+}
+
+fn passes(name: &str) -> bool {
+    let cluster = Cluster::builder().setting("klaviyo.enabled", "off").start();
+    let work = &cluster.directory().join("regress");
+    copy(work);
     let database = format!("regress_{name}");
     cluster.create_database(&database);
     let mut pg_regress = cluster.bin().pg_regress();

@@ -4,10 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Cluster, Fault, Ledger, ORDER, PATIENCE, Shop, Stop, eventually, launcher, place_orders, sql,
-    wait_for_worker, workers,
+    Backlog, Cluster, Fault, Ledger, ORDER, PATIENCE, Shop, Stop, count, eventually, launcher, place_orders,
+    refused, sql, wait_for_worker, workers,
 };
-use postgres::Client;
 
 /// Calls that may be under way, and so the most that are made again after a fail-over.
 const IN_FLIGHT: usize = 16;
@@ -34,10 +33,6 @@ fn catch_up(primary: &Cluster, standby: &Cluster) {
     eventually("the standby has caught up", PATIENCE, || standby.psql("postgres", &reached) == "t");
 }
 
-fn waiting(db: &mut Client) -> i64 {
-    harness::count(db, "SELECT (SELECT count(*) FROM klaviyo.outbox) + (SELECT count(*) FROM klaviyo.retry)")
-}
-
 fn promote(standby: &Cluster) {
     sql(&mut standby.connect("postgres"), "SELECT pg_promote()");
 }
@@ -46,9 +41,9 @@ fn promote(standby: &Cluster) {
 fn assert_takes_over(shop: &Shop, standby: &Cluster, orders: i64) {
     let mut db = standby.connect("shop");
     wait_for_worker(&mut db);
-    eventually("the promoted server delivers", PATIENCE, || waiting(&mut db) == 0);
+    eventually("the promoted server delivers", PATIENCE, || Backlog::read(&mut db).waiting() == 0);
     place_orders(&mut db, orders + 1, orders + 10);
-    eventually("it delivers what is new", PATIENCE, || waiting(&mut db) == 0);
+    eventually("it delivers what is new", PATIENCE, || Backlog::read(&mut db).waiting() == 0);
     let receipts = shop.sandbox.receipts();
     let ledger = Ledger::new(&receipts, ORDER);
     ledger.assert_accepted_exactly(1..=orders + 10);
@@ -70,12 +65,12 @@ fn a_standby_keeps_still_and_delivers_after_a_planned_switch() {
     let mut observer = standby.connect("shop");
     thread::sleep(Duration::from_secs(2));
     assert_eq!((launcher(&mut observer), workers(&mut observer)), (None, Vec::new()));
-    assert_eq!(waiting(&mut observer), 450);
+    assert_eq!(Backlog::read(&mut observer).waiting(), 450);
     assert_eq!(shop.sandbox.receipts().len(), 50);
     // A standby's own work goes on with the library loaded.
     sql(&mut observer, "BEGIN; SELECT count(*) FROM klaviyo.delivery; COMMIT");
     assert_eq!(
-        harness::refused(&mut observer, "SELECT klaviyo_track_event('Placed Order', external_id => '0')"),
+        refused(&mut observer, "SELECT klaviyo_track_event('Placed Order', external_id => '0')"),
         "25006"
     );
     shop.cluster.stop(Stop::Fast);
@@ -96,7 +91,7 @@ fn a_killed_primary_costs_what_was_under_way() {
     let mut observer = shop.cluster.connect("postgres");
     eventually("the standby is synchronous", PATIENCE, || {
         let query = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
-        harness::count(&mut observer, query) == 1
+        count(&mut observer, query) == 1
     });
     let mut db = shop.connect();
     for first in (1..=2_000).step_by(100) {

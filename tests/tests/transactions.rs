@@ -177,7 +177,7 @@ fn nothing_of_a_block_that_raised_is_sent() {
 
 #[test]
 fn a_prepared_transaction_is_sent_when_it_commits_and_only_then() {
-    let shop = shop().start();
+    let mut shop = shop().start();
     let mut db = shop.connect();
     for (order, name) in [(1, "kept"), (2, "dropped"), (3, "kept after a restart")] {
         sql(&mut db, "BEGIN");
@@ -191,7 +191,13 @@ fn a_prepared_transaction_is_sent_when_it_commits_and_only_then() {
     wait_for(&shop, 1);
     sql(&mut db, "ROLLBACK PREPARED 'dropped'");
     mark(&shop, 101);
-    assert_arrived_once(&shop, [1, 100, 101]);
+    drop(db);
+    shop.cluster.restart(Stop::Fast);
+    mark(&shop, 102);
+    assert_arrived_once(&shop, [1, 100, 101, 102]);
+    sql(&mut shop.connect(), "COMMIT PREPARED 'kept after a restart'");
+    wait_for(&shop, 3);
+    assert_arrived_once(&shop, [1, 3, 100, 101, 102]);
 }
 
 #[test]
@@ -453,9 +459,6 @@ fn two_databases_are_not_mixed_up() {
 fn a_database_gains_and_loses_its_worker_with_the_extension() {
     let shop = shop().start();
     let mut db = shop.connect();
-    let account = "SELECT base_url, private_key_file FROM klaviyo.account";
-    let row = db.query_one(account, &[]).expect("the account can be read");
-    let (base_url, key_file): (String, String) = (row.get(0), row.get(1));
     for order in 1..=3 {
         mark(&shop, order);
         // Thinking better of it changes nothing.
@@ -466,14 +469,8 @@ fn a_database_gains_and_loses_its_worker_with_the_extension() {
         sql(&mut db, "DROP EXTENSION klaviyo_sync");
         shop.eventually("the worker has ended", PATIENCE, || workers(&mut db).is_empty());
         shop.sandbox.clear_faults();
-        sql(&mut db, "CREATE EXTENSION klaviyo_sync");
+        shop.set_up("shop");
         wait_for_worker(&mut db);
-        db.execute(
-            "SELECT klaviyo_set_account(base_url => $1, private_key_file => $2, rate_share => 1000000)",
-            &[&base_url, &key_file],
-        )
-        .expect("an account can be set up");
-        sql(&mut db, "SELECT klaviyo_arm_account()");
     }
     mark(&shop, 4);
     let receipts = shop.sandbox.receipts();

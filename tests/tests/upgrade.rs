@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use harness::{
-    Cluster, PATIENCE, PgBin, ServerUser, Shop, Stop, eventually, place_orders, sql, wait_for_worker,
+    Backlog, Cluster, PATIENCE, PgBin, ServerUser, Shop, Stop, count, eventually, place_orders, sql,
+    wait_for_worker,
 };
 
 const FROM: &str = "KLAVIYO_UPGRADE_FROM";
@@ -69,16 +70,15 @@ fn what_waits_is_delivered_by_the_new_major_once_it_is_armed() {
 
     new.start();
     let mut db = new.connect("shop");
-    let waiting = "SELECT (SELECT count(*) FROM klaviyo.outbox) + (SELECT count(*) FROM klaviyo.retry)";
     wait_for_worker(&mut db);
     let stopped = "SELECT count(*) FROM klaviyo.account_status
                    WHERE stopped_reason LIKE '%SELECT klaviyo_arm_account(''default'')%'";
-    eventually("it says that it waits to be armed", PATIENCE, || harness::count(&mut db, stopped) == 1);
+    eventually("it says that it waits to be armed", PATIENCE, || count(&mut db, stopped) == 1);
     assert!(new.log().contains("nothing is sent for account \"default\""));
     place_orders(&mut db, ORDERS + 1, ORDERS + 10);
-    assert_eq!(harness::count(&mut db, waiting), ORDERS + 10);
+    assert_eq!(Backlog::read(&mut db).waiting(), ORDERS + 10);
     assert_eq!(shop.sandbox.receipts().len(), before, "nothing is sent before it is armed");
     sql(&mut db, "SELECT klaviyo_arm_account()");
-    eventually("what waited is delivered", PATIENCE, || harness::count(&mut db, waiting) == 0);
+    eventually("what waited is delivered", PATIENCE, || Backlog::read(&mut db).waiting() == 0);
     shop.assert_arrived(1, ORDERS + 10);
 }

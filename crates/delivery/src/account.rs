@@ -9,15 +9,13 @@ use crate::backoff::Backoff;
 use crate::budget::LOOK;
 use crate::gauges::Place;
 use crate::lane::{Lane, Start};
-use crate::message::{AccountState, Ending, Failure, Message, Outcome, Report};
+use crate::message::{AccountState, Ending, Failure, Outcome, Report};
 use crate::preflight::{self, Preflight};
-use crate::queue::{GroupId, Next, Queue, Queued, Seen, Stale};
+use crate::queue::{GroupId, Next, Queue, Queued};
+use crate::stale::Stale;
+use crate::stops::Stops;
+use crate::strikes::{Seen, strike};
 use crate::verdict::{self, Verdict};
-
-/// A message earns a strike when it fails while others succeed: at least so many successes for each failure of the
-/// others, among at least so many calls of others. On a bad day, when much fails, nobody earns any.
-const HEALTHY: u64 = 4;
-const SAMPLE: u64 = 5;
 
 /// What the engine is told of an account.
 #[derive(Debug, Clone)]
@@ -50,31 +48,26 @@ pub struct Call {
     pub body: Vec<u8>,
     pub sent_at: SystemTime,
     started: Instant,
+    /// In which life of the account it was made.
+    life: u32,
     /// Of a preflight none.
     messages: Vec<Queued>,
     group: GroupId,
-    /// Finds out whether a stopped account works again.
-    probe: bool,
     /// Finds out whether the key may make this call.
     preflight: bool,
 }
 
-/// A refused account: when the next probe may go, whether it is out, and in which lane it goes: the one that was
-/// refused, for another may be one the key has the scope for.
-struct Stopped {
-    until: Instant,
-    probing: bool,
-    lane: usize,
-}
-
 pub struct Account {
     name: Arc<str>,
+    /// How often it was removed.
+    life: u32,
     session: Option<Session>,
     /// The session last used, also while the account sends nothing.
     last_session: Option<Session>,
+    place: Option<Place>,
     lanes: Vec<Lane>,
     queue: Queue,
-    stopped: Option<Stopped>,
+    stops: Stops,
     preflight: Preflight,
 }
 
@@ -82,11 +75,13 @@ impl Account {
     pub fn new(options: AccountOptions, now: Instant) -> Self {
         let mut account = Self {
             name: options.name,
+            life: 0,
             last_session: options.session.clone(),
             session: None,
+            place: None,
             lanes: ENDPOINTS.iter().map(|endpoint| Lane::new(endpoint, options.rate_share, now)).collect(),
             queue: Queue::new(ENDPOINTS.to_vec()),
-            stopped: None,
+            stops: Stops::default(),
             preflight: Preflight::default(),
         };
         account.queue.stale = options.stale;
@@ -95,7 +90,7 @@ impl Account {
     }
 
     fn spend(&mut self, session: Option<Session>, place: Option<Place>, now: Instant) {
-        self.session = session;
+        (self.session, self.place) = (session, place);
         if let Some(place) = place {
             place.spend(self.session.as_ref());
         }
@@ -106,22 +101,18 @@ impl Account {
 
     /// Changes it. Reports that a stopped account goes on, if that is so.
     pub fn set(&mut self, options: AccountOptions, now: Instant) -> Option<Report> {
-        let mut goes_on = None;
+        let mut report = Report::new(&self.name, None);
         // A new key, revision or address deserves a new try at once.
         if options.session.is_some() && self.last_session != options.session {
-            goes_on = self.stopped.take().map(|_| Report {
-                account: self.name.clone(),
-                lane: None,
-                outcomes: Vec::new(),
-                account_state: Some(AccountState::Running),
-                findings: None,
-            });
+            let before = self.stops.reason();
+            self.stops.clear();
+            report.account_state = self.news(before, now);
             self.last_session.clone_from(&options.session);
         }
         self.queue.stale = options.stale;
         self.spend(options.session, options.place, now);
         self.lanes.iter_mut().for_each(|lane| lane.budget.set_share(options.rate_share));
-        goes_on
+        report.account_state.is_some().then_some(report)
     }
 
     /// Finds out which calls the key may make.
@@ -129,8 +120,20 @@ impl Account {
         self.preflight.begin();
     }
 
-    pub fn pause(&mut self) {
-        self.session = None;
+    /// Sends nothing until it is set anew. `places` are given out anew too: one of these is not its own until then.
+    pub fn pause(&mut self, places: &[Place], now: Instant) {
+        let place = self.place.filter(|mine| places.iter().all(|place| place.at != mine.at));
+        self.spend(None, place, now);
+    }
+
+    /// It was removed: nothing of it is ours any more but what its calls have spent. Another may come by its name, or
+    /// have its place.
+    pub fn forget(&mut self, now: Instant) {
+        self.life += 1;
+        self.spend(None, None, now);
+        self.queue.clear();
+        self.stops = Stops::default();
+        self.preflight = Preflight::default();
     }
 
     pub fn queue(&mut self) -> &mut Queue {
@@ -160,18 +163,14 @@ impl Account {
                 body: preflight::BODY.to_vec(),
                 sent_at: SystemTime::now(),
                 started: now,
+                life: self.life,
                 messages: Vec::new(),
                 group: GroupId::default(),
-                probe: false,
                 preflight: true,
             });
         }
-        if self.stopped.as_ref().is_some_and(|stopped| stopped.probing || now < stopped.until) {
-            return None;
-        }
-        let only = self.stopped.as_ref().map(|stopped| stopped.lane);
         for (position, lane) in self.lanes.iter_mut().enumerate() {
-            if only.is_some_and(|only| only != position) {
+            if self.stops.start_when(position, now) != Start::Now {
                 continue;
             }
             while self.queue.has_ready(position) && lane.take(now, policy.max_in_flight) {
@@ -182,16 +181,17 @@ impl Account {
                 match next {
                     Next::Unsendable { message, code, reason } => {
                         lane.budget.give_back(now);
-                        let newer = self.queue.newer(&message);
-                        reports.push(unsendable(&self.name, &message.message, code, reason, newer));
+                        let failure = Failure { code: code.to_owned(), reason, ..Failure::default() };
+                        let ending = Ending::Dead { failure, newer: self.queue.newer(&message) };
+                        let mut report = Report::new(&self.name, None);
+                        report.outcomes.push(Outcome::of(&message.message, SystemTime::now(), ending));
+                        reports.push(report);
                     }
                     Next::Call { group, mut messages, body } => {
                         lane.started(now);
+                        self.stops.started(position);
                         for queued in &mut messages {
                             queued.seen.get_or_insert_with(|| Seen::of(lane));
-                        }
-                        if let Some(stopped) = &mut self.stopped {
-                            stopped.probing = true;
                         }
                         return Some(Call {
                             account: self.name.clone(),
@@ -200,9 +200,9 @@ impl Account {
                             body,
                             sent_at: SystemTime::now(),
                             started: now,
+                            life: self.life,
                             messages,
                             group,
-                            probe: self.stopped.is_some(),
                             preflight: false,
                         });
                     }
@@ -214,9 +214,9 @@ impl Account {
 
     /// When to look again, if nothing else happens.
     pub fn wakes_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
-        let may = self.session.is_some() && self.stopped.is_none();
         let mut watched = false;
         for (number, lane) in self.lanes.iter_mut().enumerate() {
+            let may = self.session.is_some() && self.stops.is_open(number);
             watched |= lane.show(now, self.queue.ready(number), may);
         }
         let mut wake = watched.then(|| now + LOOK);
@@ -228,20 +228,17 @@ impl Account {
         {
             wake = earlier(wake, Some(at));
         }
-        if !self.stopped.as_ref().is_some_and(|stopped| stopped.probing) {
-            let not_before = self.stopped.as_ref().map_or(now, |stopped| stopped.until);
-            let only = self.stopped.as_ref().map(|stopped| stopped.lane);
-            for (position, lane) in self.lanes.iter_mut().enumerate() {
-                if !self.queue.has_ready(position) || only.is_some_and(|only| only != position) {
-                    continue;
-                }
-                let at = match lane.start_when(now, policy.max_in_flight) {
-                    Start::Now => now,
-                    Start::At(at) => at,
-                    Start::AfterCall => continue,
-                };
-                wake = earlier(wake, Some(at.max(not_before)));
+        for (position, lane) in self.lanes.iter_mut().enumerate() {
+            if !self.queue.has_ready(position) {
+                continue;
             }
+            let holds = [self.stops.start_when(position, now), lane.start_when(now, policy.max_in_flight)];
+            let at = holds.into_iter().try_fold(now, |at, hold| match hold {
+                Start::Now => Some(at),
+                Start::At(later) => Some(at.max(later)),
+                Start::AfterCall => None,
+            });
+            wake = earlier(wake, at);
         }
         earlier(wake, self.queue.wakes_at())
     }
@@ -249,7 +246,7 @@ impl Account {
     /// A call has ended: what it means for its messages.
     pub fn ended(
         &mut self,
-        call: Call,
+        mut call: Call,
         result: Result<Answer, TransportError>,
         now: Instant,
         policy: &Policy,
@@ -257,6 +254,11 @@ impl Account {
         let lane = &mut self.lanes[call.lane];
         let rate = result.as_ref().ok().and_then(|answer| answer.rate);
         let verdict = verdict::of(lane.endpoint, result);
+        if call.life != self.life {
+            lane.undecided();
+            lane.ended(now, None);
+            return self.late(call, &verdict);
+        }
         match &verdict {
             Verdict::Accepted { .. } | Verdict::Refused { .. } => lane.succeeded(),
             Verdict::Trouble { retry_after, .. } => lane.failed(now, policy.backoff, *retry_after),
@@ -267,63 +269,41 @@ impl Account {
             _ => Duration::ZERO,
         };
         lane.ended(now, rate);
-        let mut report = Report {
-            account: self.name.clone(),
-            lane: Some(lane.endpoint),
-            outcomes: Vec::with_capacity(call.messages.len()),
-            account_state: None,
-            findings: None,
-        };
+        let mut report = Report::new(&self.name, Some(lane.endpoint));
+        let before = self.stops.reason();
         if call.preflight {
+            // Allowed is allowed. What is refused is one for messages to find out.
+            if matches!(verdict, Verdict::Accepted { .. } | Verdict::Refused { .. }) {
+                self.stops.ended(call.lane, call.started, &verdict, now);
+            }
             report.findings = self.preflight.ended(lane.endpoint, verdict);
+            report.account_state = self.news(before, now);
             return report;
         }
         if let Some(gauges) = lane.gauges() {
             let enqueued = call.messages.iter().map(|queued| queued.message.enqueued_at);
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
+        let stopped = self.learn(&verdict, &mut call, now, policy);
         let together = call.messages.len() > 1;
         let mut settled = Vec::new();
         let mut again = Vec::new();
         for mut queued in call.messages {
             queued.message.attempts += 1;
-            let (failure, wait) = match &verdict {
-                Verdict::Accepted { .. } => (None, None),
-                Verdict::Refused { failure } if together => {
-                    queued.alone = true;
-                    (Some(failure), Some(Duration::ZERO))
-                }
-                Verdict::Refused { failure } => (Some(failure), None),
-                Verdict::Throttled { failure, .. } => (Some(failure), Some(held)),
-                Verdict::Stopped { failure } => (Some(failure), Some(Duration::ZERO)),
-                Verdict::Trouble { retry_after, failure } => {
-                    strike(&mut queued, failure, lane);
-                    let spent = queued.message.strikes >= policy.max_strikes;
-                    let wait =
-                        policy.backoff.delay(queued.message.attempts).max(retry_after.unwrap_or_default());
-                    (Some(failure), (!spent).then_some(wait))
+            let backoff = || policy.backoff.delay(queued.message.attempts);
+            let spent = queued.message.strikes >= policy.max_strikes;
+            let wait = match &verdict {
+                Verdict::Accepted { .. } => None,
+                Verdict::Refused { .. } => together.then_some(Duration::ZERO),
+                Verdict::Throttled { .. } => Some(held),
+                Verdict::Stopped { .. } => (!spent).then(|| stopped + backoff()),
+                Verdict::Trouble { retry_after, .. } => {
+                    (!spent).then(|| backoff().max(retry_after.unwrap_or_default()))
                 }
             };
-            let ending = match (&verdict, failure, wait) {
-                (_, Some(failure), Some(wait)) => {
-                    Ending::Retry { wait, strikes: queued.message.strikes, failure: failure.clone() }
-                }
-                (_, Some(failure), None) => {
-                    Ending::Dead { failure: failure.clone(), newer: self.queue.newer(&queued) }
-                }
-                (Verdict::Accepted { status, resource_id }, None, _) => {
-                    let state_of = self.queue.state_of(&queued);
-                    Ending::Accepted { status: *status, resource_id: resource_id.clone(), state_of }
-                }
-                (_, None, _) => unreachable!("only what is accepted has no failure"),
-            };
-            report.outcomes.push(Outcome {
-                seq: queued.message.seq,
-                id: queued.message.id,
-                attempts: queued.message.attempts,
-                sent_at: call.sent_at,
-                ending,
-            });
+            queued.alone |= together && matches!(verdict, Verdict::Refused { .. });
+            let ending = self.ending(&verdict, &queued, wait);
+            report.outcomes.push(Outcome::of(&queued.message, call.sent_at, ending));
             match wait {
                 Some(wait) => {
                     queued.not_before = (!wait.is_zero()).then(|| now + wait);
@@ -334,74 +314,70 @@ impl Account {
         }
         let accepted = matches!(verdict, Verdict::Accepted { .. });
         self.queue.ended(call.group, if accepted { &settled } else { &[] }, again, now);
-        report.account_state = self.account_state(&verdict, call.lane, call.probe, now + policy.backoff.max);
+        report.account_state = self.news(before, now);
         report
     }
 
-    /// What the call says about the account as a whole, where that is news. A refused account is probed at `until`.
-    fn account_state(
-        &mut self,
-        verdict: &Verdict,
-        lane: usize,
-        probe: bool,
-        until: Instant,
-    ) -> Option<AccountState> {
-        match (verdict, &mut self.stopped) {
-            (Verdict::Stopped { failure }, None) => {
-                self.stopped = Some(Stopped { until, probing: false, lane });
-                Some(AccountState::Stopped { reason: failure.reason.clone() })
+    /// A call of an account that has been removed since. What Klaviyo took it took; the rest is not ours to decide.
+    fn late(&self, call: Call, verdict: &Verdict) -> Report {
+        let mut report = Report::new(&self.name, Some(self.lanes[call.lane].endpoint));
+        if matches!(verdict, Verdict::Accepted { .. }) {
+            for mut queued in call.messages {
+                queued.message.attempts += 1;
+                let ending = self.ending(verdict, &queued, None);
+                report.outcomes.push(Outcome::of(&queued.message, call.sent_at, ending));
             }
-            (Verdict::Accepted { .. } | Verdict::Refused { .. }, Some(_)) if probe => {
-                self.stopped = None;
-                Some(AccountState::Running)
+        }
+        report
+    }
+
+    /// What a call tells of its lane, of the account and of its own messages. Returns how long those must wait if it was
+    /// refused for what it is.
+    fn learn(&mut self, verdict: &Verdict, call: &mut Call, now: Instant, policy: &Policy) -> Duration {
+        // The next probe of what is stopped.
+        let until = now + policy.backoff.max;
+        self.stops.ended(call.lane, call.started, verdict, until);
+        // What becomes of a key that is not used any more stops nothing.
+        let current = self.last_session.as_ref() == Some(&call.session);
+        match verdict {
+            Verdict::Trouble { failure, .. } => {
+                call.messages.iter_mut().for_each(|queued| strike(queued, failure, &self.lanes[call.lane]));
+                Duration::ZERO
             }
-            (_, Some(stopped)) if probe => {
-                stopped.probing = false;
-                stopped.until = until;
-                None
+            Verdict::Stopped { scope, failure } if current => {
+                let messages = &mut call.messages;
+                self.stops.refused(call.lane, *scope, &failure.reason, messages, (now, until))
             }
-            // Calls that were under way when the account was stopped say nothing new.
-            _ => None,
+            _ => Duration::ZERO,
         }
     }
-}
 
-/// Counts a failure against the message itself, if its lane is healthy otherwise. Only an internal error of Klaviyo's
-/// can be the message's doing; no answer, or 502 to 504, is the doing of what is between us and Klaviyo.
-fn strike(queued: &mut Queued, failure: &Failure, lane: &Lane) {
-    let seen = queued.seen.get_or_insert_with(|| Seen::of(lane));
-    seen.own_failures += 1;
-    let succeeded = lane.successes - seen.successes;
-    let failed = (lane.failures - seen.failures).saturating_sub(seen.own_failures);
-    if succeeded + failed < SAMPLE {
-        return;
+    /// How a call ended for one of its messages, which is tried again after the wait, if there is one.
+    fn ending(&self, verdict: &Verdict, queued: &Queued, wait: Option<Duration>) -> Ending {
+        let failure = match verdict {
+            Verdict::Accepted { status, resource_id } => {
+                let (status, resource_id) = (*status, resource_id.clone());
+                return Ending::Accepted { status, resource_id, state_of: self.queue.state_of(queued) };
+            }
+            Verdict::Refused { failure }
+            | Verdict::Throttled { failure, .. }
+            | Verdict::Stopped { failure, .. }
+            | Verdict::Trouble { failure, .. } => failure.clone(),
+        };
+        match wait {
+            Some(wait) => Ending::Retry { wait, strikes: queued.message.strikes, failure },
+            None => Ending::Dead { failure, newer: self.queue.newer(queued) },
+        }
     }
-    queued.seen = Some(Seen::of(lane));
-    if failure.status == Some(500) && succeeded >= failed * HEALTHY {
-        queued.message.strikes += 1;
-    }
-}
 
-fn unsendable(
-    account: &Arc<str>,
-    message: &Message,
-    code: &str,
-    reason: String,
-    newer: Option<i64>,
-) -> Report {
-    let failure = Failure { code: code.to_owned(), reason, ..Failure::default() };
-    Report {
-        account: account.clone(),
-        lane: None,
-        outcomes: vec![Outcome {
-            seq: message.seq,
-            id: message.id,
-            attempts: message.attempts,
-            sent_at: SystemTime::now(),
-            ending: Ending::Dead { failure, newer },
-        }],
-        account_state: None,
-        findings: None,
+    /// What is refused of the account now, where that is another thing than before.
+    fn news(&mut self, before: Option<String>, now: Instant) -> Option<AccountState> {
+        let reason = self.stops.reason();
+        if reason == before {
+            return None;
+        }
+        self.queue.release(&self.stops, now);
+        Some(reason.map_or(AccountState::Running, |reason| AccountState::Stopped { reason }))
     }
 }
 

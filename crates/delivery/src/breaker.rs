@@ -19,7 +19,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Whether a call may start, given how many are under way.
+    /// Whether a call may start.
     pub fn allows(&self, now: Instant) -> bool {
         match self.open_until {
             None => true,

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use crate::account::{Account, AccountOptions, Call, Policy, earlier};
+use crate::gauges::Place;
 use crate::message::{Message, Report};
 
 /// What the owner of the outbox tells the thread.
@@ -212,7 +213,7 @@ impl State {
             Command::Check { account } => self.account(&account).check(),
             Command::Forget { account } => {
                 if let Some(account) = self.accounts.get_mut(&account) {
-                    account.queue().clear();
+                    account.forget(now);
                 }
             }
             Command::Settled { account, lane } => {
@@ -231,8 +232,11 @@ impl State {
         {
             (self.http, self.client) = (http, client);
         }
-        self.accounts.values_mut().for_each(Account::pause);
         let now = Instant::now();
+        let places: Vec<Place> = accounts.iter().filter_map(|options| options.place).collect();
+        for account in self.accounts.values_mut() {
+            account.pause(&places, now);
+        }
         for options in accounts {
             if let Some(report) = self.account(&options.name.clone()).set(options, now) {
                 self.report(report);

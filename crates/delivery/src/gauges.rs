@@ -1,8 +1,9 @@
 //! What lanes show to the outside while they run: to whoever looks after the server, and to other databases that spend
 //! the same account's budget.
 //!
-//! Gauges lie in memory that several processes share. All of it is atomics, all zero is valid, and one thread alone
-//! writes a lane's gauges, so a reader sees each number as it was at some moment, though not all at the same one.
+//! Gauges lie in memory that several processes share. All of it is atomics, all zero is valid. While an account has
+//! its place, only the HTTP thread of its database writes what its lanes do, so a reader sees each number as it was at
+//! some moment, though not all at the same one.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -224,7 +225,7 @@ impl LaneGauges {
                 failure
             }
             Verdict::Refused { failure }
-            | Verdict::Stopped { failure }
+            | Verdict::Stopped { failure, .. }
             | Verdict::Trouble { failure, .. } => failure,
         };
         self.failures.fetch_add(1, Relaxed);

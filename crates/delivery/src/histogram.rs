@@ -1,10 +1,10 @@
-//! Durations counted by size, for percentiles. Buckets grow by a quarter of a power of two, so a percentile is right to
-//! within a fifth.
+//! Durations counted by size, for percentiles. Each power of two has four buckets, so a percentile is too long by a
+//! quarter at the most.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// From 64 µs in steps of a quarter of a power of two to some 18 hours.
+/// From 64 µs, four for each power of two, to some 19 hours.
 const BUCKETS: usize = 120;
 const SMALLEST_LOG2: u32 = 6;
 
@@ -31,7 +31,7 @@ impl Histogram {
         self.buckets.iter().for_each(|bucket| bucket.store(0, Relaxed));
     }
 
-    /// The durations that no more than these parts of all exceed, rounded up; none when nothing was counted.
+    /// For each part the duration that so much of all does not exceed, rounded up; none when nothing was counted.
     pub fn percentiles<const N: usize>(&self, parts: [f64; N]) -> [Option<Duration>; N] {
         let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
         let all: u64 = counts.iter().sum();
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_right_to_a_fifth() {
+    fn percentiles_are_right_to_a_quarter() {
         let histogram = Histogram::default();
         assert_eq!(histogram.percentiles([0.5]), [None]);
         for millisecond in 1..=1_000 {

@@ -2,65 +2,50 @@
 
 use std::borrow::Cow;
 
-/// The reasons, each with an SQLSTATE of its own and the name under which a dead letter carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    NoIdentifier,
-    Email,
-    PhoneNumber,
-    ExternalId,
-    Metric,
-    Properties,
-    Time,
-    Value,
-    Currency,
-    TooLarge,
-    Profile,
-    UniqueId,
-    UnknownAccount,
-    Clear,
+macro_rules! faults {
+    ($($name:ident $sqlstate:literal $code:literal,)+) => {
+        /// The reasons, each with an SQLSTATE of its own and the name under which a dead letter carries it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Fault {
+            $($name,)+
+        }
+
+        impl Fault {
+            /// All there are.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// Class `KS` is ours; SQL leaves classes from I to Z to implementations.
+            pub fn sqlstate(self) -> &'static str {
+                match self {
+                    $(Self::$name => $sqlstate,)+
+                }
+            }
+
+            /// `dead_letter.code`.
+            pub fn code(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)+
+                }
+            }
+        }
+    };
 }
 
-impl Fault {
-    /// Class `KS` is ours; SQL leaves classes from I to Z to implementations.
-    pub fn sqlstate(self) -> &'static str {
-        match self {
-            Self::NoIdentifier => "KS001",
-            Self::Email => "KS002",
-            Self::PhoneNumber => "KS003",
-            Self::ExternalId => "KS004",
-            Self::Metric => "KS005",
-            Self::Properties => "KS006",
-            Self::Time => "KS007",
-            Self::Value => "KS008",
-            Self::Currency => "KS009",
-            Self::TooLarge => "KS010",
-            Self::Profile => "KS011",
-            Self::UniqueId => "KS012",
-            Self::UnknownAccount => "KS013",
-            Self::Clear => "KS014",
-        }
-    }
-
-    /// `dead_letter.code`.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::NoIdentifier => "no_identifier",
-            Self::Email => "invalid_email",
-            Self::PhoneNumber => "invalid_phone_number",
-            Self::ExternalId => "invalid_external_id",
-            Self::Metric => "invalid_metric",
-            Self::Properties => "invalid_properties",
-            Self::Time => "invalid_event_time",
-            Self::Value => "invalid_value",
-            Self::Currency => "invalid_currency",
-            Self::TooLarge => "too_large",
-            Self::Profile => "invalid_profile",
-            Self::UniqueId => "invalid_unique_id",
-            Self::UnknownAccount => "unknown_account",
-            Self::Clear => "invalid_clear",
-        }
-    }
+faults! {
+    NoIdentifier "KS001" "no_identifier",
+    Email "KS002" "invalid_email",
+    PhoneNumber "KS003" "invalid_phone_number",
+    ExternalId "KS004" "invalid_external_id",
+    Metric "KS005" "invalid_metric",
+    Properties "KS006" "invalid_properties",
+    Time "KS007" "invalid_event_time",
+    Value "KS008" "invalid_value",
+    Currency "KS009" "invalid_currency",
+    TooLarge "KS010" "too_large",
+    Profile "KS011" "invalid_profile",
+    UniqueId "KS012" "invalid_unique_id",
+    UnknownAccount "KS013" "unknown_account",
+    Clear "KS014" "invalid_clear",
 }
 
 /// A refusal. The texts name the argument and never carry an address or a phone number.

@@ -40,8 +40,9 @@ pub struct Aliases(Recent<Identifier, Arc<[Identifier]>>);
 /// Identifiers remembered at least: some 8 MB of memory at the most.
 const REMEMBERED: usize = 50_000;
 
-/// Identifiers of one profile that are remembered together. A shop that gives every guest the same phone number
-/// would otherwise make one profile of all of them, and send its messages one by one.
+/// Identifiers of one profile that are remembered together. A shop that gives every guest the same phone number would
+/// otherwise make one profile of all of them. Messages that name the number wait for each other all the same; those that
+/// name another identifier of one guest do not wait for those of all.
 const MOST_TOGETHER: usize = 8;
 
 impl Default for Aliases {

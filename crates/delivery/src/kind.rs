@@ -1,19 +1,13 @@
-//! Kinds of message. A kind is a file: how its input is checked and laid down, which call carries it, how two of it
-//! merge, and what a lost answer means for it. [`ALL`] is the list.
+//! Kinds of message. A kind is a file: how its input is checked and laid down, which call carries it, and how two
+//! of it merge. [`ALL`] is the list.
 
 pub mod event;
 pub mod profile;
 
 use klaviyo::Endpoint;
 
-/// What it means that a call was sent and no answer came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnAmbiguous {
-    /// Sending it again is harmless: Klaviyo drops the repeat, or ends in the same state.
-    Repeat,
-}
-
-/// What the scheduler and the HTTP thread must know of a message.
+/// What the scheduler and the HTTP thread must know of a message. Where an answer is lost it is sent again: of an
+/// event Klaviyo drops the repeat, by its `unique_id`, and the same state again ends in the same state.
 pub trait Kind: Sync {
     /// `outbox.kind`.
     fn name(&self) -> &'static str;
@@ -42,9 +36,6 @@ pub trait Kind: Sync {
 
     /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing.
     fn stale(&self, payload: &str) -> Option<String>;
-
-    /// What a lost answer means.
-    fn on_ambiguous(&self) -> OnAmbiguous;
 }
 
 /// Every kind there is.

@@ -43,6 +43,12 @@ pub struct Outcome {
     pub ending: Ending,
 }
 
+impl Outcome {
+    pub fn of(message: &Message, sent_at: SystemTime, ending: Ending) -> Self {
+        Self { seq: message.seq, id: message.id, attempts: message.attempts, sent_at, ending }
+    }
+}
+
 /// How it ended, or did not yet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
@@ -75,16 +81,23 @@ pub struct Report {
     /// The lane whose place the call holds until it is settled; none where no call was made.
     pub lane: Option<&'static Endpoint>,
     pub outcomes: Vec<Outcome>,
-    /// Set when the account was stopped, or goes on again.
+    /// Set when that has changed.
     pub account_state: Option<AccountState>,
     /// What a preflight has found, with its last call.
     pub findings: Option<Vec<Finding>>,
 }
 
+impl Report {
+    pub fn new(account: &Arc<str>, lane: Option<&'static Endpoint>) -> Self {
+        Self { account: account.clone(), lane, outcomes: Vec::new(), account_state: None, findings: None }
+    }
+}
+
 /// Whether Klaviyo takes the account's calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountState {
-    /// It refuses the key, or the call as such. One call a minute finds out whether that has changed.
+    /// It refuses the key or the revision, or for want of a scope those of a lane, which the reason names. One call for
+    /// each longest wait between attempts finds out whether that has changed.
     Stopped {
         reason: String,
     },

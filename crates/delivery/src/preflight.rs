@@ -67,7 +67,7 @@ impl Preflight {
     pub fn ended(&mut self, endpoint: &'static Endpoint, verdict: Verdict) -> Option<Vec<Finding>> {
         let (allowed, failure) = match verdict {
             Verdict::Accepted { .. } | Verdict::Refused { .. } => (Allowed::Yes, None),
-            Verdict::Stopped { failure } => (Allowed::No, Some(failure)),
+            Verdict::Stopped { failure, .. } => (Allowed::No, Some(failure)),
             Verdict::Throttled { failure, .. } | Verdict::Trouble { failure, .. } => {
                 (Allowed::Unknown, Some(failure))
             }

@@ -4,15 +4,17 @@
 //! and while it is in a call none of the others: so no message of a key overtakes another, in whatever lane it rides.
 //! States of one profile that stand next to each other go as one call.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use klaviyo::Endpoint;
 
 use crate::key::{Aliases, Hasher, Identifier};
-use crate::lane::Lane;
 use crate::message::Message;
 use crate::recent::Recent;
+use crate::stale::{Stale, StaleAction};
+use crate::stops::{Refusal, Stops};
+use crate::strikes::Seen;
 
 /// States merged into one call at the most: bounds what one refusal can make us send again one by one.
 const MERGED: usize = 100;
@@ -21,28 +23,11 @@ const MERGED: usize = 100;
 /// looked up in the database when a message is redriven.
 const REMEMBERED: usize = 50_000;
 
+/// Identifiers of a group for each of its messages, above which those of messages that are gone are looked for: more
+/// than a message can have with all that are known to belong to its three, so that looking is always worth it.
+const IDENTIFIERS: usize = 32;
+
 pub type GroupId = u64;
-
-/// What becomes of a message that has waited for too long to start anything now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stale {
-    pub after: Duration,
-    pub action: StaleAction,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StaleAction {
-    /// It is sent as history.
-    Backfill,
-    /// It is put aside. Whoever redrives it wants it sent; then it goes as history.
-    DeadLetter,
-}
-
-impl Stale {
-    fn applies(&self, message: &Message) -> bool {
-        message.enqueued_at.elapsed().is_ok_and(|age| age > self.after)
-    }
-}
 
 /// A message with what its earlier attempts taught.
 pub struct Queued {
@@ -50,22 +35,11 @@ pub struct Queued {
     pub not_before: Option<Instant>,
     /// Since when its failures are held against those of others.
     pub seen: Option<Seen>,
+    /// When Klaviyo refused it last, whatever the message.
+    pub refusal: Option<Refusal>,
     /// Was refused together with others; goes alone now.
     pub alone: bool,
     identifiers: Vec<Identifier>,
-}
-
-/// Successes and failures of a lane at a moment, and how often the message itself has failed since.
-pub struct Seen {
-    pub successes: u64,
-    pub failures: u64,
-    pub own_failures: u64,
-}
-
-impl Seen {
-    pub fn of(lane: &Lane) -> Self {
-        Self { successes: lane.successes, failures: lane.failures, own_failures: 0 }
-    }
 }
 
 #[derive(Default)]
@@ -147,7 +121,11 @@ impl Queue {
         let all = self.aliases.expand(&identifiers);
         let id = self.group_of(all);
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
-        self.insert(id, Queued { message, not_before, seen: None, alone: false, identifiers }, now);
+        self.insert(
+            id,
+            Queued { message, not_before, seen: None, refusal: None, alone: false, identifiers },
+            now,
+        );
     }
 
     /// Whether a message of that lane may go, as far as its key is concerned.
@@ -176,6 +154,18 @@ impl Queue {
     pub fn wake(&mut self, now: Instant) {
         while let Some((_, id)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
             self.place(id, now);
+        }
+    }
+
+    /// Makes ready what has waited for nothing but that Klaviyo takes such calls again.
+    pub fn release(&mut self, stops: &Stops, now: Instant) {
+        let sleeping: Vec<GroupId> = self.sleeping.iter().map(|(_, id)| *id).collect();
+        for id in sleeping {
+            let first = self.groups.get_mut(&id).and_then(|group| group.queue.front_mut());
+            if let Some(first) = first.filter(|first| first.refusal.is_some_and(|it| stops.is_over(it))) {
+                first.not_before = None;
+                self.place(id, now);
+            }
         }
     }
 
@@ -261,8 +251,12 @@ impl Queue {
 
     /// The number of a newer state of the same profile that has been accepted, where one is remembered.
     pub fn newer(&self, queued: &Queued) -> Option<i64> {
-        let known = queued.identifiers.iter().filter_map(|identifier| self.newest.get(identifier)).max();
-        known.copied().filter(|newest| queued.message.kind.is_state() && *newest > queued.message.seq)
+        if !queued.message.kind.is_state() {
+            return None;
+        }
+        let all = self.aliases.expand(&queued.identifiers);
+        let known = all.iter().filter_map(|identifier| self.newest.get(identifier)).max();
+        known.copied().filter(|newest| *newest > queued.message.seq)
     }
 
     /// All identifiers known of the profile whose state an accepted message changed.
@@ -324,6 +318,7 @@ impl Queue {
     /// Puts a group where its oldest message says, or forgets it when it is empty.
     fn place(&mut self, id: GroupId, now: Instant) {
         self.displace(id);
+        self.tidy(id);
         let Some(group) = self.groups.get_mut(&id) else { return };
         if group.calls > 0 {
             return;
@@ -348,6 +343,23 @@ impl Queue {
                 self.ready[lane].insert((first.message.seq, id));
             }
         }
+    }
+
+    /// Lets go of the identifiers of messages that are gone, where a group is never empty and has come by many.
+    fn tidy(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if group.calls > 0 || group.identifiers.len() <= IDENTIFIERS * (group.queue.len() + 1) {
+            return;
+        }
+        let all = group.queue.iter().flat_map(|queued| self.aliases.expand(&queued.identifiers));
+        let all: HashSet<Identifier> = all.collect();
+        group.identifiers.retain(|identifier| {
+            let kept = all.contains(identifier);
+            if !kept {
+                self.by_identifier.remove(identifier);
+            }
+            kept
+        });
     }
 
     fn displace(&mut self, id: GroupId) {

@@ -146,6 +146,22 @@ fn a_redriven_state_never_follows_a_newer_one() {
     assert_eq!(call(&mut queue, EVENTS, now).expect("events are no states").0, [2]);
 }
 
+/// The newer one named the profile by another identifier; which belong together is known from a third message.
+#[test]
+fn a_redriven_state_never_follows_a_newer_one_under_another_identifier() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.link(&["email".to_owned(), "id".to_owned()]);
+    queue.add(message(20, "profile", &["id"]), now);
+    let (_, group, sent) = call(&mut queue, PROFILES, now).expect("20");
+    queue.ended(group, &sent, vec![], now);
+    queue.add(Message { redriven: true, ..message(10, "profile", &["email"]) }, now);
+    let Some(Next::Unsendable { message: queued, code: "superseded", .. }) = queue.next(PROFILES, now) else {
+        panic!("superseded");
+    };
+    assert_eq!(queue.newer(&queued), Some(20));
+}
+
 #[test]
 fn a_foreign_payload_is_put_aside() {
     let now = Instant::now();
@@ -154,6 +170,24 @@ fn a_foreign_payload_is_put_aside() {
     queue.add(message(2, "event", &["a"]), now);
     assert!(matches!(queue.next(EVENTS, now), Some(Next::Unsendable { code: "malformed_payload", .. })));
     assert_eq!(call(&mut queue, EVENTS, now).expect("the next").0, [2]);
+}
+
+/// One number that every guest is given, and always another guest.
+#[test]
+fn a_group_that_is_never_empty_forgets_whom_it_was_about() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(message(0, "event", &["number", "guest 0"]), now);
+    for seq in 1..5_000 {
+        queue.add(message(seq, "event", &["number", &format!("guest {seq}")]), now);
+        let (seqs, group, sent) = call(&mut queue, EVENTS, now).expect("the oldest");
+        assert_eq!(seqs, [seq - 1]);
+        queue.ended(group, &sent, vec![], now);
+        assert!(queue.by_identifier.len() < 4 * IDENTIFIERS, "{}", queue.by_identifier.len());
+    }
+    let (_, group, sent) = call(&mut queue, EVENTS, now).expect("the last");
+    queue.ended(group, &sent, vec![], now);
+    assert!(queue.groups.is_empty() && queue.by_identifier.is_empty());
 }
 
 /// Many keys, random ends: no key is ever in two calls, and each keeps its order.

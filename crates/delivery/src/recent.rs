@@ -1,5 +1,5 @@
-//! A map that remembers what was used last and is bounded: two generations, the older of which is forgotten when the
-//! younger is full.
+//! A map that remembers what was inserted last and is bounded: two generations, the older of which is forgotten when the
+//! younger is full. Looking something up does not keep it.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -18,19 +18,27 @@ pub enum Verdict {
         retry_after: Option<Duration>,
         failure: Failure,
     },
-    /// No answer, or one that says that Klaviyo or the way to it is in trouble.
+    /// No answer, one that says that Klaviyo or the way to it is in trouble, or one that is not Klaviyo's.
     Trouble {
         retry_after: Option<Duration>,
         failure: Failure,
     },
-    /// No message of this account can get through until someone changes something.
+    /// No such call of this account gets through until someone changes something.
     Stopped {
+        scope: Scope,
         failure: Failure,
     },
     /// Klaviyo will never take this message.
     Refused {
         failure: Failure,
     },
+}
+
+/// How much of an account is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Account,
+    Lane,
 }
 
 /// Reads an answer, or the lack of one.
@@ -42,7 +50,6 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
                 TransportError::Connect(_) => "connect",
                 TransportError::Timeout => "timeout",
                 TransportError::Lost(_) => "connection_lost",
-                TransportError::TooLarge => "answer_too_large",
             };
             let failure = Failure { code: code.to_owned(), reason: error.to_string(), ..Failure::default() };
             return Verdict::Trouble { retry_after: None, failure };
@@ -55,27 +62,37 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
     match answer.status {
         200..=299 => Verdict::Accepted { status: answer.status, resource_id: resource_id(&answer.body) },
         429 => Verdict::Throttled { retry_after: answer.retry_after, failure },
-        401 => stopped(failure, "Klaviyo does not accept the private key"),
-        403 => stopped(
-            failure,
-            &format!("the private key may not do this; it needs the scope {}", endpoint.scope),
-        ),
-        400 if about_revision => stopped(failure, "Klaviyo does not accept the revision"),
-        // Klaviyo's own refusal of this very message. Without its error body the answer is somebody else's.
-        400 | 409 | 413 | 422 if !errors.is_empty() => Verdict::Refused { failure },
+        401 => stopped(Scope::Account, failure, "Klaviyo does not accept the private key"),
         413 => Verdict::Refused { failure },
-        408 | 425 | 400 | 409 | 422 | 500..=599 => {
+        408 | 425 | 500..=599 => Verdict::Trouble { retry_after: answer.retry_after, failure },
+        // Without Klaviyo's error body it is the answer of a firewall in between, which may dislike this one message,
+        // or of somebody else at a wrong address.
+        status if errors.is_empty() => {
+            let reason = format!("answer {status} is not one of Klaviyo's API; is the base URL right?");
+            let failure = Failure { reason, ..failure };
             Verdict::Trouble { retry_after: answer.retry_after, failure }
         }
-        // 3xx, 404, 405, 410, 415 and the like: wrong address, retired path. True of every message.
-        status => stopped(failure, &format!("unexpected answer {status}; is the base URL right?")),
+        400 | 404 | 410 if about_revision => {
+            stopped(Scope::Account, failure, "Klaviyo does not accept the revision")
+        }
+        400 | 409 | 422 => Verdict::Refused { failure },
+        403 => {
+            let Endpoint { path, scope, .. } = endpoint;
+            let why = format!("the private key may not call {path}; it needs the scope {scope}");
+            stopped(Scope::Lane, failure, &why)
+        }
+        // 404, 405, 410, 415 and the like: a retired path. True of every message that takes it.
+        status => {
+            let why = format!("unexpected answer {status} of {}; is the base URL right?", endpoint.path);
+            stopped(Scope::Lane, failure, &why)
+        }
     }
 }
 
-fn stopped(failure: Failure, why: &str) -> Verdict {
+fn stopped(scope: Scope, failure: Failure, why: &str) -> Verdict {
     let reason =
         if failure.reason.is_empty() { why.to_owned() } else { format!("{why} ({})", failure.reason) };
-    Verdict::Stopped { failure: Failure { reason, ..failure } }
+    Verdict::Stopped { scope, failure: Failure { reason, ..failure } }
 }
 
 /// Bytes of a text of Klaviyo's that are kept. What says more than that in an error says it to nobody.
@@ -123,8 +140,11 @@ mod tests {
             Verdict::Accepted { resource_id: Some(_), .. }
         ));
         assert!(matches!(verdict(429, ""), Verdict::Throttled { .. }));
-        for status in [401, 403, 404, 405, 410, 415, 301] {
-            assert!(matches!(verdict(status, &invalid), Verdict::Stopped { .. }), "{status}");
+        for status in [403, 404, 405, 410, 415] {
+            assert!(
+                matches!(verdict(status, &invalid), Verdict::Stopped { scope: Scope::Lane, .. }),
+                "{status}"
+            );
         }
         for status in [400, 409, 413, 422] {
             assert!(matches!(verdict(status, &invalid), Verdict::Refused { .. }), "{status}");
@@ -132,15 +152,14 @@ mod tests {
         for status in [408, 500, 502, 503, 504, 524] {
             assert!(matches!(verdict(status, ""), Verdict::Trouble { .. }), "{status}");
         }
-        assert!(
-            matches!(verdict(400, "<html>Bad Request</html>"), Verdict::Trouble { .. }),
-            "a proxy's 400 says nothing about the message"
-        );
-        assert!(matches!(verdict(400, &error("revision_retired", "{}")), Verdict::Stopped { .. }));
-        assert!(matches!(
-            verdict(400, &error("invalid", r#"{"parameter":"revision"}"#)),
-            Verdict::Stopped { .. }
-        ));
+        for all in [
+            verdict(401, &invalid),
+            verdict(401, ""),
+            verdict(400, &error("revision_retired", "{}")),
+            verdict(410, &error("invalid", r#"{"parameter":"revision"}"#)),
+        ] {
+            assert!(matches!(all, Verdict::Stopped { scope: Scope::Account, .. }), "{all:?}");
+        }
     }
 
     #[test]
@@ -150,7 +169,22 @@ mod tests {
         };
         assert_eq!(failure.error_id.as_deref(), Some("e1"));
         assert_eq!((failure.code.as_str(), failure.reason.as_str()), ("invalid", "T. D (at /data)"));
-        let Verdict::Stopped { failure } = verdict(403, "") else { panic!("stopped") };
-        assert!(failure.reason.contains("events:write"));
+        let Verdict::Stopped { failure, .. } = verdict(403, &error("permission_denied", "{}")) else {
+            panic!("stopped");
+        };
+        for name in ["/api/events", "events:write"] {
+            assert!(failure.reason.contains(name), "{}", failure.reason);
+        }
+    }
+
+    #[test]
+    fn what_is_not_klaviyos_answer_stops_nothing() {
+        for status in [301, 302, 400, 402, 403, 404, 405, 407, 409, 410, 415, 422, 451] {
+            let Verdict::Trouble { failure, .. } = verdict(status, "<html>Forbidden</html>") else {
+                panic!("{status}");
+            };
+            assert_eq!(failure.status, Some(status));
+            assert!(failure.reason.contains("is the base URL right?"), "{}", failure.reason);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Once;
 use std::time::Duration;
 
+use reqwest::ClientBuilder;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 
@@ -15,7 +16,7 @@ const REVISION: HeaderName = HeaderName::from_static("revision");
 /// connection that a firewall dropped silently is found within their sum, not one request timeout after another.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Answers longer than this are cut off: the longest we read is an error body.
+/// Answers are cut off there: the longest we read is an error body.
 const MAX_ANSWER: usize = 1 << 20;
 
 /// How long a call may take.
@@ -29,10 +30,13 @@ pub struct ClientOptions {
     pub request_timeout: Duration,
 }
 
-/// Sends requests. Cheap to clone; all clones share one pool of connections.
+/// Sends requests. Cheap to clone; all clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// For this machine itself: past the proxy that the environment may name, to which it is another machine, and
+    /// which would read the key.
+    direct: reqwest::Client,
 }
 
 /// What came back, whatever the status.
@@ -63,16 +67,6 @@ pub enum TransportError {
     /// It may have had its effect.
     #[error("connection lost: {0}")]
     Lost(String),
-    /// It may have had its effect.
-    #[error("the answer is longer than {MAX_ANSWER} bytes")]
-    TooLarge,
-}
-
-impl TransportError {
-    /// Whether Klaviyo may have acted on the request.
-    pub fn is_ambiguous(&self) -> bool {
-        !matches!(self, Self::Connect(_))
-    }
 }
 
 impl Client {
@@ -81,35 +75,42 @@ impl Client {
     /// # Errors
     /// When the system's certificates cannot be loaded.
     pub fn new(options: ClientOptions) -> Result<Self, String> {
+        Self::built(options, reqwest::Client::builder)
+    }
+
+    fn built(options: ClientOptions, builder: fn() -> ClientBuilder) -> Result<Self, String> {
         static PROVIDER: Once = Once::new();
         // An error means that a provider is installed already, which is as good.
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("klaviyo_sync/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout)
-            .read_timeout(options.read_timeout)
-            .timeout(options.request_timeout)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .tcp_nodelay(true)
-            .redirect(Policy::none())
-            .build()
-            .map_err(|error| chain(&error))?;
-        Ok(Self { http })
+        let build = |builder: ClientBuilder| {
+            builder
+                .user_agent(concat!("klaviyo_sync/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(options.connect_timeout)
+                .read_timeout(options.read_timeout)
+                .timeout(options.request_timeout)
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .http2_keep_alive_timeout(KEEP_ALIVE)
+                .tcp_nodelay(true)
+                .redirect(Policy::none())
+                .build()
+                .map_err(|error| chain(&error))
+        };
+        Ok(Self { http: build(builder())?, direct: build(builder().no_proxy())? })
     }
 
-    /// Sends one call and reads its answer to the end.
+    /// Sends one call and reads its answer to the end. Of one that says that the call succeeded the body may be missing:
+    /// Klaviyo has done what it was asked.
     ///
     /// # Errors
-    /// When there is no whole answer; [`TransportError::is_ambiguous`] says whether it may have had its effect.
+    /// When there is no whole answer.
     pub async fn post(
         &self,
         session: &Session,
         endpoint: &Endpoint,
         body: Vec<u8>,
     ) -> Result<Answer, TransportError> {
-        let mut response = self
-            .http
+        let http = if session.is_loopback() { &self.direct } else { &self.http };
+        let mut response = http
             .post(session.url(endpoint.path))
             .header(AUTHORIZATION, session.authorization())
             .header(REVISION, session.revision())
@@ -125,12 +126,14 @@ impl Client {
             retry_after: seconds(response.headers(), "retry-after"),
             body: Vec::new(),
         };
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            if answer.body.len() + chunk.len() > MAX_ANSWER {
-                return Err(TransportError::TooLarge);
+        while answer.body.len() < MAX_ANSWER {
+            match response.chunk().await {
+                Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
+                Err(error) if !response.status().is_success() => return Err(transport(error)),
+                Ok(None) | Err(_) => break,
             }
-            answer.body.extend_from_slice(&chunk);
         }
+        answer.body.truncate(MAX_ANSWER);
         Ok(answer)
     }
 }
@@ -175,7 +178,64 @@ fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::CREATE_EVENT;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const OPTIONS: ClientOptions =
+        ClientOptions { connect_timeout: PATIENCE, read_timeout: PATIENCE, request_timeout: PATIENCE };
+
+    /// Answers one request so, and then no more.
+    fn server(head: &str, body: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let head = format!("HTTP/1.1 {head}\r\n\r\n");
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("a client");
+            let mut request = Vec::new();
+            while !request.ends_with(b"{}") {
+                let mut part = [0; 1_024];
+                let read = socket.read(&mut part).expect("a request");
+                request.extend_from_slice(&part[..read]);
+            }
+            // In vain where the client has read enough.
+            let _ = socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(&body));
+        });
+        format!("http://{address}")
+    }
+
+    fn post(client: &Client, base_url: &str) -> Result<Answer, TransportError> {
+        let session = Session::new(base_url, crate::REVISION, "pk_test").expect("a session");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(client.post(&session, &CREATE_EVENT, b"{}".to_vec()))
+    }
+
+    #[test]
+    fn what_klaviyo_accepted_is_accepted_whatever_it_says_besides() {
+        let client = Client::new(OPTIONS).expect("a client");
+        let endless = vec![b' '; 2 * MAX_ANSWER];
+        let answer = post(&client, &server("202 Accepted", endless.clone())).expect("an answer");
+        assert_eq!((answer.status, answer.body.len()), (202, MAX_ANSWER));
+        let answer = post(&client, &server("202 Accepted\r\nContent-Length: 9", b"half".to_vec()));
+        assert_eq!(answer.expect("an answer").status, 202);
+        let answer = post(&client, &server("400 Bad Request", endless)).expect("an answer");
+        assert_eq!((answer.status, answer.body.len()), (400, MAX_ANSWER));
+        let answer = post(&client, &server("400 Bad Request\r\nContent-Length: 9", b"half".to_vec()));
+        assert!(matches!(answer, Err(TransportError::Lost(_))), "{answer:?}");
+    }
+
+    #[test]
+    fn calls_to_this_machine_go_past_a_proxy() {
+        let client = Client::built(OPTIONS, || {
+            let proxy = reqwest::Proxy::all(server("502 Bad Gateway", Vec::new())).expect("a proxy");
+            reqwest::Client::builder().proxy(proxy)
+        });
+        let answer = post(&client.expect("a client"), &server("202 Accepted", Vec::new()));
+        assert_eq!(answer.expect("an answer").status, 202);
+    }
 
     #[test]
     fn headers_that_count_are_read_and_others_ignored() {

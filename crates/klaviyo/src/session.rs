@@ -57,6 +57,10 @@ impl Session {
         hasher.finish()
     }
 
+    pub(crate) fn is_loopback(&self) -> bool {
+        names_loopback(&self.base_url)
+    }
+
     pub(crate) fn url(&self, path: &str) -> Url {
         let mut url = self.base_url.clone();
         url.set_path(path);
@@ -88,7 +92,7 @@ fn check_base_url(text: &str) -> Result<Url, SessionError> {
         && url.host_str().is_some();
     match url.scheme() {
         "https" if plain => Ok(url),
-        "http" if plain && is_loopback(text) => Ok(url),
+        "http" if plain && names_loopback(&url) => Ok(url),
         "http" if plain => Err(SessionError::NotHttps),
         _ => Err(SessionError::BaseUrl),
     }
@@ -96,7 +100,10 @@ fn check_base_url(text: &str) -> Result<Url, SessionError> {
 
 /// Whether a base URL names this machine itself: `localhost`, 127.0.0.0/8 or ::1.
 pub fn is_loopback(base_url: &str) -> bool {
-    let Ok(url) = Url::parse(base_url) else { return false };
+    Url::parse(base_url).is_ok_and(|url| names_loopback(&url))
+}
+
+fn names_loopback(url: &Url) -> bool {
     match url.host_str() {
         Some("localhost") => true,
         Some(host) => {

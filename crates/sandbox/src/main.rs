@@ -126,6 +126,8 @@ async fn run(arguments: Arguments, rates: RateSettings) -> Result<(), String> {
         eprintln!("klaviyo-sandbox: --seed {seed} repeats this run's dice");
         seed
     });
+    // Of the ids of errors, which belong to nothing that has dice of its own; there is only this thread.
+    fastrand::seed(seed);
     let (door, commands) = mpsc::channel(16);
     let settings = Settings {
         keys: arguments.key,

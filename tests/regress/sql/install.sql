@@ -1,4 +1,4 @@
--- Guards: the extension installs into any schema of a UTF-8 database and no other, keeps to itself what it makes, documents it, and goes without a trace.
+-- Guards: the extension installs into any schema of a UTF-8 database and no other, keeps to itself what it makes, documents it, and goes without a trace but for its roles.
 -- (What CONTEXT tells of an extension's script differs between majors.)
 \set SHOW_CONTEXT never
 CREATE EXTENSION klaviyo_sync;
@@ -59,19 +59,20 @@ WITH thing (object, comment) AS (
 )
 SELECT t.object FROM thing t WHERE coalesce(t.comment, '') = '' ORDER BY 1;
 
--- No function that runs with its owner's rights takes its caller's search_path: no rows.
+-- No function takes its caller's search_path: no rows. (One in C that runs with its caller's rights looks up nothing.)
 SELECT m.object
   FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
- WHERE p.prosecdef AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
+  JOIN pg_language l ON l.oid = p.prolang
+ WHERE (p.prosecdef OR l.lanname <> 'c') AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
  ORDER BY 1;
 
--- It goes without a trace.
+-- It goes without a trace, but for its roles, which are the cluster's: other databases may use them.
 DROP EXTENSION klaviyo_sync;
 SELECT count(*) AS schemas FROM pg_namespace WHERE nspname = 'klaviyo';
 SELECT oid::regprocedure AS function_left FROM pg_proc WHERE proname LIKE 'klaviyo%' OR probin LIKE '%klaviyo%';
 SELECT oid::regclass AS relation_left FROM pg_class WHERE oid >= 16384 AND relname <> 'member' AND relnamespace <> 'pg_toast'::regnamespace;
 SELECT typname AS type_left FROM pg_type WHERE oid >= 16384 AND typname NOT IN ('member', '_member');
-SELECT rolname AS role_left FROM pg_roles WHERE rolname LIKE 'klaviyo%';
+SELECT rolname AS role_left FROM pg_roles WHERE rolname LIKE 'klaviyo%' ORDER BY 1;
 
 -- Functions go where one wants them, tables into schema klaviyo all the same. Both work from elsewhere.
 CREATE SCHEMA tools;

@@ -57,10 +57,12 @@ SELECT hint LIKE '%klaviyo_redrive() sends it again%' AS misleading FROM klaviyo
 CREATE FUNCTION awaited(id uuid, timeout interval) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     began timestamptz := clock_timestamp(); r klaviyo.result; took interval;
+    -- Of the time it may take, or else of the default.
+    half interval := CASE WHEN timeout > '0' THEN timeout ELSE '10 s' END / 2;
 BEGIN
     r := klaviyo_await(id, timeout);
     took := clock_timestamp() - began;
-    RETURN r.status || CASE WHEN took < '100 ms' THEN ' at once' WHEN took >= timeout AND took < timeout + interval '2 s' THEN ' in time' ELSE ' after ' || took END;
+    RETURN r.status || CASE WHEN took < half THEN ' at once' WHEN took >= timeout AND took < timeout + interval '1 minute' THEN ' in time' ELSE ' after ' || took END;
 END
 $$;
 SELECT awaited('00000000-0000-0000-0000-000000000000', '1 minute');

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::profile::{check_attributes, open_object};
-use super::{Checked, Kind, OnAmbiguous, push_raw, push_string};
+use super::{Checked, Kind, push_raw, push_string};
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
 use crate::json::JsonLimits;
@@ -243,11 +243,6 @@ impl Kind for Event {
         let Payload { profile, event } = serde_json::from_str(payload).ok()?;
         let event = open_object(event.get())?;
         Some(format!("{{\"profile\":{profile},\"event\":{{\"backfill\":true,{event}}}}}"))
-    }
-
-    /// Every event carries a `unique_id`; Klaviyo keeps the first and accepts the repeat.
-    fn on_ambiguous(&self) -> OnAmbiguous {
-        OnAmbiguous::Repeat
     }
 }
 

@@ -9,7 +9,7 @@ use klaviyo::{Endpoint, UPSERT_PROFILE};
 use serde_json::value::RawValue;
 
 use super::event::too_large;
-use super::{Checked, Kind, OnAmbiguous, push_raw, push_string};
+use super::{Checked, Kind, push_raw, push_string};
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
 use crate::json::JsonLimits;
@@ -256,11 +256,6 @@ impl Kind for Profile {
     /// A state starts nothing by itself.
     fn stale(&self, _: &str) -> Option<String> {
         None
-    }
-
-    /// The same state again ends in the same state.
-    fn on_ambiguous(&self) -> OnAmbiguous {
-        OnAmbiguous::Repeat
     }
 }
 

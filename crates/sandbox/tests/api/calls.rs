@@ -122,6 +122,20 @@ fn headers_and_paths_are_checked() {
 }
 
 #[test]
+fn a_seed_repeats_every_id() {
+    let ids = |seed| {
+        let sandbox = Sandbox::start(&["--seed", seed]);
+        let mut api = sandbox.api();
+        let imported = api.post(IMPORT, &profile(json!({"external_id": "7"}))).unwrap().json();
+        [imported["data"]["id"].clone(), api.post(EVENTS, &json!({})).unwrap().error()["id"].clone()]
+    };
+    let first = ids("5");
+    assert_eq!(ids("5"), first);
+    let other = ids("6");
+    assert!(first[0] != other[0] && first[1] != other[1], "{first:?} {other:?}");
+}
+
+#[test]
 fn limits_are_enforced_for_each_key_and_call() {
     // Windows of months, so that none ends while the test runs, and one request in each.
     let sandbox = Sandbox::start(&["--count-scale", "0.0001", "--window-scale", "1000000", "--seed", "5"]);

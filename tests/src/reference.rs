@@ -1,0 +1,39 @@
+//! `docs/reference.md`, made from what the server's catalogue says of the extension.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use delivery::invalid::Fault;
+use serde_json::json;
+
+use crate::cluster::Cluster;
+
+/// Where it is kept.
+pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
+
+/// Prints it, line by line. All that the catalogue does not know is passed as variables.
+const SCRIPT: &str = include_str!("../reference.sql");
+
+/// Makes it, on a cluster of its own.
+pub fn generate() -> String {
+    // Every setting is at its default, and none is hidden because the library came too late.
+    let cluster = Cluster::builder().start();
+    cluster.create_database("reference");
+    cluster.psql("reference", "CREATE EXTENSION klaviyo_sync");
+    let faults: Vec<_> =
+        Fault::ALL.iter().map(|fault| json!({"sqlstate": fault.sqlstate(), "code": fault.code()})).collect();
+    let mut psql = cluster
+        .psql_command("reference")
+        .args(["--quiet", "--no-align", "--tuples-only", "--variable"])
+        .arg(format!("faults={}", json!(faults)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("psql can be run");
+    let mut input = psql.stdin.take().expect("psql reads");
+    input.write_all(SCRIPT.as_bytes()).expect("psql reads all of it");
+    drop(input);
+    let output = psql.wait_with_output().expect("psql ends");
+    assert!(output.status.success(), "reference.sql failed");
+    String::from_utf8(output.stdout).expect("psql writes UTF-8")
+}
