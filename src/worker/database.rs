@@ -47,8 +47,7 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     if shared().is_some_and(|shared| shared.holds.contain(slot.database())) {
         process::end(0);
     }
-    process::shield_session();
-    process::connect(slot.database());
+    process::connect(Some(slot.database()));
     let Some(extension) = version::wait_for_ours(slot) else { process::end(0) };
     match Worker::start(slot, number, extension).and_then(|mut worker| worker.serve()) {
         Ok(()) => process::end(0),

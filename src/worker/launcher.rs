@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
-    DynamicBackgroundWorker,
+    BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
 };
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
@@ -74,9 +73,7 @@ struct Launcher {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn klaviyo_launcher_main(_argument: pg_sys::Datum) {
     process::handle_signals();
-    process::shield_session();
-    // No database: only what all databases share can be read.
-    BackgroundWorker::connect_worker_to_spi(None, None);
+    process::connect(None);
     let Some(shared) = shared() else { return };
     shared.set_launcher(process::latch());
     let mut launcher = Launcher { shared, workers: HashMap::new(), without: HashSet::new(), complaint: None };

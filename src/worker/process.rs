@@ -109,7 +109,7 @@ const SESSION: &[(&CStr, &CStr)] = &[
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     (c"transaction_timeout", c"0"),
     // In a deadlock it is the worker that gives way: it can begin anew, and loses nothing.
-    (c"deadlock_timeout", c"200"),
+    (c"deadlock_timeout", c"200ms"),
     (c"row_security", c"off"),
     (c"jit", c"off"),
     // The tables of a queue are never what their statistics say; by its index each is always read well.
@@ -117,8 +117,8 @@ const SESSION: &[(&CStr, &CStr)] = &[
     (c"plan_cache_mode", c"force_generic_plan"),
 ];
 
-/// Shields the process from settings of the server. Before it connects, for connecting is a transaction already.
-pub fn shield_session() {
+/// Shields the process from settings of the server.
+fn shield_session() {
     for (name, value) in SESSION {
         // SAFETY: settings there are, with values they take. Nothing but a SET of our own stands above this source,
         // so neither a reload nor what ALTER DATABASE and ALTER ROLE say comes through.
@@ -188,10 +188,13 @@ pub fn wait(timeout: Duration, socket: Option<RawFd>) -> bool {
     }
 }
 
-/// Connects to a database. A process that is asked to end while it waits there for the database's lock is cut short.
-pub fn connect(database: pg_sys::Oid) {
+/// Connects to a database, or to none: then only what all databases share can be read. A process that is asked to end
+/// while it waits there for the database's lock is cut short.
+pub fn connect(database: Option<pg_sys::Oid>) {
+    // Connecting is a transaction already.
+    shield_session();
     IN_TRANSACTION.store(true, SeqCst);
-    BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
+    BackgroundWorker::connect_worker_to_spi_by_oid(database, None);
     IN_TRANSACTION.store(false, SeqCst);
 }
 

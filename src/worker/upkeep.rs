@@ -17,8 +17,7 @@ const ROUND: Duration = Duration::from_secs(3_600);
 /// Until the next round when a step has failed: most likely somebody held a lock.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// A lock is asked for no longer than this, for who comes after us waits as long. Below `deadlock_timeout`, so that
-/// nobody else's transaction is cut short for ours. Event triggers are made to fire for people who change the schema;
+/// A lock is asked for no longer than this, for who comes after us waits as long. Event triggers are made to fire for people who change the schema;
 /// in the worker nothing of the user's runs.
 const BOUNDS: &str = "SET LOCAL lock_timeout = '100ms'";
 const NO_EVENT_TRIGGERS: &str = "SET LOCAL session_replication_role = replica";

@@ -8,21 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Directory, Fault, Ledger, PATIENCE, ServerUser, Shop, Stop, explain, launcher, place_orders,
+    Directory, Fault, Ledger, ORDER, PATIENCE, ServerUser, Shop, Stop, count, launcher, place_orders, sql,
     wait_for_worker, workers,
 };
 use postgres::{Client, NoTls};
-
-/// The business key in an event's body.
-const ORDER: &str = "data.attributes.properties.order_id";
-
-fn sql(db: &mut Client, statements: &str) {
-    db.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {}", explain(&error)));
-}
-
-fn count(db: &mut Client, query: &str) -> i64 {
-    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
 
 /// What administrators set to keep sessions in bounds, as small as it gets, and what a session is not to depend on.
 fn hostile(major: u32) -> Vec<(&'static str, &'static str)> {

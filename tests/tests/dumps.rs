@@ -9,27 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Cluster, Fault, Ledger, PATIENCE, Receipt, SANDBOX_KEY, Shop, eventually, explain, place_orders,
-    wait_for_worker,
+    Cluster, Fault, Ledger, ORDER, PATIENCE, Receipt, SANDBOX_KEY, Shop, Stop, count, eventually,
+    place_orders, sql, wait_for_worker,
 };
 use postgres::Client;
 
-/// The business key in an event's body.
-const ORDER: &str = "data.attributes.properties.order_id";
-
-fn sql(db: &mut Client, statements: &str) {
-    db.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {}", explain(&error)));
-}
-
-fn count(db: &mut Client, query: &str) -> i64 {
-    db.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
 /// Runs a program of Postgres' on a database and returns what it prints.
 fn run(cluster: &Cluster, program: &str, database: &str, arguments: &[&str]) -> String {
-    let mut command = cluster.bin().command(program);
-    command.args(["-U", "postgres", "-d", database, "-h"]).arg(cluster.socket_directory());
-    command.args(["-p", &cluster.port().to_string()]).args(arguments);
+    let mut command = cluster.client(program);
+    command.args(["-d", database]).args(arguments);
     let output = command.output().unwrap_or_else(|error| panic!("{program} cannot be run: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
@@ -160,7 +148,7 @@ fn a_restored_database_is_silent_until_armed_and_then_sends_all_once() {
         assert!(text.contains("COPY klaviyo.outbox "), "the outbox is not in the dump");
     }
     // The original has died; what it had under way is known to nobody.
-    shop.cluster.stop(harness::Stop::Immediate);
+    shop.cluster.stop(Stop::Immediate);
     shop.sandbox.clear_faults();
     let before = shop.sandbox.receipts().len();
 
