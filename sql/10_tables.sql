@@ -88,6 +88,8 @@ CREATE TABLE klaviyo.account_key (
     account     text PRIMARY KEY REFERENCES klaviyo.account ON DELETE CASCADE,
     private_key text NOT NULL
 );
+-- ANALYZE would put keys into pg_statistic, where pg_stats shows them.
+ALTER TABLE klaviyo.account_key ALTER COLUMN private_key SET STATISTICS 0;
 COMMENT ON TABLE klaviyo.account_key IS 'Private keys given in a statement. Only the owner reads it, and no dump carries it';
 COMMENT ON COLUMN klaviyo.account_key.account IS 'Account';
 COMMENT ON COLUMN klaviyo.account_key.private_key IS 'Private key; never shown by any view or function';

@@ -185,9 +185,9 @@ AS $$
            refused.reason
     FROM klaviyo.account AS a
     LEFT JOIN klaviyo.account_status AS s ON s.account = a.name AND s.stopped_at IS NOT NULL
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL (
         SELECT s.stopped_reason WHERE klaviyo.is_armed(a) AND a.paused_at IS NULL
-    ) AS refused (reason)
+    ) AS refused (reason) ON true
     LEFT JOIN LATERAL (
         SELECT max(l.last_success_at) AS last_success_at FROM klaviyo.lane AS l WHERE l.account = a.name
     ) AS l ON true
