@@ -104,6 +104,8 @@ CREATE TABLE klaviyo.account_key (
 );
 -- With no policy at all: members of pg_read_all_data, which may read every table, find nothing here.
 ALTER TABLE klaviyo.account_key ENABLE ROW LEVEL SECURITY;
+-- ANALYZE would put keys into pg_statistic, where pg_stats shows them.
+ALTER TABLE klaviyo.account_key ALTER COLUMN private_key SET STATISTICS 0;
 COMMENT ON TABLE klaviyo.account_key IS 'Private keys given in a statement. Only the owner reads it, and no dump carries it';
 COMMENT ON COLUMN klaviyo.account_key.account IS 'Account';
 COMMENT ON COLUMN klaviyo.account_key.private_key IS 'Private key; never shown by any view or function';

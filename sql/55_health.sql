@@ -121,6 +121,12 @@ $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_acknowledge() IS
     'Says that you have seen the dead letters there are: klaviyo_health() warns of newer ones only';
 
+CREATE FUNCTION klaviyo.library_version() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'klaviyo_library_version';
+COMMENT ON FUNCTION klaviyo.library_version() IS
+    'Version of the library that this session has loaded; in the worker''s, a server that was not restarted may have an older one';
+
 -- Whether this is a server that delivers, and what runs of it.
 CREATE FUNCTION klaviyo.server_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE
@@ -131,6 +137,14 @@ AS $$
            CASE WHEN klaviyo.worker_pid() = -1 THEN 'the library is not loaded at server start' ELSE 'loaded' END,
            CASE WHEN klaviyo.worker_pid() = -1 THEN
                'Add klaviyo_sync to shared_preload_libraries and restart the server.' END
+    UNION ALL
+    SELECT 'version', NULL, CASE WHEN e.extversion = klaviyo.library_version() THEN 'ok' ELSE 'critical' END,
+           CASE WHEN e.extversion = klaviyo.library_version() THEN e.extversion
+                ELSE format('the extension is version %s, the library that is loaded %s', e.extversion, klaviyo.library_version()) END,
+           CASE WHEN e.extversion <> klaviyo.library_version() THEN
+               'Nothing is sent. ALTER EXTENSION klaviyo_sync UPDATE if the library is newer; restart the server if it is older.' END
+    FROM pg_extension AS e
+    WHERE e.extname = 'klaviyo_sync'
     UNION ALL
     SELECT 'launcher', NULL,
            CASE WHEN l.pid IS NOT NULL OR pg_is_in_recovery() THEN 'ok' ELSE 'critical' END,
@@ -185,9 +199,9 @@ AS $$
            refused.reason
     FROM klaviyo.account AS a
     LEFT JOIN klaviyo.account_status AS s ON s.account = a.name AND s.stopped_at IS NOT NULL
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL (
         SELECT s.stopped_reason WHERE klaviyo.is_armed(a) AND a.paused_at IS NULL
-    ) AS refused (reason)
+    ) AS refused (reason) ON true
     LEFT JOIN LATERAL (
         SELECT max(l.last_success_at) AS last_success_at FROM klaviyo.lane AS l WHERE l.account = a.name
     ) AS l ON true

@@ -8,6 +8,7 @@ use crate::pg::transaction::{AtCommit, at_commit, is_current};
 sql_function!(klaviyo_wake_worker, pg_finfo_klaviyo_wake_worker, wake_worker);
 sql_function!(klaviyo_announce_database, pg_finfo_klaviyo_announce_database, announce_database);
 sql_function!(klaviyo_ask_for_check, pg_finfo_klaviyo_ask_for_check, ask_for_check);
+sql_function!(klaviyo_library_version, pg_finfo_klaviyo_library_version, library_version);
 sql_function!(klaviyo_low_water, pg_finfo_klaviyo_low_water, low_water);
 sql_function!(klaviyo_worker_pid, pg_finfo_klaviyo_worker_pid, worker_pid);
 sql_function!(klaviyo_is_own_transaction, pg_finfo_klaviyo_is_own_transaction, is_own_transaction);
@@ -29,6 +30,11 @@ fn announce_database(_: &Arguments) -> Returned {
 fn ask_for_check(arguments: &Arguments) -> Returned {
     let account = arguments.get::<String>(0).unwrap_or_default();
     Ok(crate::worker::ask_for_check(&account).into_datum())
+}
+
+/// `klaviyo.library_version()`
+fn library_version(_: &Arguments) -> Returned {
+    Ok(env!("CARGO_PKG_VERSION").into_datum())
 }
 
 /// `klaviyo.low_water()`
