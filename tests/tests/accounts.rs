@@ -1,4 +1,4 @@
-//! Several accounts in one database, and what becomes of one that is paused or gets another key.
+//! Several accounts in one database, and what becomes of one that is paused, removed, or gets another key.
 
 use std::fs;
 use std::thread;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::{
     Fault, Ledger, ORDER, PATIENCE, Receipt, SANDBOX_KEY, ServerUser, Shop, ShopBuilder, count, hint, place,
-    place_orders, place_orders_of, query, sql, status, wait_for_worker,
+    place_orders, place_orders_of, query, refused, sql, status, wait_for_worker,
 };
 use postgres::Client;
 
@@ -129,6 +129,77 @@ fn nothing_leaves_a_paused_account_and_calls_under_way_end() {
     assert_eq!(shop.drain_soon().dead, 0);
     assert_eq!(status(&mut db, &late), "accepted");
     assert_sent_once(&shop.sandbox.receipts().iter().collect::<Vec<_>>(), 1..=40);
+}
+
+/// The orders of account `old`, all of them in the worker's memory: two are being sent, and never get there.
+const OLD: std::ops::RangeInclusive<i64> = 1..=200;
+
+fn shop_with_an_account_that_hangs() -> (Shop, Client) {
+    let shop = two_keys().setting("klaviyo.max_in_flight", 2).start();
+    let mut db = shop.connect();
+    add(&shop, &mut db, "old", SANDBOX_KEY);
+    // The answer never comes; in a while the connection ends.
+    shop.sandbox.set_faults(&[Fault::hang().lasting(Duration::from_secs(15))]);
+    place_orders_of("old", &mut db, *OLD.start(), *OLD.end());
+    shop.eventually("calls hang", PATIENCE, || shop.sandbox.receipts().len() == 2);
+    (shop, db)
+}
+
+fn wait_until_buried(shop: &Shop, db: &mut Client) {
+    let dead = "SELECT count(*) FROM klaviyo.dead_letter WHERE account = 'old' AND code = 'account_removed'";
+    shop.eventually("what waited is put aside", PATIENCE, || count(db, dead) == *OLD.end());
+    // What is sent next has to wait until those that hang have ended, for they are as many as may be under way.
+    shop.sandbox.clear_faults();
+}
+
+#[test]
+fn an_account_is_removed_only_with_what_waits_for_it_and_that_is_never_sent_unasked() {
+    let (shop, mut db) = shop_with_an_account_that_hangs();
+    assert_eq!(refused(&mut db, "SELECT klaviyo_remove_account('old')"), "KS027");
+    let buried: i64 = query(&mut db, "SELECT klaviyo_remove_account('old', bury_waiting => true)", &[]);
+    assert_eq!(buried, *OLD.end());
+    wait_until_buried(&shop, &mut db);
+    place_orders(&mut db, 1_001, 1_020);
+    shop.eventually("others are still served", PATIENCE, || waiting(&mut db, "default") == 0);
+    add(&shop, &mut db, "old", OTHER_KEY);
+    place_orders_of("old", &mut db, 2_001, 2_020);
+    shop.drain_soon();
+    thread::sleep(A_WHILE);
+    let receipts = shop.sandbox.receipts();
+    let sent = Ledger::new(&receipts, ORDER);
+    sent.assert_accepted_exactly((1_001..=1_020).chain(2_001..=2_020));
+    assert_eq!(OLD.map(|order| sent.sends(&order.to_string())).sum::<usize>(), 2, "those that hung");
+}
+
+/// Another account of its name is no reason to send what waited for the first, not even in the same moment.
+#[test]
+fn an_account_removed_and_added_with_another_key_in_one_transaction_sends_nothing_of_the_first() {
+    let (shop, mut db) = shop_with_an_account_that_hangs();
+    let mut transaction = db.transaction().expect("a transaction");
+    sql(&mut transaction, "SELECT klaviyo_remove_account('old', bury_waiting => true)");
+    let api = shop.sandbox.api();
+    sql(
+        &mut transaction,
+        &format!(
+            "SELECT klaviyo_set_account('old', base_url => '{api}', private_key => '{OTHER_KEY}', rate_share => 1e6),
+                    klaviyo_arm_account('old')"
+        ),
+    );
+    sql(
+        &mut transaction,
+        "SELECT klaviyo_track_event('Placed Order', external_id => n::text, account => 'old',
+                                    properties => jsonb_build_object('order_id', n))
+         FROM generate_series(2001, 2020) AS n",
+    );
+    transaction.commit().expect("committed");
+    wait_until_buried(&shop, &mut db);
+    shop.drain_soon();
+    thread::sleep(A_WHILE);
+    let receipts = shop.sandbox.receipts();
+    Ledger::new(&receipts, ORDER).assert_accepted_exactly(2_001..=2_020);
+    assert_eq!(signed(&receipts, SANDBOX_KEY).len(), 2, "those that hung");
+    let with_its_own_key = Ledger::new(signed(&receipts, OTHER_KEY), ORDER);
+    assert_eq!(OLD.map(|order| with_its_own_key.sends(&order.to_string())).sum::<usize>(), 0);
 }
 
 /// Load that runs until the key has changed, and what must be true of it afterwards.
