@@ -178,7 +178,9 @@ impl Accounts {
     pub fn note(&mut self, account: &str, state: &AccountState) -> Result<(), spi::Error> {
         match state {
             AccountState::Stopped { reason } => {
-                pgrx::warning!("Klaviyo refuses calls of account \"{account}\": {reason}. What needs them waits.");
+                pgrx::warning!(
+                    "Klaviyo refuses calls of account \"{account}\": {reason}. What needs them waits."
+                );
                 self.refused.insert(account.to_owned(), reason.clone());
             }
             AccountState::Running => {
