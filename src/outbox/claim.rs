@@ -130,6 +130,14 @@ impl Claimer {
         self.removed.insert(removal.account.clone(), removal.before);
     }
 
+    /// What waited for a removed account has been put aside. What is redriven of it now is another account's.
+    pub fn removed(&mut self, removal: &Removal) {
+        if self.removed.get(&removal.account) == Some(&removal.before) {
+            self.removed.remove(&removal.account);
+        }
+        self.redriven = Some(0);
+    }
+
     fn is_removed(&self, account: &str, seq: i64) -> bool {
         self.removed.get(account).is_some_and(|before| seq < *before)
     }

@@ -51,6 +51,16 @@ struct Pending {
     pass: Option<(i64, i64)>,
 }
 
+/// What a step has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Transactions that may still commit messages have not ended.
+    Waiting,
+    More,
+    /// Nothing waits any more for the account that was removed.
+    Done(Removal),
+}
+
 /// The removals that are not done yet.
 #[derive(Default)]
 pub struct Remover {
@@ -78,11 +88,11 @@ impl Remover {
         !self.pending.is_empty()
     }
 
-    /// Puts aside some of what waits, in the transaction the caller has begun. Returns whether there is more to do.
-    pub fn step(&mut self) -> Result<bool, spi::Error> {
+    /// Puts aside some of what waits, in the transaction the caller has begun.
+    pub fn step(&mut self) -> Result<Step, spi::Error> {
         let xmin = super::oldest_running()?;
         let Some(at) = self.pending.iter().position(|pending| pending.horizon <= xmin) else {
-            return Ok(false);
+            return Ok(Step::Waiting);
         };
         let Pending { removal: Removal { account, before }, pass, .. } = &mut self.pending[at];
         let (after, until) = match *pass {
@@ -94,10 +104,9 @@ impl Remover {
         value::<i64>(BURY, &[arg(account.as_str()), arg(*before), arg(after), arg(last)])?;
         if next.is_some() {
             *pass = Some((last, until));
-        } else {
-            run(FORGET, &[arg(account.as_str()), arg(*before)])?;
-            self.pending.remove(at);
+            return Ok(Step::More);
         }
-        Ok(true)
+        run(FORGET, &[arg(account.as_str()), arg(*before)])?;
+        Ok(Step::Done(self.pending.remove(at).removal))
     }
 }

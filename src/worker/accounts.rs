@@ -178,8 +178,12 @@ impl Accounts {
     pub fn note(&mut self, account: &str, state: &AccountState) -> Result<(), spi::Error> {
         match state {
             AccountState::Stopped { reason } => {
-                pgrx::warning!(
-                    "Klaviyo refuses calls of account \"{account}\": {reason}. What needs them waits."
+                // Klaviyo's words may quote a customer; they stand in klaviyo.account_status, not in the log.
+                ereport!(
+                    PgLogLevel::WARNING,
+                    PgSqlErrorCode::ERRCODE_WARNING,
+                    format!("Klaviyo refuses calls of account \"{account}\": what needs them waits"),
+                    "klaviyo.account_status.stopped_reason says why, klaviyo_check_account() what the key may do."
                 );
                 self.refused.insert(account.to_owned(), reason.clone());
             }

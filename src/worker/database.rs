@@ -19,7 +19,7 @@ use super::slots::{Slot, shared, state};
 use super::upkeep::Upkeep;
 use super::version::{self, Extension};
 use crate::outbox::claim::{Claimed, Claimer};
-use crate::outbox::remove::Remover;
+use crate::outbox::remove::{Remover, Step};
 use crate::{pg, settings};
 
 /// How long calls under way may still take when the worker is to end.
@@ -76,6 +76,8 @@ struct Worker {
     claimer: Claimer,
     recorder: Recorder,
     upkeep: Upkeep,
+    /// What has been read of the outbox and not handed over.
+    claimed: Vec<Claimed>,
     /// Accounts that the HTTP thread sends for.
     sending: HashSet<Arc<str>>,
 }
@@ -113,6 +115,7 @@ impl Worker {
             claimer: Claimer::default(),
             recorder: Recorder::default(),
             upkeep: Upkeep::new(),
+            claimed: Vec::new(),
             sending: HashSet::new(),
         };
         let accounts = worker.accounts.load(number);
@@ -123,7 +126,7 @@ impl Worker {
             worker.tell(Command::Remember { account, past })?;
         }
         worker.look()?;
-        worker.recover()?;
+        worker.recover();
         worker.configure(accounts)?;
         Ok(worker)
     }
@@ -132,11 +135,10 @@ impl Worker {
         let mut poll_at = Instant::now() + settings::poll_interval();
         let mut look_at = None;
         let mut more = true;
-        let mut claimed: Option<Claimed> = None;
         while !process::is_terminating() {
             let others = [look_at, Some(self.upkeep.due_at()), self.recorder.again_at()];
             let wake_at = others.into_iter().flatten().fold(poll_at, Instant::min);
-            let timeout = match more || claimed.is_some() {
+            let timeout = match more || !self.claimed.is_empty() {
                 true => Duration::ZERO,
                 false => wake_at.saturating_duration_since(Instant::now()),
             };
@@ -161,18 +163,16 @@ impl Worker {
                 }
             }
             // Only now, for what was queued after its account was paused or changed must find it so.
-            if let Some(claimed) = claimed.take() {
-                self.dispatch(claimed)?;
-            }
+            self.hand_over()?;
             // Before anything is recorded: a new day then has its partition.
             self.upkeep.work();
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
             if read {
-                let found = self.claim();
-                more = found.more || !found.undeliverable.is_empty();
-                look_at = found.look_again_in.map(|after| Instant::now() + after);
-                claimed = Some(found);
+                let claimed = self.claim();
+                more = claimed.more || !claimed.undeliverable.is_empty();
+                look_at = claimed.look_again_in.map(|after| Instant::now() + after);
+                self.claimed.push(claimed);
             }
         }
         self.stop()
@@ -194,7 +194,7 @@ impl Worker {
         if found == Found::Same {
             let accounts = self.accounts.load(self.number);
             self.look()?;
-            self.recover()?;
+            self.recover();
             self.configure(accounts)?;
         }
         Ok(found)
@@ -216,9 +216,9 @@ impl Worker {
     }
 
     /// Takes up messages that were tried before, by an earlier worker.
-    fn recover(&mut self) -> Result<(), String> {
+    fn recover(&mut self) {
         let recovered = transaction(c"reading retries", || self.claimer.recover());
-        self.dispatch(recovered)
+        self.claimed.push(recovered);
     }
 
     fn configure(&mut self, accounts: Vec<AccountOptions>) -> Result<(), String> {
@@ -228,11 +228,6 @@ impl Worker {
             .map(|account| account.name.to_string())
             .collect();
         self.claimer.room.open(&open);
-        let checks: Vec<Arc<str>> = accounts
-            .iter()
-            .filter(|account| account.place.is_some_and(|place| place.take_check()))
-            .map(|account| account.name.clone())
-            .collect();
         let accounts = if settings::ENABLED.get() { accounts } else { Vec::new() };
         // What an account that may send again has in memory must not go before older messages that were redriven while
         // it could not: those are read first. What is read for the others goes by what was changed of them.
@@ -243,10 +238,20 @@ impl Worker {
             closed.iter_mut().filter(|account| opens(account)).for_each(|account| account.session = None);
             self.tell_accounts(closed)?;
             let claimed = self.claim();
-            self.dispatch(claimed)?;
+            self.claimed.push(claimed);
+            if self.slot.has_configuration() {
+                // Accounts have changed meanwhile: this is looked at once more, before anything is handed over.
+                return Ok(());
+            }
+            self.hand_over()?;
         }
         let sending = accounts.iter().filter(|account| account.session.is_some());
         self.sending = sending.map(|account| account.name.clone()).collect();
+        let checks: Vec<Arc<str>> = accounts
+            .iter()
+            .filter(|account| account.place.is_some_and(|place| place.take_check()))
+            .map(|account| account.name.clone())
+            .collect();
         self.tell_accounts(accounts)?;
         checks.into_iter().try_for_each(|account| self.tell(Command::Check { account }))
     }
@@ -257,14 +262,25 @@ impl Worker {
 
     /// One round of reading.
     fn claim(&mut self) -> Claimed {
-        let removing =
-            self.remover.is_busy() && transaction(c"putting aside messages", || self.remover.step());
+        let mut removing = false;
+        if self.remover.is_busy() {
+            let step = transaction(c"putting aside messages", || self.remover.step());
+            removing = step != Step::Waiting;
+            if let Step::Done(removal) = step {
+                self.claimer.removed(&removal);
+            }
+        }
         let mut claimed = match settings::ENABLED.get() {
             true => transaction(c"reading the outbox", || self.claimer.claim()),
             false => Claimed::default(),
         };
         claimed.more |= removing;
         claimed
+    }
+
+    /// Hands over what has been read.
+    fn hand_over(&mut self) -> Result<(), String> {
+        std::mem::take(&mut self.claimed).into_iter().try_for_each(|claimed| self.dispatch(claimed))
     }
 
     fn dispatch(&mut self, claimed: Claimed) -> Result<(), String> {

@@ -241,6 +241,11 @@ impl Slot {
         self.pending.swap(false, SeqCst)
     }
 
+    /// Whether accounts were changed since the last look, which this is not.
+    pub fn has_configuration(&self) -> bool {
+        self.configuration.load(SeqCst)
+    }
+
     /// Whether accounts were changed since the last look.
     pub fn take_configuration(&self) -> bool {
         self.configuration.swap(false, SeqCst)

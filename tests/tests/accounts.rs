@@ -169,6 +169,7 @@ fn an_account_is_removed_only_with_what_waits_for_it_and_that_is_never_sent_unas
     let sent = Ledger::new(&receipts, ORDER);
     sent.assert_accepted_exactly((1_001..=1_020).chain(2_001..=2_020));
     assert_eq!(OLD.map(|order| sent.sends(&order.to_string())).sum::<usize>(), 2, "those that hung");
+    redrive(&shop, &mut db);
 }
 
 /// Another account of its name is no reason to send what waited for the first, not even in the same moment.
@@ -200,6 +201,18 @@ fn an_account_removed_and_added_with_another_key_in_one_transaction_sends_nothin
     assert_eq!(signed(&receipts, SANDBOX_KEY).len(), 2, "those that hung");
     let with_its_own_key = Ledger::new(signed(&receipts, OTHER_KEY), ORDER);
     assert_eq!(OLD.map(|order| with_its_own_key.sends(&order.to_string())).sum::<usize>(), 0);
+    redrive(&shop, &mut db);
+}
+
+/// Asked for, what was put aside is sent with the new account's key: exactly once.
+fn redrive(shop: &Shop, db: &mut Client) {
+    let before = shop.sandbox.receipts().len();
+    let redriven: i64 = query(db, "SELECT klaviyo_redrive(account => 'old')", &[]);
+    assert_eq!(redriven, *OLD.end());
+    assert_eq!(shop.drain_soon().dead, 0);
+    let receipts = shop.sandbox.receipts_after(before as u64);
+    assert_eq!(signed(&receipts, OTHER_KEY).len(), receipts.len());
+    assert_sent_once(&receipts.iter().collect::<Vec<_>>(), OLD);
 }
 
 /// Load that runs until the key has changed, and what must be true of it afterwards.
