@@ -193,7 +193,12 @@ impl Fault {
 
     /// Answers 500 with something that is not JSON; nothing is stored.
     pub fn malformed() -> Self {
-        Self::new("malformed")
+        Self::foreign(500)
+    }
+
+    /// Answers with this status and something that is not JSON, as a firewall in between; nothing is stored.
+    pub fn foreign(status: u16) -> Self {
+        Self { status: Some(status), ..Self::new("malformed") }
     }
 
     /// Answers late.

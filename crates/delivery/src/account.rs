@@ -101,18 +101,16 @@ impl Account {
 
     /// Changes it. Reports that a stopped account goes on, if that is so.
     pub fn set(&mut self, options: AccountOptions, now: Instant) -> Option<Report> {
-        let mut report = Report::new(&self.name, None);
+        let mut report = None;
         // A new key, revision or address deserves a new try at once.
         if options.session.is_some() && self.last_session != options.session {
-            let before = self.stops.reason();
-            self.stops.clear();
-            report.account_state = self.news(before, now);
+            report = self.go_on(now);
             self.last_session.clone_from(&options.session);
         }
         self.queue.stale = options.stale;
         self.spend(options.session, options.place, now);
         self.lanes.iter_mut().for_each(|lane| lane.budget.set_share(options.rate_share));
-        report.account_state.is_some().then_some(report)
+        report
     }
 
     /// Finds out which calls the key may make.
@@ -127,13 +125,21 @@ impl Account {
     }
 
     /// It was removed: nothing of it is ours any more but what its calls have spent. Another may come by its name, or
-    /// have its place.
-    pub fn forget(&mut self, now: Instant) {
+    /// have its place. Reports that it is not stopped, if it was.
+    pub fn forget(&mut self, now: Instant) -> Option<Report> {
         self.life += 1;
         self.spend(None, None, now);
         self.queue.clear();
-        self.stops = Stops::default();
         self.preflight = Preflight::default();
+        self.go_on(now)
+    }
+
+    /// Lets all go that was stopped. Reports that, if there was anything.
+    fn go_on(&mut self, now: Instant) -> Option<Report> {
+        let before = self.stops.reason();
+        self.stops.clear();
+        let account_state = self.news(before, now);
+        account_state.map(|state| Report { account_state: Some(state), ..Report::new(&self.name, None) })
     }
 
     pub fn queue(&mut self) -> &mut Queue {

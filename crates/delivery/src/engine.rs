@@ -212,8 +212,9 @@ impl State {
             }
             Command::Check { account } => self.account(&account).check(),
             Command::Forget { account } => {
-                if let Some(account) = self.accounts.get_mut(&account) {
-                    account.forget(now);
+                let account = self.accounts.get_mut(&account);
+                if let Some(report) = account.and_then(|account| account.forget(now)) {
+                    self.report(report);
                 }
             }
             Command::Settled { account, lane } => {

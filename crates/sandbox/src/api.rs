@@ -151,7 +151,7 @@ impl Received<'_> {
     fn injected(&self, rule: &Rule) -> Reply {
         if rule.kind == Kind::Malformed {
             let page = "<!DOCTYPE html><html><head><title>Server Error</title></head><body>{\"errors\": [";
-            return Reply::with_body(StatusCode::INTERNAL_SERVER_ERROR, "text/html; charset=utf-8", page);
+            return Reply::with_body(rule.status(), "text/html; charset=utf-8", page);
         }
         let throttle = rule.kind == Kind::Throttle;
         let retry_after = rule.retry_after.or(throttle.then_some(1));

@@ -23,7 +23,7 @@ pub enum Kind {
     HangAfter,
     /// Stores, then breaks off half-way through the answer.
     Half,
-    /// Answers 500 with something that is not JSON; nothing is stored.
+    /// Answers with the rule's status and something that is not JSON, as what is in between may; nothing is stored.
     Malformed,
     /// Waits, then goes on; later rules still apply.
     Latency,
@@ -57,7 +57,7 @@ pub struct Rule {
     /// Only requests whose raw body contains this.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     pub body_contains: Option<String>,
-    /// The status of a `status` rule; 503 when absent.
+    /// The status of a `status` rule, 503 when absent, or a `malformed` one, 500 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// The error's code, detail and pointer; made up when absent.
@@ -104,7 +104,10 @@ impl Rule {
 
     pub fn status(&self) -> StatusCode {
         let status = self.status.and_then(|status| StatusCode::from_u16(status).ok());
-        status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+        status.unwrap_or(match self.kind {
+            Kind::Malformed => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        })
     }
 
     pub fn duration(&self) -> Option<Duration> {

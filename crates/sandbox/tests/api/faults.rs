@@ -17,14 +17,17 @@ fn faults_that_answer() {
     sandbox.faults(json!([
         {"kind": "throttle", "retry_after": 7, "times": 1},
         {"kind": "malformed", "times": 1},
+        {"kind": "malformed", "status": 403, "times": 1},
         {"kind": "status", "status": 400, "code": "invalid", "detail": "No.", "pointer": "/data/x", "match": "u-bad"},
         {"kind": "status", "path": "/api/profile"},
     ]));
     let throttled = api.post(EVENTS, &event("u1")).unwrap();
     assert_eq!((throttled.status, throttled.number("retry-after")), (429, 7));
-    let malformed = api.post(EVENTS, &event("u1")).unwrap();
-    assert_eq!(malformed.status, 500);
-    assert!(serde_json::from_slice::<Value>(&malformed.body).is_err());
+    for status in [500, 403] {
+        let malformed = api.post(EVENTS, &event("u1")).unwrap();
+        assert_eq!(malformed.status, status);
+        assert!(serde_json::from_slice::<Value>(&malformed.body).is_err());
+    }
     let bad = api.post(EVENTS, &event("u-bad")).unwrap();
     assert_eq!((bad.status, bad.error()["detail"].as_str()), (400, Some("No.")));
     assert_eq!(bad.error()["source"]["pointer"], "/data/x");
@@ -42,7 +45,7 @@ fn faults_that_answer() {
         .iter()
         .map(|rule| rule["fired"].clone())
         .collect();
-    assert_eq!(fired, [1, 1, 1, 1]);
+    assert_eq!(fired, [1, 1, 1, 1, 1]);
     assert_eq!(sandbox.control("DELETE", "faults", Value::Null), json!({"faults": []}));
     assert_eq!(sandbox.try_control("PUT", "faults", json!({"faults": [{"kind": "latency"}]})).status, 400);
 }
