@@ -109,7 +109,7 @@ const SESSION: &[(&CStr, &CStr)] = &[
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     (c"transaction_timeout", c"0"),
     // In a deadlock it is the worker that gives way: it can begin anew, and loses nothing.
-    (c"deadlock_timeout", c"100ms"),
+    (c"deadlock_timeout", c"200"),
     (c"row_security", c"off"),
     (c"jit", c"off"),
     // The tables of a queue are never what their statistics say; by its index each is always read well.
