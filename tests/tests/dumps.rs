@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Cluster, Fault, Ledger, ORDER, PATIENCE, Receipt, SANDBOX_KEY, Shop, Stop, count, eventually,
-    place_orders, sql, wait_for_worker,
+    Cluster, Fault, Ledger, ORDER, PATIENCE, RaiseAtTheEnd, Receipt, SANDBOX_KEY, Shop, Stop, count,
+    eventually, place_orders, sql, wait_for_worker,
 };
 use postgres::Client;
 
@@ -81,6 +81,7 @@ fn busy_shop() -> Shop {
 fn dump_busy(shop: &Shop, dumps: &[(&str, &[&str])]) -> Vec<PathBuf> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stop = RaiseAtTheEnd(&stop);
         scope.spawn(|| {
             let mut db = shop.connect();
             for order in (10_000..).take_while(|_| !stop.load(Ordering::SeqCst)) {
@@ -94,9 +95,7 @@ fn dump_busy(shop: &Shop, dumps: &[(&str, &[&str])]) -> Vec<PathBuf> {
             run(&shop.cluster, "pg_dump", "shop", &arguments);
             file
         });
-        let files = files.collect();
-        stop.store(true, Ordering::SeqCst);
-        files
+        files.collect()
     })
 }
 
