@@ -86,13 +86,12 @@ BEGIN
             FROM pg_proc AS p
             JOIN member AS m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
             UNION ALL
-            -- An array's rights are its element's.
+            -- An array's rights are its element's. Of a table's row type with rights of its own pg_dump warns each time.
             SELECT 'TYPE', t.oid::regtype::text, t.typacl, t.typowner, 'T'::"char"
             FROM pg_type AS t
             JOIN pg_namespace AS n ON n.oid = t.typnamespace
-            -- Of a table's row type pg_dump knows no rights, and would warn of these.
-            JOIN pg_class AS c ON c.oid = t.typrelid AND c.relkind = 'c'
-            WHERE n.nspname = 'klaviyo'
+            WHERE n.nspname = 'klaviyo' AND t.typcategory <> 'A'
+              AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.typrelid AND c.relkind <> 'c')
         ) AS o
         CROSS JOIN LATERAL aclexplode(coalesce(o.acl, acldefault(o.type, o.owner))) AS g
         WHERE g.grantee <> o.owner

@@ -81,7 +81,7 @@ fn busy_shop() -> Shop {
 fn dump_busy(shop: &Shop, dumps: &[(&str, &[&str])]) -> Vec<PathBuf> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let _raised = RaiseAtTheEnd(&stop);
+        let _stop = RaiseAtTheEnd(&stop);
         scope.spawn(|| {
             let mut db = shop.connect();
             for order in (10_000..).take_while(|_| !stop.load(Ordering::SeqCst)) {
