@@ -105,6 +105,7 @@ impl Account {
         // A new key, revision or address deserves a new try at once.
         if options.session.is_some() && self.last_session != options.session {
             report = self.go_on(now);
+            self.queue.wake_all(now);
             self.last_session.clone_from(&options.session);
         }
         self.queue.stale = options.stale;

@@ -150,6 +150,16 @@ impl Queue {
         self.sleeping.first().map(|(at, _)| *at)
     }
 
+    /// Lets nothing wait any longer: what held messages back has changed.
+    pub fn wake_all(&mut self, now: Instant) {
+        for (_, id) in std::mem::take(&mut self.sleeping) {
+            if let Some(first) = self.groups.get_mut(&id).and_then(|group| group.queue.front_mut()) {
+                first.not_before = None;
+            }
+            self.place(id, now);
+        }
+    }
+
     /// Makes ready what has waited long enough.
     pub fn wake(&mut self, now: Instant) {
         while let Some((_, id)) = self.sleeping.first().copied().filter(|(at, _)| *at <= now) {
