@@ -126,6 +126,7 @@ fn where_all_is_well_every_check_is_ok() {
             "paused",
             "preload",
             "revision",
+            "version",
             "worker",
             "xmin",
         ]
