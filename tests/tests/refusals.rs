@@ -1,11 +1,7 @@
 //! What is refused by Klaviyo, or by something on the way there: it holds up what it is about and nothing else.
 
-use harness::{Fault, Ledger, PATIENCE, Shop, ShopBuilder, explain};
+use harness::{Fault, Ledger, ORDER, PATIENCE, Shop, ShopBuilder, place, query, status};
 use postgres::Client;
-use postgres::types::{FromSql, ToSql};
-
-/// The business key in an event's body.
-const ORDER: &str = "data.attributes.properties.order_id";
 
 fn shop() -> ShopBuilder {
     Shop::builder()
@@ -14,28 +10,9 @@ fn shop() -> ShopBuilder {
         .setting("klaviyo.retry_max_delay", "300ms")
 }
 
-fn query<T: for<'a> FromSql<'a>>(db: &mut Client, query: &str, arguments: &[&(dyn ToSql + Sync)]) -> T {
-    let row = db.query_one(query, arguments);
-    row.unwrap_or_else(|error| panic!("{query}: {}", explain(&error))).get(0)
-}
-
-/// Queues the event of an order; returns the message's id.
-fn place(db: &mut Client, order: i64) -> String {
-    query(
-        db,
-        "SELECT klaviyo_track_event('Placed Order', external_id => $1,
-                                    properties => jsonb_build_object('order_id', $2::bigint))::text",
-        &[&format!("customer-{order}"), &order],
-    )
-}
-
 /// Queues a state of a profile; returns the message's id.
 fn state(db: &mut Client, person: &str) -> String {
     query(db, "SELECT klaviyo_upsert_profile(external_id => $1, first_name => 'Ada')::text", &[&person])
-}
-
-fn status(db: &mut Client, message_id: &str) -> String {
-    query(db, "SELECT status FROM klaviyo_result($1::text::uuid)", &[&message_id])
 }
 
 /// Why calls of the account are refused, if any are.

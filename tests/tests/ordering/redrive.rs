@@ -95,7 +95,7 @@ fn an_old_state_is_redriven_before_a_waiting_one() {
         query(&mut db, "SELECT EXISTS (SELECT FROM klaviyo.account_status WHERE stopped_at IS NOT NULL)", &[])
     });
     assert_eq!(redrive(&mut db, &old), 1);
-    // A stopped account is probed now and then: with both, once the worker has read the old one.
+    // A stopped account is probed now and then: with the old one, once the worker has read it.
     shop.eventually("the old one is tried", PATIENCE, || {
         let receipts = shop.sandbox.receipts();
         receipts.iter().any(|receipt| receipt.status == Some(401) && says_old(receipt))
@@ -104,11 +104,10 @@ fn an_old_state_is_redriven_before_a_waiting_one() {
     shop.wait_for_status(&new, "accepted");
     shop.wait_for_status(&old, "accepted");
     let receipts = shop.sandbox.receipts();
-    let stopped = receipts.iter().position(|receipt| receipt.status == Some(401)).expect("it was refused");
-    assert_never_overtaken(&receipts[stopped..]);
     assert!(receipts.iter().any(|receipt| receipt.accepted && says_old(receipt)), "it went in some call");
     assert_eq!(kept(&shop, "ada", "first_name"), json!("name 2"));
-    assert_eq!(accepted(&shop, "ada").last(), Some(&2));
+    let accepted = accepted(&shop, "ada");
+    assert!(accepted.is_sorted() && accepted.last() == Some(&2), "{accepted:?}");
 }
 
 /// Nothing is read for a paused account. When it goes on, what is in memory may not go before what was redriven.
@@ -126,7 +125,8 @@ fn an_old_state_redriven_while_its_account_is_paused_goes_before_those_that_wait
     }
     let stopped = "SELECT EXISTS (SELECT FROM klaviyo.account_status WHERE stopped_at IS NOT NULL)";
     shop.eventually("the account is stopped", PATIENCE, || query(&mut db, stopped, &[]));
-    let ready = "SELECT sum(ready)::bigint FROM klaviyo.lane";
+    // What was refused waits for a probe with another.
+    let ready = "SELECT sum(ready)::bigint + (SELECT count(*) FROM klaviyo.retry) FROM klaviyo.lane";
     shop.eventually("the newer ones are in memory", PATIENCE, || count(&mut db, ready) == PEOPLE);
     sql(&mut db, "SELECT klaviyo_pause_account()");
     let paused = "SELECT EXISTS (SELECT FROM klaviyo.account_status WHERE stopped_reason LIKE '%paused%')";
