@@ -134,6 +134,7 @@ impl Client {
             }
         }
         answer.body.truncate(MAX_ANSWER);
+        session.hide_key(&mut answer.body);
         Ok(answer)
     }
 }

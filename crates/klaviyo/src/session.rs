@@ -7,6 +7,12 @@ use std::net::IpAddr;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
+/// What stands before the key in the header.
+const SCHEME: &str = "Klaviyo-API-Key ";
+
+/// What stands for the key where it must not be seen.
+const HIDDEN: &[u8] = b"(private key)";
+
 /// Base URL, revision and key, checked once so that a request cannot fail for their form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session {
@@ -40,7 +46,7 @@ impl Session {
             return Err(SessionError::Key);
         }
         let mut authorization =
-            HeaderValue::try_from(format!("Klaviyo-API-Key {private_key}")).map_err(|_| SessionError::Key)?;
+            HeaderValue::try_from(format!("{SCHEME}{private_key}")).map_err(|_| SessionError::Key)?;
         authorization.set_sensitive(true);
         Ok(Self {
             base_url,
@@ -55,6 +61,16 @@ impl Session {
         let mut hasher = DefaultHasher::new();
         (&self.base_url, &self.authorization).hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Takes the key out of what came back: an answer that repeats the request ends up in errors, logs and dead letters.
+    pub(crate) fn hide_key(&self, text: &mut Vec<u8>) {
+        let key = &self.authorization.as_bytes()[SCHEME.len()..];
+        let mut from = 0;
+        while let Some(at) = text[from..].windows(key.len()).position(|part| part == key) {
+            text.splice(from + at..from + at + key.len(), HIDDEN.iter().copied());
+            from += at + HIDDEN.len();
+        }
     }
 
     pub(crate) fn is_loopback(&self) -> bool {
@@ -155,6 +171,21 @@ mod tests {
         assert_eq!(Session::new(url, crate::REVISION, "pk_a\r\nx: y"), Err(SessionError::Key));
         assert_eq!(Session::new(url, crate::REVISION, " \n"), Err(SessionError::Key));
         assert!(Session::new(url, crate::REVISION, "pk_a\n").is_ok(), "a key file ends in a newline");
+    }
+
+    #[test]
+    fn a_key_that_comes_back_is_taken_out() {
+        let hidden = |key: &str, text: &str| {
+            let session = Session::new(crate::BASE_URL, crate::REVISION, key).expect("a session");
+            let mut text = text.as_bytes().to_vec();
+            session.hide_key(&mut text);
+            String::from_utf8(text).expect("text")
+        };
+        let text = "pk_a1 is no key; pk_a1pk_a1";
+        assert_eq!(hidden("pk_a1", text), "(private key) is no key; (private key)(private key)");
+        assert_eq!(hidden("pk_b", text), text);
+        assert_eq!(hidden("e", "e"), "(private key)", "what stands for it may contain it");
+        assert_eq!(hidden("pk_a1", ""), "");
     }
 
     #[test]
