@@ -52,6 +52,11 @@ pub fn of_slot(slot: usize) -> &'static [AccountGauges] {
     board().map(|board| &board.accounts[range(slot)]).unwrap_or_default()
 }
 
+/// The slot's worker has ended: it wants nothing more, so others need not leave it a part. What it has spent counts on.
+pub fn want_nothing(slot: usize) {
+    of_slot(slot).iter().flat_map(|account| &account.lanes).for_each(|lane| lane.want(false));
+}
+
 /// The slot is another database's from now on.
 pub fn clear(slot: usize) {
     if let Some(board) = board() {

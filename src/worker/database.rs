@@ -13,6 +13,7 @@ use pgrx::{FromDatum, pg_sys};
 
 use super::accounts::{self, Accounts};
 use super::alarms::Alarms;
+use super::board;
 use super::process::{self, transaction};
 use super::recorder::{Recorded, Recorder};
 use super::slots::{Slot, shared, state};
@@ -59,6 +60,8 @@ pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
 unsafe extern "C-unwind" fn on_exit(_code: i32, argument: pg_sys::Datum) {
     let slots = shared().map(|shared| shared.slots()).unwrap_or_default();
     if let Some(slot) = slots.get(argument.value()) {
+        // Before another worker can have the slot.
+        board::want_nothing(argument.value());
         slot.leave(process::pid());
     }
 }
