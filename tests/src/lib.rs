@@ -5,6 +5,7 @@
 //! when it fails: a test has nothing better to do with an error. Whatever a test started ends with it, also when
 //! the test process is killed: servers are children that die with their parent (see [`process`]).
 
+mod accounts;
 mod cluster;
 mod cluster_builder;
 mod control;
@@ -25,6 +26,7 @@ mod template;
 mod wait;
 mod workers;
 
+pub use accounts::{stopped_reason, under_way};
 pub use cluster::{Cluster, Stop, explain};
 pub use cluster_builder::ClusterBuilder;
 pub use control::{Control, Fault, Rates, Stats, StatsRow, StoredEvent, StoredProfile};
@@ -36,8 +38,8 @@ pub use openapi::{CALLS, OpenApi};
 pub use pg_bin::PgBin;
 pub use port::Port;
 pub use process::{Process, kill};
-pub use receipt::{Receipt, value_at};
-pub use sandbox::{Sandbox, SandboxBuilder};
+pub use receipt::{Receipt, signed_with, value_at};
+pub use sandbox::{Frozen, Sandbox, SandboxBuilder};
 pub use server_user::ServerUser;
 pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder};
 pub use sql::{count, query, refused, sql, wait_for_crash};

@@ -41,6 +41,12 @@ impl Receipt {
     }
 }
 
+/// Those of the requests that were signed with a key, as far as its end tells: the sandbox keeps no more of it.
+pub fn signed_with<'a>(receipts: &'a [Receipt], key: &str) -> Vec<&'a Receipt> {
+    let suffix = Some(&key[key.len() - 4..]);
+    receipts.iter().filter(|receipt| receipt.key_suffix.as_deref() == suffix).collect()
+}
+
 /// The value in a JSON document at a path of keys with dots between; null counts as nothing there.
 pub fn value_at<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
     let found = path.split('.').try_fold(document, |value, key| value.get(key))?;

@@ -120,10 +120,28 @@ impl Sandbox {
         Process::find(self.child.id().try_into().expect("process numbers fit"))
     }
 
+    /// Has it take connections and requests, and neither read nor answer anything, until the value goes.
+    pub fn freeze(&self) -> Frozen {
+        let process = self.process().expect("it runs");
+        process.signal(Signal::SIGSTOP);
+        assert!(becomes_true(PATIENCE, || process.is_stopped()), "the sandbox does not stop");
+        Frozen(process)
+    }
+
     /// Lets go of a lasting sandbox: dropping it no longer stops it.
     pub fn leave_running(&mut self) {
         assert!(self.free, "only a lasting sandbox can be left running");
         self.left_running = true;
+    }
+}
+
+/// A sandbox that stands still. It goes on when this value goes; until then its control paths do not answer either.
+#[derive(Debug)]
+pub struct Frozen(Process);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.signal(Signal::SIGCONT);
     }
 }
 

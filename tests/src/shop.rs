@@ -138,6 +138,11 @@ impl Shop {
             .unwrap_or_else(|error| panic!("cannot set up the account: {}", explain(&error)));
     }
 
+    /// The part of Klaviyo's limits that its accounts may use.
+    pub(crate) fn rate_share(&self) -> f64 {
+        self.rate_share
+    }
+
     /// Connects to the shop's database.
     pub fn connect(&self) -> Client {
         self.cluster.connect(&self.database)

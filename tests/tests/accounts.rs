@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Fault, Ledger, ORDER, PATIENCE, Receipt, SANDBOX_KEY, ServerUser, Shop, ShopBuilder, count, hint, place,
-    place_orders, place_orders_of, query, refused, sql, status, wait_for_worker,
+    ClusterBuilder, Fault, Ledger, ORDER, PATIENCE, Receipt, SANDBOX_KEY, ServerUser, Shop, ShopBuilder,
+    count, hint, place, place_orders, place_orders_of, query, refused, signed_with, sql, status,
+    stopped_reason, under_way, wait_for_worker,
 };
 use postgres::Client;
 
@@ -21,33 +22,8 @@ fn two_keys() -> ShopBuilder {
     Shop::builder().sandbox(["--key", SANDBOX_KEY, "--key", OTHER_KEY])
 }
 
-fn suffix(key: &str) -> &str {
-    &key[key.len() - 4..]
-}
-
-/// The requests that were signed with a key.
-fn signed<'a>(receipts: &'a [Receipt], key: &str) -> Vec<&'a Receipt> {
-    receipts.iter().filter(|receipt| receipt.key_suffix.as_deref() == Some(suffix(key))).collect()
-}
-
-fn add(shop: &Shop, db: &mut Client, account: &str, key: &str) {
-    let api = shop.sandbox.api();
-    sql(
-        db,
-        &format!(
-            "SELECT klaviyo_set_account('{account}', base_url => '{api}', private_key => '{key}', rate_share => 1e6),
-                    klaviyo_arm_account('{account}')"
-        ),
-    );
-}
-
 fn waiting(db: &mut Client, account: &str) -> i64 {
     query(db, "SELECT klaviyo.count_waiting($1)", &[&account])
-}
-
-fn stopped_reason(db: &mut Client, account: &str) -> String {
-    let reason = "SELECT coalesce(max(stopped_reason), '') FROM klaviyo.account_status WHERE account = $1";
-    query(db, reason, &[&account])
 }
 
 /// Panics unless these orders, and no others, were sent, each once.
@@ -62,9 +38,9 @@ fn accounts_of_one_database_do_not_disturb_each_other() {
     const WRONG_KEY: &str = "pk_nobody_s_key_0000";
     let shop = two_keys().start();
     let mut db = shop.connect();
-    add(&shop, &mut db, "other", OTHER_KEY);
-    add(&shop, &mut db, "paused", OTHER_KEY);
-    add(&shop, &mut db, "refused", WRONG_KEY);
+    shop.add_account(&mut db, "other", OTHER_KEY);
+    shop.add_account(&mut db, "paused", OTHER_KEY);
+    shop.add_account(&mut db, "refused", WRONG_KEY);
     sql(&mut db, "SELECT klaviyo_pause_account('paused')");
     let accounts = ["default", "other", "paused", "refused"];
     // Twice: before anything is known of the refusal, and afterwards.
@@ -76,23 +52,23 @@ fn accounts_of_one_database_do_not_disturb_each_other() {
             waiting(&mut db, "default") + waiting(&mut db, "other") == 0
         });
         shop.eventually("the refused one is stopped", PATIENCE, || {
-            !stopped_reason(&mut db, "refused").is_empty()
+            stopped_reason(&mut db, "refused").is_some()
         });
     }
     let orders = |first: i64| (first..first + 50).chain(1_000 + first..1_000 + first + 50);
     let receipts = shop.sandbox.receipts();
-    assert_sent_once(&signed(&receipts, SANDBOX_KEY), orders(1));
-    assert_sent_once(&signed(&receipts, OTHER_KEY), orders(101));
-    let wrong = signed(&receipts, WRONG_KEY);
+    assert_sent_once(&signed_with(&receipts, SANDBOX_KEY), orders(1));
+    assert_sent_once(&signed_with(&receipts, OTHER_KEY), orders(101));
+    let wrong = signed_with(&receipts, WRONG_KEY);
     assert!(!wrong.is_empty() && wrong.iter().all(|receipt| receipt.status == Some(401)));
     assert_eq!(["paused", "refused"].map(|account| waiting(&mut db, account)), [100, 100]);
     // What held each up ends, and holds up nobody else's messages then either.
     sql(&mut db, "SELECT klaviyo_resume_account('paused')");
-    add(&shop, &mut db, "refused", SANDBOX_KEY);
+    shop.add_account(&mut db, "refused", SANDBOX_KEY);
     assert_eq!(shop.drain_soon().dead, 0);
     let receipts = shop.sandbox.receipts();
-    assert_sent_once(&signed(&receipts, SANDBOX_KEY), orders(1).chain(orders(301)));
-    assert_sent_once(&signed(&receipts, OTHER_KEY), orders(101).chain(orders(201)));
+    assert_sent_once(&signed_with(&receipts, SANDBOX_KEY), orders(1).chain(orders(301)));
+    assert_sent_once(&signed_with(&receipts, OTHER_KEY), orders(101).chain(orders(201)));
 }
 
 #[test]
@@ -137,7 +113,7 @@ const OLD: std::ops::RangeInclusive<i64> = 1..=200;
 fn shop_with_an_account_that_hangs() -> (Shop, Client) {
     let shop = two_keys().setting("klaviyo.max_in_flight", 2).start();
     let mut db = shop.connect();
-    add(&shop, &mut db, "old", SANDBOX_KEY);
+    shop.add_account(&mut db, "old", SANDBOX_KEY);
     // The answer never comes; in a while the connection ends.
     shop.sandbox.set_faults(&[Fault::hang().lasting(Duration::from_secs(15))]);
     place_orders_of("old", &mut db, *OLD.start(), *OLD.end());
@@ -161,7 +137,7 @@ fn an_account_is_removed_only_with_what_waits_for_it_and_that_is_never_sent_unas
     wait_until_buried(&shop, &mut db);
     place_orders(&mut db, 1_001, 1_020);
     shop.eventually("others are still served", PATIENCE, || waiting(&mut db, "default") == 0);
-    add(&shop, &mut db, "old", OTHER_KEY);
+    shop.add_account(&mut db, "old", OTHER_KEY);
     place_orders_of("old", &mut db, 2_001, 2_020);
     shop.drain_soon();
     thread::sleep(A_WHILE);
@@ -178,14 +154,7 @@ fn an_account_removed_and_added_with_another_key_in_one_transaction_sends_nothin
     let (shop, mut db) = shop_with_an_account_that_hangs();
     let mut transaction = db.transaction().expect("a transaction");
     sql(&mut transaction, "SELECT klaviyo_remove_account('old', bury_waiting => true)");
-    let api = shop.sandbox.api();
-    sql(
-        &mut transaction,
-        &format!(
-            "SELECT klaviyo_set_account('old', base_url => '{api}', private_key => '{OTHER_KEY}', rate_share => 1e6),
-                    klaviyo_arm_account('old')"
-        ),
-    );
+    shop.add_account(&mut transaction, "old", OTHER_KEY);
     sql(
         &mut transaction,
         "SELECT klaviyo_track_event('Placed Order', external_id => n::text, account => 'old',
@@ -198,8 +167,8 @@ fn an_account_removed_and_added_with_another_key_in_one_transaction_sends_nothin
     thread::sleep(A_WHILE);
     let receipts = shop.sandbox.receipts();
     Ledger::new(&receipts, ORDER).assert_accepted_exactly(2_001..=2_020);
-    assert_eq!(signed(&receipts, SANDBOX_KEY).len(), 2, "those that hung");
-    let with_its_own_key = Ledger::new(signed(&receipts, OTHER_KEY), ORDER);
+    assert_eq!(signed_with(&receipts, SANDBOX_KEY).len(), 2, "those that hung");
+    let with_its_own_key = Ledger::new(signed_with(&receipts, OTHER_KEY), ORDER);
     assert_eq!(OLD.map(|order| with_its_own_key.sends(&order.to_string())).sum::<usize>(), 0);
     redrive(&shop, &mut db);
 }
@@ -211,7 +180,7 @@ fn redrive(shop: &Shop, db: &mut Client) {
     assert_eq!(redriven, *OLD.end());
     assert_eq!(shop.drain_soon().dead, 0);
     let receipts = shop.sandbox.receipts_after(before as u64);
-    assert_eq!(signed(&receipts, OTHER_KEY).len(), receipts.len());
+    assert_eq!(signed_with(&receipts, OTHER_KEY).len(), receipts.len());
     assert_sent_once(&receipts.iter().collect::<Vec<_>>(), OLD);
 }
 
@@ -230,17 +199,17 @@ fn rotate(shop: &Shop, change_key: impl FnOnce(&mut Client)) {
             place_orders(&mut db, last + 1, last + 100);
             last += 100;
         }
-        !signed(&shop.sandbox.receipts(), OTHER_KEY).is_empty()
+        !signed_with(&shop.sandbox.receipts(), OTHER_KEY).is_empty()
     });
     assert_eq!(shop.drain_soon().dead, 0);
     let receipts = shop.sandbox.receipts();
-    let [old, new] = [SANDBOX_KEY, OTHER_KEY].map(|key| signed(&receipts, key));
+    let [old, new] = [SANDBOX_KEY, OTHER_KEY].map(|key| signed_with(&receipts, key));
     println!("{} calls with the old key, {} with the new one", old.len(), new.len());
     assert_eq!(shop.sandbox.stats().answered(401), 0);
     assert!(!old.is_empty() && !new.is_empty());
     assert_eq!(old.len() + new.len(), receipts.len());
     assert_sent_once(&receipts.iter().collect::<Vec<_>>(), 1..=last);
-    assert_eq!(stopped_reason(&mut db, "default"), "");
+    assert_eq!(stopped_reason(&mut db, "default"), None);
 }
 
 #[test]
@@ -264,4 +233,62 @@ fn a_key_file_is_replaced_without_a_gap() {
         ServerUser::current().give(fresh.as_ref());
         fs::rename(&fresh, &file).expect("the key file can be replaced");
     });
+}
+
+/// The old key is revoked at Klaviyo as soon as the new one is set. Calls that were under way with it are refused;
+/// that says nothing of the new one.
+#[test]
+fn a_revoked_key_that_is_not_used_any_more_stops_nothing() {
+    let shop = Shop::builder()
+        .setting("klaviyo.request_timeout", "10min")
+        // A stop would then be seen for long.
+        .setting("klaviyo.retry_max_delay", "60s")
+        .setting("klaviyo.retry_min_delay", "20ms")
+        .sandbox(["--key", OTHER_KEY])
+        .start();
+    let mut db = shop.connect();
+    wait_for_worker(&mut db);
+    let frozen = shop.sandbox.freeze();
+    place_orders(&mut db, 1, 4);
+    shop.eventually("calls with the old key are under way", PATIENCE, || under_way(&mut db, "default") == 4);
+    db.execute("SELECT klaviyo_set_account(private_key => $1)", &[&OTHER_KEY])
+        .expect("the key can be changed");
+    // What is queued after that goes with the new one.
+    place_orders(&mut db, 5, 8);
+    shop.eventually("and with the new one", PATIENCE, || under_way(&mut db, "default") == 8);
+    drop(frozen);
+    assert_eq!(shop.drain_soon().dead, 0);
+    let receipts = shop.sandbox.receipts();
+    let ledger = Ledger::new(&receipts, ORDER);
+    ledger.assert_accepted_exactly(1..=8);
+    for order in 1..=8 {
+        let sends = ledger.of(&order.to_string());
+        let statuses: Vec<_> = sends.iter().map(|receipt| receipt.status).collect();
+        let expected = if order <= 4 { vec![Some(401), Some(202)] } else { vec![Some(202)] };
+        assert_eq!(statuses, expected, "order {order}");
+    }
+    assert_eq!(stopped_reason(&mut db, "default"), None);
+    let log = shop.cluster.log();
+    assert!(!log.contains("Klaviyo refuses calls of account"), "no stop was ever noted:\n{log}");
+}
+
+#[test]
+fn a_key_comes_from_the_servers_environment() {
+    const VARIABLE: &str = "KLAVIYO_KEY_OF_A_TEST";
+    let shop = two_keys()
+        .setting("klaviyo.poll_interval", "200ms")
+        .cluster(|cluster: ClusterBuilder| cluster.environment(VARIABLE, OTHER_KEY))
+        .start();
+    let mut db = shop.connect();
+    wait_for_worker(&mut db);
+    sql(&mut db, "SELECT klaviyo_set_account(private_key_env => 'NO_SUCH_VARIABLE')");
+    place_orders(&mut db, 1, 10);
+    shop.eventually("the missing variable is named", PATIENCE, || {
+        stopped_reason(&mut db, "default").is_some_and(|reason| reason.contains("NO_SUCH_VARIABLE"))
+    });
+    sql(&mut db, &format!("SELECT klaviyo_set_account(private_key_env => '{VARIABLE}')"));
+    assert_eq!(shop.drain_soon().dead, 0);
+    shop.assert_arrived(1, 10);
+    assert_eq!(shop.sandbox.stats().answered(401), 0);
+    assert_eq!(signed_with(&shop.sandbox.receipts(), OTHER_KEY).len(), 10);
 }

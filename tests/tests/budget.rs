@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{PATIENCE, Receipt, Shop, count, query, wait_for_worker};
+use harness::{PATIENCE, Receipt, Shop, Stop, count, query, sql, wait_for_worker, workers};
 use postgres::Client;
 
 /// What Klaviyo allows: 75 profiles a second and 750 a minute.
@@ -122,4 +122,59 @@ fn who_is_alone_has_the_whole_budget_and_gives_way_to_who_comes() {
     assert!(meanwhile < A_MINUTE / 2, "the one made {meanwhile} calls while the other waited for its first");
     assert!(count(&mut one, WAITING) > 0, "the one had nothing to ask for any more");
     assert_eq!(shop.sandbox.stats().throttled, 0);
+}
+
+fn wait_for_calls(shop: &Shop, expected: usize) -> Vec<Receipt> {
+    let mut receipts = Vec::new();
+    shop.eventually(&format!("{expected} calls"), PATIENCE * 2, || {
+        thread::sleep(Duration::from_millis(100));
+        receipts = shop.sandbox.receipts();
+        let refused = receipts.iter().filter(|receipt| receipt.status == Some(429)).count();
+        assert_eq!(refused, 0, "a 429 among {} calls", receipts.len());
+        receipts.len() >= expected
+    });
+    receipts
+}
+
+/// What a worker knew dies with it, and what all of them knew dies with the server: what was spent counts all the same.
+#[test]
+fn no_end_of_a_worker_or_of_the_server_overspends_it() {
+    let (mut shop, mut databases) = shop_with_two_databases();
+    for db in &mut databases {
+        queue_profiles(db, 2 * 900);
+    }
+    wait_for_calls(&shop, A_MINUTE / 3);
+    let [_, other] = &mut databases;
+    let worker = wait_for_worker(other);
+    assert!(query::<bool>(other, "SELECT pg_terminate_backend($1)", &[&worker]));
+    shop.eventually("another worker", PATIENCE, || {
+        workers(other).iter().any(|worker_now| worker_now.database == OTHER && worker_now.pid != worker)
+    });
+    wait_for_calls(&shop, A_MINUTE * 9 / 10);
+    shop.cluster.restart(Stop::Fast);
+    // And once more in the minute after.
+    wait_for_calls(&shop, A_MINUTE * 3 / 2);
+    shop.cluster.restart(Stop::Immediate);
+    wait_for_calls(&shop, A_MINUTE * 17 / 10);
+}
+
+/// A database is dropped: it wants nothing more, and what it has not spent of the minute is there for the other.
+#[test]
+fn who_is_gone_leaves_its_part() {
+    let (shop, [mut one, mut other]) = shop_with_two_databases();
+    for db in [&mut one, &mut other] {
+        queue_profiles(db, 2 * 900);
+    }
+    wait_for_calls(&shop, A_MINUTE / 10);
+    drop(other);
+    sql(&mut shop.cluster.connect("postgres"), &format!("DROP DATABASE {OTHER} WITH (FORCE)"));
+    let before = shop.sandbox.receipts().len();
+    let receipts = wait_for_calls(&shop, A_MINUTE * 9 / 10);
+    assert_eq!(calls_of(&receipts[before..], OTHER), 0);
+    let most = busiest_minute(&receipts);
+    println!("{before} calls before it went, {most} in the busiest minute");
+    assert!(
+        most >= A_MINUTE * 9 / 10,
+        "what the other left was not spent: {most} calls in the busiest minute"
+    );
 }

@@ -167,7 +167,9 @@ fn deliver_watched(shop: &Shop, db: &mut Client, collected: &mut Collected) {
 /// Klaviyo refuses, is away, and functions fail.
 fn go_wrong(shop: &Shop, db: &mut Client, collected: &mut Collected) {
     for (status, reason) in [(401, "does not accept"), (403, "events:write")] {
-        shop.sandbox.set_faults(&[Fault::status(status)]);
+        // An answer may repeat what was asked.
+        let refusal = Fault::status(status).error("refused", &format!("You said Klaviyo-API-Key {KEY}."));
+        shop.sandbox.set_faults(&[refusal]);
         place(db, 1_000 + i64::from(status));
         wait_for_stop(shop, db, reason);
         collected.health(db);
