@@ -155,6 +155,27 @@ fn a_refused_key_stops_the_account_and_kills_nothing() {
 }
 
 #[test]
+fn a_new_key_lets_nothing_wait_for_what_the_old_one_met() {
+    let now = Instant::now();
+    let mut account = Account::new(options("pk_old"), now);
+    for (seq, key) in [(2, "a"), (3, "b")] {
+        account.queue().add(message(seq, "event", key), now);
+    }
+    let probe = (0..2).fold(now, |at, _| {
+        play(&mut account, at, 401).expect("a call");
+        account.wakes_at(at, &POLICY).expect("a probe")
+    });
+    // Redriven: now the older one is the next of its key.
+    account.queue().add(message(1, "event", "a"), probe);
+    account.set(options("pk_new"), now);
+    let mut sent = Vec::new();
+    while let Some(report) = play(&mut account, now, 202) {
+        sent.push(report.outcomes[0].seq);
+    }
+    assert_eq!(sent, [1, 2, 3]);
+}
+
+#[test]
 fn what_was_under_way_when_the_account_was_stopped_says_nothing_new() {
     let now = Instant::now();
     let mut account = Account::new(options("pk"), now);

@@ -152,10 +152,11 @@ impl Queue {
 
     /// Lets nothing wait any longer: what held messages back has changed.
     pub fn wake_all(&mut self, now: Instant) {
+        // Also what is not the next of its group: something redriven may stand before it.
+        for message in self.groups.values_mut().flat_map(|group| &mut group.queue) {
+            message.not_before = None;
+        }
         for (_, id) in std::mem::take(&mut self.sleeping) {
-            if let Some(first) = self.groups.get_mut(&id).and_then(|group| group.queue.front_mut()) {
-                first.not_before = None;
-            }
             self.place(id, now);
         }
     }
