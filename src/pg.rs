@@ -6,9 +6,17 @@ pub mod spi;
 pub mod transaction;
 pub mod utility;
 
+use std::borrow::Cow;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, function_name, pg_sys};
+
+/// A warning, to the client if there is one, with what to do. (The fourth argument of pgrx's `ereport!` is the DETAIL.)
+pub fn warn(sqlstate: PgSqlErrorCode, message: impl Into<Cow<'static, str>>, hint: impl Into<String>) {
+    ErrorReport::new(sqlstate, message, function_name!()).set_hint(hint).report(PgLogLevel::WARNING);
+}
 
 /// Whether the postmaster is loading us (shared_preload_libraries).
 pub fn is_preloading() -> bool {

@@ -159,11 +159,10 @@ fn hint_if_not_preloaded() {
         static SAID: Cell<bool> = const { Cell::new(false) };
     }
     if !crate::worker::is_loaded() && !SAID.replace(true) {
-        ereport!(
-            PgLogLevel::WARNING,
+        pg::warn(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "queued, but nothing delivers it: klaviyo_sync is not loaded by the server",
-            "Add klaviyo_sync to shared_preload_libraries and restart the server; the messages wait until then."
+            "Add klaviyo_sync to shared_preload_libraries and restart the server; the messages wait until then.",
         );
     }
 }

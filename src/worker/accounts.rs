@@ -12,6 +12,7 @@ use pgrx::spi;
 
 use super::board;
 use super::process::transaction;
+use crate::pg;
 use crate::pg::spi::{arg, column, rows, run};
 
 const ACCOUNTS: &str = "
@@ -179,11 +180,10 @@ impl Accounts {
         match state {
             AccountState::Stopped { reason } => {
                 // Klaviyo's words may quote a customer; they stand in klaviyo.account_status, not in the log.
-                ereport!(
-                    PgLogLevel::WARNING,
+                pg::warn(
                     PgSqlErrorCode::ERRCODE_WARNING,
                     format!("Klaviyo refuses calls of account \"{account}\": what needs them waits"),
-                    "klaviyo.account_status.stopped_reason says why, klaviyo_check_account() what the key may do."
+                    "klaviyo.account_status.stopped_reason says why, klaviyo_check_account() what the key may do.",
                 );
                 self.refused.insert(account.to_owned(), reason.clone());
             }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use pgrx::prelude::*;
 use pgrx::spi;
 
+use crate::pg;
 use crate::pg::spi::{column, rows};
 
 const ALARMS: &str = "
@@ -37,12 +38,7 @@ impl Alarms {
             let name: String = column(row, 1);
             if !self.raised.contains(&name) {
                 let (value, hint): (String, String) = (column(row, 2), column(row, 3));
-                ereport!(
-                    PgLogLevel::WARNING,
-                    PgSqlErrorCode::ERRCODE_WARNING,
-                    format!("klaviyo_sync: {name}: {value}"),
-                    hint
-                );
+                pg::warn(PgSqlErrorCode::ERRCODE_WARNING, format!("klaviyo_sync: {name}: {value}"), hint);
             }
             raised.insert(name);
         })?;
