@@ -316,33 +316,48 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'dead_letters', NULL::text, CASE WHEN d.new > 0 THEN 'warning' ELSE 'ok' END,
-           format('%s, %s of them new since %s', d.all, d.new, coalesce(d.since::text, 'ever')),
+           format('%s, %s of them new since %s',
+                  CASE WHEN d.all > 10000 THEN 'more than 10000' ELSE d.all::text END,
+                  CASE WHEN d.new > 10000 THEN 'more than 10000' ELSE d.new::text END,
+                  coalesce(d.since::text, 'ever')),
            CASE WHEN d.new > 0 THEN
                'See klaviyo.dead_letter; then klaviyo_redrive(), klaviyo_discard(), or klaviyo_acknowledge() if they may stay.' END
     FROM (
-        SELECT count(*) AS all, count(*) FILTER (WHERE l.died_at > coalesce(k.acknowledged_at, '-infinity')) AS new,
-               max(k.acknowledged_at) AS since
-        FROM (VALUES (1)) AS one
-        LEFT JOIN klaviyo.acknowledged AS k ON true
-        JOIN klaviyo.dead_letter AS l ON true
+        SELECT (SELECT count(*) FROM (SELECT FROM klaviyo.dead_letter LIMIT 10001) AS l) AS all,
+               (
+                   SELECT count(*)
+                   FROM (SELECT FROM klaviyo.dead_letter AS l WHERE l.died_at > s.since LIMIT 10001) AS l
+               ) AS new,
+               nullif(s.since, '-infinity') AS since
+        FROM (SELECT coalesce(max(k.acknowledged_at), '-infinity') AS since FROM klaviyo.acknowledged AS k) AS s
     ) AS d
     UNION ALL
+    -- The one that holds back most. How long is known of sessions and prepared transactions; standbys and slots count in
+    -- transactions, and a slot that nobody uses holds back for ever.
     SELECT 'xmin', NULL,
-           CASE WHEN x.age > interval '1 day' THEN 'critical' WHEN x.age > interval '1 hour' THEN 'warning' ELSE 'ok' END,
-           coalesce('held back for ' || date_trunc('second', x.age) || ' by ' || x.who, 'not held back'),
-           CASE WHEN x.age > interval '1 hour' THEN
+           CASE WHEN x.age > interval '1 day' THEN 'critical'
+                WHEN x.age > interval '1 hour' OR x.abandoned THEN 'warning' ELSE 'ok' END,
+           CASE WHEN x.who IS NULL THEN 'not held back'
+                ELSE format('held back for %s by %s', coalesce(date_trunc('second', x.age)::text, x.transactions || ' transactions'), x.who) END,
+           CASE WHEN x.age > interval '1 hour' OR x.abandoned THEN
                'What has been delivered cannot be vacuumed, so the outbox grows. End that transaction, or drop that slot.' END
     FROM (VALUES (1)) AS one
     LEFT JOIN (
-        SELECT clock_timestamp() - a.xact_start AS age, 'pid ' || a.pid AS who
+        SELECT greatest(age(a.backend_xmin), age(a.backend_xid)) AS transactions,
+               clock_timestamp() - a.xact_start AS age, 'pid ' || a.pid AS who, false AS abandoned
         FROM pg_stat_activity AS a
-        WHERE a.backend_xmin IS NOT NULL AND a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid()
+        WHERE coalesce(a.backend_xmin, a.backend_xid) IS NOT NULL AND a.pid <> pg_backend_pid()
           AND (a.datname = current_database() OR a.datname IS NULL)
         UNION ALL
-        SELECT clock_timestamp() - p.prepared, format('prepared transaction %L', p.gid)
+        SELECT age(p.transaction), clock_timestamp() - p.prepared, format('prepared transaction %L', p.gid), false
         FROM pg_prepared_xacts AS p
         WHERE p.database = current_database()
-        ORDER BY age DESC
+        UNION ALL
+        SELECT age(s.xmin), NULL, format('%s replication slot %L', CASE WHEN s.active THEN 'active' ELSE 'inactive' END, s.slot_name),
+               NOT s.active
+        FROM pg_replication_slots AS s
+        WHERE s.xmin IS NOT NULL
+        ORDER BY transactions DESC, age DESC NULLS LAST
         LIMIT 1
     ) AS x ON true
 $$;

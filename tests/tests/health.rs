@@ -305,3 +305,29 @@ fn a_transaction_that_holds_vacuum_back_is_named() {
     sql(&mut other, "ROLLBACK PREPARED 'forgotten'");
     wait_for_ok(&shop, &mut db, "xmin", "not held back");
 }
+
+#[test]
+fn a_slot_that_a_standby_has_left_behind_is_named() {
+    let shop = shop().start();
+    let mut db = shop.connect();
+    sql(&mut db, "SELECT pg_create_physical_replication_slot('left_behind')");
+    let standby = Cluster::builder()
+        .standby_of(&shop.cluster)
+        .setting("primary_slot_name", "left_behind")
+        .setting("hot_standby_feedback", "on")
+        .start();
+    let mut reader = standby.connect("shop");
+    sql(&mut reader, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
+    wait_for_ok(&shop, &mut db, "xmin", "transactions by active replication slot 'left_behind'");
+    drop(standby);
+    wait_for_alarm(
+        &shop,
+        &mut db,
+        "xmin",
+        "warning",
+        "inactive replication slot 'left_behind'",
+        "drop that slot",
+    );
+    sql(&mut db, "SELECT pg_drop_replication_slot('left_behind')");
+    wait_for_ok(&shop, &mut db, "xmin", "not held back");
+}
