@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{AccountOptions, Command, Ending, Engine, Gone, Report};
+use delivery::{AccountOptions, Command, Ending, Engine, Gone, Policy, Report};
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
@@ -16,12 +16,15 @@ use super::alarms::Alarms;
 use super::board;
 use super::process::{self, transaction};
 use super::recorder::{Recorded, Recorder};
-use super::slots::{Slot, shared, state};
+use super::slots::{Shared, Slot, shared, state};
 use super::upkeep::Upkeep;
 use super::version::{self, Extension};
 use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::remove::{Remover, Step};
 use crate::{pg, settings};
+
+/// How long to wait for other databases to say what they have spent. One whose worker cannot start must not hold up all.
+const INTRODUCTION: Duration = Duration::from_secs(10);
 
 /// How long calls under way may still take when the worker is to end.
 const GRACE: Duration = Duration::from_secs(1);
@@ -128,10 +131,27 @@ impl Worker {
             past.keys.iter().for_each(|key| worker.claimer.room.link(&account, key));
             worker.tell(Command::Remember { account, past })?;
         }
+        worker.introduce(accounts)?;
+        // As they are by now.
+        let accounts = worker.accounts.load(number);
         worker.look()?;
         worker.recover();
         worker.configure(accounts)?;
         Ok(worker)
+    }
+
+    /// Shows what its accounts have spent, and waits until the other databases have shown it too: after a start of the
+    /// server nobody knows it of the others, and those with the same key would spend the same budget twice.
+    fn introduce(&self, accounts: Vec<AccountOptions>) -> Result<(), String> {
+        let policy = Policy { max_in_flight: 0, ..settings::policy() };
+        self.tell(Command::Configure { accounts, policy, client: settings::client() })?;
+        self.tell(Command::Acknowledge { done: self.slot.shown() })?;
+        let end = Instant::now() + INTRODUCTION;
+        let known = || shared().is_none_or(Shared::have_all_shown);
+        while !known() && Instant::now() < end && !process::is_terminating() && !self.engine.has_ended() {
+            process::wait(Duration::from_millis(10), None);
+        }
+        Ok(())
     }
 
     fn serve(&mut self) -> Result<(), String> {

@@ -26,6 +26,8 @@ pub struct Slot {
     latch: AtomicPtr<pg_sys::Latch>,
     pending: AtomicBool,
     configuration: AtomicBool,
+    /// What its accounts have spent of their budgets is on the board.
+    shown: AtomicBool,
     low_water: AtomicI64,
 }
 
@@ -136,6 +138,16 @@ impl Shared {
         self.slots().iter().position(|slot| slot.database() == database)
     }
 
+    /// Whether all databases that may have a worker have shown what they have spent. Right after the server's start the
+    /// board is empty, and says nothing of the last minute.
+    pub fn have_all_shown(&self) -> bool {
+        self.slots().iter().all(|slot| {
+            let never =
+                slot.is_free() || slot.state() == state::ABSENT || self.holds.contain(slot.database());
+            never || slot.shown.load(SeqCst)
+        })
+    }
+
     /// The launcher says where to reach it.
     pub fn set_launcher(&self, latch: *mut pg_sys::Latch) {
         self.launcher.store(latch, SeqCst);
@@ -180,6 +192,7 @@ impl Slot {
     pub fn assign(&self, database: pg_sys::Oid) {
         self.state.store(state::WANTED, SeqCst);
         self.pending.store(false, SeqCst);
+        self.shown.store(false, SeqCst);
         self.low_water.store(0, SeqCst);
         self.database.store(u32::from(database), SeqCst);
     }
@@ -216,6 +229,11 @@ impl Slot {
             self.latch.store(std::ptr::null_mut(), SeqCst);
             self.pid.store(0, SeqCst);
         }
+    }
+
+    /// To be set when what its accounts have spent is on the board.
+    pub fn shown(&self) -> &AtomicBool {
+        &self.shown
     }
 
     /// The number of the outbox below which nothing waits.

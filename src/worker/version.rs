@@ -1,12 +1,13 @@
 //! The extension as the database has it, and whether the library that the server has loaded is of the same version.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode, function_name, pg_sys, spi};
+use pgrx::{PgSqlErrorCode, pg_sys, spi};
 
 use super::process::{self, transaction};
 use super::slots::{Slot, state};
+use crate::pg;
 use crate::pg::spi::{column, rows};
 use crate::settings;
 
@@ -49,6 +50,8 @@ pub fn wait_for_ours(slot: &Slot) -> Option<Extension> {
         }
         if told.as_ref() != Some(&extension.version) {
             warn(&extension.version);
+            // What it has spent nobody can read; others need not wait for that.
+            slot.shown().store(true, SeqCst);
             told = Some(extension.version);
         }
         let look_at = Instant::now() + settings::poll_interval();
@@ -72,12 +75,10 @@ fn warn(version: &str) {
     } else {
         "ALTER EXTENSION klaviyo_sync UPDATE brings this database to the library's version."
     };
-    let message =
-        format!("nothing is sent: the extension is version {version}, the library that is loaded {OWN}");
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, function_name!())
-        .set_detail("Messages wait in the outbox.")
-        .set_hint(hint)
-        .report(PgLogLevel::WARNING);
+    let message = format!(
+        "nothing is sent, messages wait: the extension is version {version}, the library that is loaded {OWN}"
+    );
+    pg::warn(PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, message, hint);
 }
 
 fn numbers(version: &str) -> Vec<u64> {

@@ -158,6 +158,31 @@ fn no_end_of_a_worker_or_of_the_server_overspends_it() {
     wait_for_calls(&shop, A_MINUTE * 17 / 10);
 }
 
+/// After a start of the server nobody knows what the others have spent, until they say it themselves.
+#[test]
+fn who_starts_first_waits_until_the_other_says_what_it_has_spent() {
+    let (mut shop, mut databases) = shop_with_two_databases();
+    for db in &mut databases {
+        queue_profiles(db, 2 * 900);
+    }
+    wait_for_calls(&shop, A_MINUTE / 2);
+    // The other's worker cannot read its accounts. That outlives the server.
+    let [_, other] = &mut databases;
+    sql(
+        other,
+        "BEGIN; LOCK TABLE klaviyo.account IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'in_the_way'",
+    );
+    shop.cluster.restart(Stop::Immediate);
+    let before = shop.sandbox.receipts().len();
+    let mut other = shop.cluster.connect(OTHER);
+    wait_for_worker(&mut shop.connect());
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(shop.sandbox.receipts().len(), before, "calls of which nobody knows whether they may be made");
+    sql(&mut other, "ROLLBACK PREPARED 'in_the_way'");
+    let receipts = wait_for_calls(&shop, A_MINUTE * 11 / 10);
+    assert!(calls_of(&receipts[before..], ONE) > 0 && calls_of(&receipts[before..], OTHER) > 0);
+}
+
 /// A database is dropped: it wants nothing more, and what it has not spent of the minute is there for the other.
 #[test]
 fn who_is_gone_leaves_its_part() {

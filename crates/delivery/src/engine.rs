@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub enum Command {
     Configure { accounts: Vec<AccountOptions>, policy: Policy, client: ClientOptions },
     /// What an account's messages of the past taught about keys, and calls that still count against its limits.
     Remember { account: Arc<str>, past: Past },
+    /// Say so when all that was told before is done, and shown on the board.
+    Acknowledge { done: &'static AtomicBool },
     /// Committed messages of one account.
     Add { account: Arc<str>, messages: Vec<Message> },
     /// Find out which calls the account's key may make. A report brings the findings.
@@ -204,6 +207,7 @@ impl State {
                     }
                 }
             }
+            Command::Acknowledge { done } => done.store(true, SeqCst),
             Command::Add { account, messages } => {
                 let account = self.account(&account);
                 for message in messages {
