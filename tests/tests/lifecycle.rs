@@ -1,11 +1,12 @@
 //! What a DBA does to a server with the extension: other versions, too few processes, other extensions, errors.
 
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Cluster, PATIENCE, PgBin, Shop, Stop, count, eventually, launcher, place_orders, refused, sql,
-    wait_for_worker, workers,
+    Cluster, PATIENCE, PgBin, ServerUser, Shop, Stop, count, eventually, launcher, place_orders, refused,
+    sql, wait_for_worker, workers,
 };
 use postgres::Client;
 
@@ -136,6 +137,30 @@ fn an_error_costs_one_statement_or_one_restart() {
     assert_eq!(wait_for_worker(&mut second), bystander);
     assert_ne!(wait_for_worker(&mut db), victim);
     assert_eq!(count(&mut db, started), before, "the server was not restarted");
+}
+
+/// A name is looked up by a thread that the runtime starts when it needs one. Where it cannot, it panics.
+#[test]
+fn a_panic_of_the_http_thread_costs_one_restart_of_the_worker() {
+    let mut shop = Shop::builder().setting("klaviyo.poll_interval", "200ms").start();
+    let mut db = shop.connect();
+    shop.add_database("second");
+    let mut second = shop.cluster.connect("second");
+    let (victim, bystander) = (wait_for_worker(&mut db), wait_for_worker(&mut second));
+    let api = shop.sandbox.api().replace("127.0.0.1", "localhost");
+    sql(&mut db, &format!("SELECT klaviyo_set_account(base_url => '{api}')"));
+    let mut limit = Command::new("prlimit");
+    limit.args(["--nproc=1", "--pid", &victim.to_string()]);
+    let limited = ServerUser::current().run(&mut limit).status().expect("prlimit can be run");
+    assert!(limited.success());
+    place_orders(&mut db, 1, 10);
+    shop.drain_soon();
+    shop.assert_arrived(1, 10);
+    assert_ne!(wait_for_worker(&mut db), victim);
+    assert_eq!(wait_for_worker(&mut second), bystander);
+    let log = shop.cluster.log();
+    let panicked = "ERROR:  klaviyo_sync: the HTTP thread has ended: it panicked";
+    assert_eq!(log.matches(panicked).count(), 1, "{log}");
 }
 
 #[test]
