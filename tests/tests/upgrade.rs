@@ -1,5 +1,6 @@
 //! pg_upgrade to the Postgres under test, from an older one whose pg_config `KLAVIYO_UPGRADE_FROM` names.
 
+use std::borrow::Cow;
 use std::process::Command;
 
 use harness::{
@@ -29,6 +30,19 @@ fn pg_upgrade(old: &Cluster, new: &Cluster) -> Command {
         // It leaves files where it is run.
         .current_dir(new.directory());
     command
+}
+
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// What pg_upgrade has written to its logs, which it keeps when it fails.
+fn logs(new: &Cluster) -> String {
+    let output = Command::new("find")
+        .arg(new.data_directory().join("pg_upgrade_output.d"))
+        .args(["-name", "*.log", "-exec", "tail", "-n", "20", "-v", "{}", "+"])
+        .output();
+    lossy(&output.expect("find can be run").stdout).into_owned()
 }
 
 #[test]
@@ -65,7 +79,7 @@ fn what_waits_is_delivered_by_the_new_major_once_it_is_armed() {
         .make();
     let output = ServerUser::current().run(&mut pg_upgrade(&shop.cluster, &new)).output();
     let output = output.expect("pg_upgrade can be run");
-    assert!(output.status.success(), "pg_upgrade failed:\n{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "pg_upgrade failed:\n{}{}", lossy(&output.stdout), logs(&new));
     assert_eq!(shop.sandbox.receipts().len(), before, "nothing is sent while pg_upgrade is at work");
 
     new.start();
