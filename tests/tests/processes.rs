@@ -198,15 +198,13 @@ fn a_reload_applies_settings() {
         thread::sleep(Duration::from_millis(300));
         count(&mut db, "SELECT count(*) FROM klaviyo.retry WHERE last_code = 'timeout'") > 0
     });
-    assert_eq!(
-        count(&mut db, "SELECT count(*) FROM klaviyo.outbox WHERE seq = 1"),
-        1,
-        "the first call goes on"
-    );
-    // All but that call ends, so that nothing but a reload or the poll makes the worker look.
+    // The first is one of those that were sent before the reload came to the worker.
+    let old = count(&mut db, "SELECT min(seq) - 1 FROM klaviyo.retry WHERE last_code = 'timeout'");
+    assert!(old >= 1, "the first call has timed out");
+    // All but those end, so that nothing but a reload or the poll makes the worker look.
     shop.sandbox.clear_faults();
     let left = "SELECT (SELECT count(*) FROM klaviyo.outbox) + (SELECT count(*) FROM klaviyo.retry)";
-    shop.eventually("the others are delivered", PATIENCE, || count(&mut db, left) == 1);
+    shop.eventually("the others are delivered", PATIENCE, || count(&mut db, left) == old);
     // Nothing tells of a prepared transaction's commit.
     let mut place_prepared = |order| {
         sql(&mut db, "BEGIN");
