@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::bulk::BulkChange;
 use crate::faults::Rule;
 use crate::rates::RateChange;
 use crate::receipts::ReceiptView;
@@ -96,8 +97,10 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/stats", get(stats))
         .route("/events", get(events))
         .route("/profiles", get(profiles))
+        .route("/jobs", get(jobs))
         .route("/faults", get(faults).put(set_faults).delete(clear_faults))
         .route("/rates", put(set_rates))
+        .route("/bulk", put(set_bulk))
         .route("/down", post(down))
         .route("/up", post(up))
         .route("/reset", post(reset))
@@ -127,6 +130,7 @@ async fn stats(State(control): State<Control>) -> Answer {
         "events": state.store.event_count(),
         "profiles": state.store.profile_count(),
         "event_repeats": state.store.repeats(),
+        "bulk_repeats": state.store.bulk_repeats(),
         "throttled": state.receipts.throttled(),
     }))
 }
@@ -141,6 +145,10 @@ async fn events(
 
 async fn profiles(State(control): State<Control>) -> Answer {
     answer(&json!({"profiles": control.sandbox.state().store.profiles()}))
+}
+
+async fn jobs(State(control): State<Control>) -> Answer {
+    answer(&json!({"jobs": control.sandbox.state().jobs.views()}))
 }
 
 async fn faults(State(control): State<Control>) -> Answer {
@@ -166,6 +174,13 @@ fn armed(control: &Control) -> Answer {
 async fn set_rates(State(control): State<Control>, body: Bytes) -> Answer {
     let change: RateChange = parse(&body)?;
     answer(&control.sandbox.state().rates.change(change).map_err(bad)?)
+}
+
+async fn set_bulk(State(control): State<Control>, body: Bytes) -> Answer {
+    let change: BulkChange = parse(&body)?;
+    let mut state = control.sandbox.state();
+    state.bulk = state.bulk.changed(&change);
+    answer(&state.bulk)
 }
 
 async fn down(State(Control { sandbox, via }): State<Control>, body: Bytes) -> Answer {

@@ -9,6 +9,8 @@ use hyper::http::request::Parts;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::call::Call;
+
 /// Refers to one row; a row of before a reset is no longer found by it.
 #[derive(Clone, Copy)]
 pub struct Ticket {
@@ -24,6 +26,8 @@ struct Receipt {
     version: &'static str,
     method: Arc<str>,
     path: Arc<str>,
+    /// What it is counted under: paths that differ in an id are one.
+    counted: Arc<str>,
     key_suffix: Option<Arc<str>>,
     revision: Option<Arc<str>>,
     content_type: Option<Arc<str>>,
@@ -67,7 +71,7 @@ enum BodyView<'a> {
     Text(String),
 }
 
-/// Path, status, fault.
+/// Path (as the OpenAPI document writes it), status, fault.
 type Ending = (Arc<str>, Option<u16>, Option<&'static str>);
 
 /// How many requests to a path ended in one way.
@@ -107,13 +111,15 @@ impl Receipts {
         key: Option<&str>,
         body: &[u8],
     ) -> Ticket {
-        let path = self.text(head.uri.path());
+        let path = head.uri.path();
+        let counted = self.text(Call::at(path).map_or(path, |(call, _)| call.path()));
         let receipt = Receipt {
             at_us,
             connection,
             version: version(head.version),
             method: self.text(head.method.as_str()),
-            path: Arc::clone(&path),
+            path: self.text(path),
+            counted: Arc::clone(&counted),
             key_suffix: key.map(|key| self.text(last_four(key))),
             revision: self.header(&head.headers, &HeaderName::from_static("revision")),
             content_type: self.header(&head.headers, &CONTENT_TYPE),
@@ -121,7 +127,7 @@ impl Receipts {
             body: self.store_bodies.then(|| body.into()),
         };
         self.rows.push(receipt);
-        *self.counts.entry((path, None, None)).or_default() += 1;
+        *self.counts.entry((counted, None, None)).or_default() += 1;
         Ticket { epoch: self.epoch, n: self.rows.len() as u64 }
     }
 
@@ -139,11 +145,11 @@ impl Receipts {
             return;
         };
         let before = std::mem::replace(&mut row.outcome, outcome);
-        let path = Arc::clone(&row.path);
-        if let Some(count) = self.counts.get_mut(&(Arc::clone(&path), before.status, before.fault)) {
+        let counted = Arc::clone(&row.counted);
+        if let Some(count) = self.counts.get_mut(&(Arc::clone(&counted), before.status, before.fault)) {
             *count -= 1;
         }
-        *self.counts.entry((path, outcome.status, outcome.fault)).or_default() += 1;
+        *self.counts.entry((counted, outcome.status, outcome.fault)).or_default() += 1;
     }
 
     pub fn len(&self) -> usize {

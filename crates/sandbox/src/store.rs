@@ -1,17 +1,21 @@
 //! Profiles and events, as Klaviyo would keep them.
 
+mod bulk;
 mod identifiers;
 mod profile;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
 
 use crate::check::{EventDraft, ProfileDraft};
+use crate::error::ApiError;
+pub use bulk::BulkRefusal;
 pub use identifiers::Identifier;
 pub use profile::{Profile, ProfileView};
 
@@ -27,6 +31,25 @@ pub enum Refusal {
     UnknownProfile,
     /// The identifiers belong to two profiles; this is the one that was not meant.
     Duplicate { profile_id: String },
+}
+
+impl Refusal {
+    /// The refusal in Klaviyo's words; `profile` is where the request names the profile.
+    pub fn to_error(&self, profile: &str) -> ApiError {
+        match self {
+            Self::UnknownProfile => {
+                let detail = "A profile with this id does not exist.";
+                let error = ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail);
+                error.at(format!("{profile}/id"))
+            }
+            Self::Duplicate { profile_id } => {
+                let detail = "A profile already exists with one of these identifiers.";
+                let error = ApiError::new(StatusCode::CONFLICT, "duplicate_profile", "Conflict.", detail);
+                let duplicate_profile_id = Some(profile_id.clone());
+                ApiError { duplicate_profile_id, ..error.at(format!("{profile}/attributes")) }
+            }
+        }
+    }
 }
 
 /// What an upsert did.
@@ -77,6 +100,8 @@ pub struct Store {
     events: Vec<Event>,
     by_unique_id: HashMap<(usize, Arc<str>, Arc<str>), usize>,
     repeats: u64,
+    /// Bulk calls that a repeat failed.
+    bulk_repeats: u64,
 }
 
 impl Store {
@@ -94,6 +119,7 @@ impl Store {
             events: Vec::new(),
             by_unique_id: HashMap::new(),
             repeats: 0,
+            bulk_repeats: 0,
         }
     }
 
@@ -112,26 +138,41 @@ impl Store {
         Ok(Upserted { profile: &self.profiles[index], created: found.is_none() })
     }
 
-    /// Records an event, unless its profile and metric have one with that unique id. The profile is created or
-    /// updated; an identifier that belongs to another profile stays there, since the call cannot answer a conflict.
-    pub fn record(&mut self, draft: EventDraft, receipt: u64, now: Timestamp) -> Result<(), Refusal> {
-        let EventDraft { mut profile, .. } = draft;
-        let found = self.find(&profile)?;
-        let taken: Vec<Identifier> =
-            self.conflicts(found, &profile).map(|(identifier, _)| identifier).collect();
-        for identifier in taken {
-            profile.attributes.remove(identifier.attribute());
-        }
-        let profile = self.upsert(found, profile, now);
+    /// Records an event, unless its profile and metric have one with that unique id.
+    pub fn record(
+        &mut self,
+        profile: ProfileDraft,
+        event: EventDraft,
+        receipt: u64,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let profile = self.place(profile, now)?;
+        self.add(profile, event, receipt, now);
+        Ok(())
+    }
 
-        let time = truncated(draft.time.unwrap_or(now));
-        let unique_id: Arc<str> = draft.unique_id.unwrap_or_else(|| time.as_second().to_string()).into();
+    /// Creates or updates the profile of an event. An identifier that belongs to another profile stays there, since
+    /// the call cannot answer a conflict.
+    fn place(&mut self, mut draft: ProfileDraft, now: Timestamp) -> Result<usize, Refusal> {
+        let found = self.find(&draft)?;
+        let taken: Vec<Identifier> =
+            self.conflicts(found, &draft).map(|(identifier, _)| identifier).collect();
+        for identifier in taken {
+            draft.attributes.remove(identifier.attribute());
+        }
+        Ok(self.upsert(found, draft, now))
+    }
+
+    /// Adds an event to a profile, or counts it if it is a repeat.
+    fn add(&mut self, profile: usize, draft: EventDraft, receipt: u64, now: Timestamp) {
+        let time = happened(&draft, now);
+        let unique_id: Arc<str> = unique_id(&draft, now).into();
         let metric = self.metric(draft.metric);
         let key = (profile, Arc::clone(&metric), Arc::clone(&unique_id));
         if let Some(&first) = self.by_unique_id.get(&key) {
             self.events[first].received += 1;
             self.repeats += 1;
-            return Ok(());
+            return;
         }
         self.by_unique_id.insert(key, self.events.len());
         self.profiles[profile].saw_event(time);
@@ -147,7 +188,6 @@ impl Store {
             received: 1,
             receipt,
         });
-        Ok(())
     }
 
     /// The profile that a draft means: by id, else by the first identifier that somebody has.
@@ -177,8 +217,7 @@ impl Store {
 
     fn upsert(&mut self, found: Option<usize>, draft: ProfileDraft, now: Timestamp) -> usize {
         let index = found.unwrap_or_else(|| {
-            // The leading digits of the ULIDs of these years.
-            let id = format!("01{}", random_text(&mut self.random, BASE_32, 24));
+            let id = ulid(&mut self.random);
             self.by_id.insert(id.clone(), self.profiles.len());
             self.profiles.push(Profile::new(id, now));
             self.profiles.len() - 1
@@ -215,6 +254,11 @@ impl Store {
         self.repeats
     }
 
+    /// Bulk calls of which nothing was recorded, since an event in them was a repeat.
+    pub fn bulk_repeats(&self) -> u64 {
+        self.bulk_repeats
+    }
+
     pub fn events(&self, metric: Option<&str>) -> Vec<EventView<'_>> {
         let wanted = self.events.iter().filter(|event| metric.is_none_or(|metric| *event.metric == *metric));
         wanted.map(|event| self.view(event)).collect()
@@ -240,6 +284,16 @@ impl Store {
     }
 }
 
+/// When an event happened: now, unless it says so.
+fn happened(event: &EventDraft, now: Timestamp) -> Timestamp {
+    truncated(event.time.unwrap_or(now))
+}
+
+/// What tells an event from others of its profile and metric: the time to the second, unless it says so.
+fn unique_id(event: &EventDraft, now: Timestamp) -> String {
+    event.unique_id.clone().unwrap_or_else(|| happened(event, now).as_second().to_string())
+}
+
 /// Klaviyo cuts an event's time to the second (`EventCreateQueryV2`).
 fn truncated(time: Timestamp) -> Timestamp {
     // Away from the type's limits by the checks, so the fallback is never taken.
@@ -247,8 +301,14 @@ fn truncated(time: Timestamp) -> Timestamp {
 }
 
 /// The way Klaviyo writes times.
-fn rfc3339(time: Timestamp) -> String {
+pub fn rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
+}
+
+/// An id as Klaviyo's profiles and jobs have it.
+pub fn ulid(random: &mut fastrand::Rng) -> String {
+    // The leading digits of the ULIDs of these years.
+    format!("01{}", random_text(random, BASE_32, 24))
 }
 
 fn random_text(random: &mut fastrand::Rng, alphabet: &[u8], length: usize) -> String {

@@ -14,14 +14,14 @@ const MAX_METRIC_NAME: usize = 127;
 /// An event's time "must be after the year 1990" (`EventCreateQueryV2`): the first second of 1991.
 const EARLIEST: i64 = 662_688_000;
 
-const ATTRIBUTES: [&str; 8] =
-    ["properties", "time", "value", "value_currency", "unique_id", "backfill", "metric", "profile"];
+/// Attributes of `BaseEventCreateQueryBulkEntryResourceObject`; `EventCreateQueryV2` has the profile besides.
+const ATTRIBUTES: [&str; 7] =
+    ["properties", "time", "value", "value_currency", "unique_id", "backfill", "metric"];
 
 /// A checked event.
 #[derive(Debug)]
 pub struct EventDraft {
     pub metric: String,
-    pub profile: ProfileDraft,
     /// As text: a tree of small maps takes several times the memory, and events are many.
     pub properties: Box<RawValue>,
     pub time: Option<Timestamp>,
@@ -31,14 +31,33 @@ pub struct EventDraft {
 }
 
 /// Checks an `EventCreateQueryV2`.
-pub fn check(findings: &mut Findings, root: Object<'_>, now: Timestamp) -> Option<EventDraft> {
+pub fn check(
+    findings: &mut Findings,
+    root: Object<'_>,
+    now: Timestamp,
+) -> Option<(ProfileDraft, EventDraft)> {
     root.only(findings, "event", &["data"]);
     let data = root.object(findings, "data")?;
     data.resource_type(findings, "event");
     data.only(findings, "event", &["type", "attributes"]);
     let attributes = data.object(findings, "attributes")?;
-    attributes.only(findings, "event", &ATTRIBUTES);
+    let known: Vec<&str> = ATTRIBUTES.into_iter().chain(["profile"]).collect();
+    attributes.only(findings, "event", &known);
+    let event = check_attributes(findings, attributes, now);
+    let profile = check_profile(findings, attributes);
+    Some((profile?, event?))
+}
 
+/// Checks a `BaseEventCreateQueryBulkEntryResourceObject`, which leaves the profile to its group.
+pub fn check_in_bulk(findings: &mut Findings, data: Object<'_>, now: Timestamp) -> Option<EventDraft> {
+    data.resource_type(findings, "event");
+    data.only(findings, "event", &["type", "attributes"]);
+    let attributes = data.object(findings, "attributes")?;
+    attributes.only(findings, "event", &ATTRIBUTES);
+    check_attributes(findings, attributes, now)
+}
+
+fn check_attributes(findings: &mut Findings, attributes: Object<'_>, now: Timestamp) -> Option<EventDraft> {
     let properties = attributes.object(findings, "properties");
     if let Some(properties) = properties {
         limits::check(findings, properties.at, properties.map);
@@ -56,11 +75,9 @@ pub fn check(findings: &mut Findings, root: Object<'_>, now: Timestamp) -> Optio
     let unique_id = attributes.text(findings, "unique_id");
     attributes.typed(findings, "backfill", "a boolean", Value::as_bool);
     let metric = check_metric(findings, attributes);
-    let profile = check_profile(findings, attributes);
 
     Some(EventDraft {
         metric: metric?,
-        profile: profile?,
         // A JSON object always has a text.
         properties: to_raw_value(properties?.map).ok()?,
         time,
@@ -161,7 +178,8 @@ mod tests {
         }}});
         change(&mut body["data"]["attributes"]);
         let now = "2026-07-15T12:00:00Z".parse().unwrap();
-        crate::check::event(body, now)
+        crate::check::event(&body, now)
+            .map(|(_, event)| event)
             .map_err(|errors| errors.into_iter().map(|error| error.pointer).collect())
     }
 

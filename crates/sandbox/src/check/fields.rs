@@ -95,6 +95,32 @@ impl<'a> Object<'a> {
         Some(Self { map, at: self.at.key(key) })
     }
 
+    /// Checks each object in a field that must be an object with nothing but an array of them, `data`. What comes to
+    /// nothing is left out, and has been noted.
+    pub fn each<T>(
+        &self,
+        findings: &mut Findings,
+        key: &str,
+        mut check: impl FnMut(&mut Findings, Object<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let member = self.object(findings, key)?;
+        member.only(findings, key, &["data"]);
+        if member.map.get("data").is_none_or(Value::is_null) {
+            member.missing(findings, "data");
+        }
+        let items = member.typed(findings, "data", "an array", Value::as_array)?;
+        let data = member.at.key("data");
+        let mut drafts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let at = data.index(index);
+            match item.as_object() {
+                Some(map) => drafts.extend(check(findings, Object { map, at })),
+                None => findings.add(at, "This must be an object."),
+            }
+        }
+        Some(drafts)
+    }
+
     /// A string that may be absent or null.
     pub fn text(&self, findings: &mut Findings, key: &str) -> Option<&'a str> {
         self.typed(findings, key, "a string", Value::as_str)

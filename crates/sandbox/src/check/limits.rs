@@ -29,12 +29,34 @@ fn members(findings: &mut Findings, at: At<'_>, object: &Map<String, Value>, dep
     }
 }
 
+/// Checks the length of every string in a value, which bulk calls limit everywhere.
+pub fn check_strings(findings: &mut Findings, at: At<'_>, value: &Value) {
+    match value {
+        Value::String(text) => check_string(findings, at, text),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                check_strings(findings, at.index(index), item);
+            }
+        }
+        Value::Object(object) => {
+            for (key, value) in object {
+                check_strings(findings, at.key(key), value);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn check_string(findings: &mut Findings, at: At<'_>, text: &str) {
+    if text.len() > MAX_STRING {
+        findings.add(at, format!("A string has at most {MAX_STRING} bytes, this has {}.", text.len()));
+    }
+}
+
 /// `depth` counts the containers around the value.
 fn value_within(findings: &mut Findings, at: At<'_>, value: &Value, depth: usize) {
     match value {
-        Value::String(text) if text.len() > MAX_STRING => {
-            findings.add(at, format!("A string has at most {MAX_STRING} bytes, this has {}.", text.len()));
-        }
+        Value::String(text) => check_string(findings, at, text),
         Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => {
             findings.add(at, format!("Properties are nested at most {MAX_DEPTH} levels deep."));
         }

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::fields::{At, Findings, Object};
-use super::identifiers::{is_email, is_phone};
+use super::identifiers::{has_plan, is_email, is_phone};
+use crate::error::ApiError;
 use crate::store::Identifier;
 
 /// String attributes of `ProfileUpsertQuery`, identifiers first.
@@ -50,6 +51,18 @@ pub struct ProfileDraft {
     pub patch: PropertyPatch,
 }
 
+impl ProfileDraft {
+    /// What only somebody who knows of numbering plans can find wrong, in the profile at this place of a body.
+    pub fn unreachable_at(&self, profile: &str) -> Option<ApiError> {
+        let attribute = Identifier::PhoneNumber.attribute();
+        let phone = self.attributes.get(attribute)?.as_str()?;
+        (!has_plan(phone)).then(|| {
+            let detail = "The phone number is not one that can be assigned.";
+            ApiError::invalid(format!("{profile}/attributes/{attribute}"), detail)
+        })
+    }
+}
+
 /// `meta.patch_properties`: changes to properties that do not replace them.
 #[derive(Debug, Default)]
 pub struct PropertyPatch {
@@ -65,11 +78,29 @@ pub struct PropertyPatch {
 pub fn check_import(findings: &mut Findings, root: Object<'_>) -> Option<ProfileDraft> {
     root.only(findings, "profile", &["data"]);
     let data = root.object(findings, "data")?;
+    check_resource(findings, data)
+}
+
+/// Checks a `ProfileUpsertQueryResourceObject`, alone or one of many.
+pub fn check_resource(findings: &mut Findings, data: Object<'_>) -> Option<ProfileDraft> {
     data.resource_type(findings, "profile");
     data.only(findings, "profile", &["type", "id", "attributes", "meta"]);
     let meta = data.optional_object(findings, "meta");
     let attributes = data.object(findings, "attributes")?;
     attributes.only(findings, "profile", &IMPORT);
+    Some(draft(findings, data, attributes, meta))
+}
+
+/// Checks the profile of a group of events in a bulk call (`OnsiteProfileCreateQueryResourceObject`): as one that is
+/// imported, and it may carry an anonymous id.
+pub fn check_in_bulk(findings: &mut Findings, data: Object<'_>) -> Option<ProfileDraft> {
+    data.resource_type(findings, "profile");
+    data.only(findings, "profile", &["type", "id", "attributes", "meta"]);
+    let meta = data.optional_object(findings, "meta");
+    let attributes = data.object(findings, "attributes")?;
+    let known: Vec<&str> = IMPORT.into_iter().chain(["anonymous_id"]).collect();
+    attributes.only(findings, "profile", &known);
+    attributes.text(findings, "anonymous_id");
     Some(draft(findings, data, attributes, meta))
 }
 
@@ -194,7 +225,7 @@ mod tests {
     use crate::check::profile_import;
 
     fn pointers(body: serde_json::Value) -> Vec<String> {
-        let errors = profile_import(body).err().unwrap_or_default();
+        let errors = profile_import(&body).err().unwrap_or_default();
         errors.into_iter().map(|error| error.pointer).collect()
     }
 
@@ -209,7 +240,7 @@ mod tests {
             "first_name": null, "location": {"city": "Bern", "latitude": 46.9, "longitude": "7.4"},
             "properties": {"any": {"thing": [1]}},
         }, "meta": {"patch_properties": {"append": {"a": 1, "b": ["x", true]}, "unappend": null, "unset": "c"}}}});
-        let draft = profile_import(body).unwrap();
+        let draft = profile_import(&body).unwrap();
         assert_eq!(draft.attributes["email"], "sarah@example.com");
         assert!(!draft.attributes.contains_key("_kx"));
         assert_eq!(draft.patch.append["b"], json!(["x", true]));
