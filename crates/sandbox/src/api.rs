@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
@@ -48,7 +48,7 @@ async fn handle(
 ) -> Result<Response, BrokenOff> {
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, READ_LIMIT).collect().await {
-        Ok(body) => body.to_bytes(),
+        Ok(body) => exact(body.aggregate()),
         Err(error) if error.is::<LengthLimitError>() => return Ok(too_large(READ_LIMIT).into_response()),
         Err(_) => return Err(BrokenOff),
     };
@@ -87,6 +87,13 @@ async fn handle(
         // They only ever add to the plan, and decide nothing.
         Kind::Latency | Kind::Refuse => Ok(request.settle(ticket, fault, Answered::Yes).into_response()),
     }
+}
+
+/// A body in memory of its own: what the connection reads into is larger, and a receipt would keep all of it.
+fn exact(body: impl Buf) -> Bytes {
+    let mut bytes = Vec::with_capacity(body.remaining());
+    bytes.put(body);
+    bytes.into()
 }
 
 /// Never ends, or after a duration.

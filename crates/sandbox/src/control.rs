@@ -76,6 +76,12 @@ struct Page {
     #[serde(default)]
     after: usize,
     limit: Option<usize>,
+    #[serde(default = "yes")]
+    bodies: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -116,9 +122,9 @@ async fn health(State(control): State<Control>) -> Answer {
 }
 
 async fn receipts(State(control): State<Control>, page: Result<Query<Page>, QueryRejection>) -> Answer {
-    let Query(Page { after, limit }) = page?;
+    let Query(Page { after, limit, bodies }) = page?;
     let state = control.sandbox.state();
-    answer(&Receipts { receipts: state.receipts.after(after, limit.unwrap_or(usize::MAX)) })
+    answer(&Receipts { receipts: state.receipts.after(after, limit.unwrap_or(usize::MAX), bodies) })
 }
 
 async fn stats(State(control): State<Control>) -> Answer {

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::Received;
 use super::klaviyo::too_large_error;
@@ -43,7 +43,7 @@ impl Received<'_> {
         }
     }
 
-    fn json(&self, limit: usize) -> Result<Value, ApiError> {
+    fn json(&self, limit: usize) -> Result<Value<'_>, ApiError> {
         if self.body.len() > limit {
             return Err(too_large_error(limit));
         }
@@ -53,7 +53,7 @@ impl Received<'_> {
         })
     }
 
-    fn event(&self, state: &mut State, body: &Value, ticket: Ticket) -> Result<Reply, Reply> {
+    fn event(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
         let now = Timestamp::now();
         let (profile, event) = check::event(body, now).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
@@ -64,7 +64,7 @@ impl Received<'_> {
         Ok(Reply::empty(StatusCode::ACCEPTED))
     }
 
-    fn event_bulk(&self, state: &mut State, body: &Value, ticket: Ticket) -> Result<Reply, Reply> {
+    fn event_bulk(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
         let now = Timestamp::now();
         let groups = check::event_bulk(body, now).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::events_and_profiles, body))?;
@@ -88,7 +88,7 @@ impl Received<'_> {
         }
     }
 
-    fn profile(&self, state: &mut State, body: &Value) -> Result<Reply, Reply> {
+    fn profile(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
         let draft = check::profile_import(body).map_err(|errors| Reply::errors(&errors))?;
         none(draft.unreachable_at("/data").into_iter().collect())?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
@@ -100,7 +100,7 @@ impl Received<'_> {
         Ok(document(status, &upserted.profile.resource(&self.sandbox.settings.api_url)))
     }
 
-    fn profile_bulk(&self, state: &mut State, body: &Value, ticket: Ticket) -> Result<Reply, Reply> {
+    fn profile_bulk(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
         let imports = check::profile_bulk(body).map_err(|errors| Reply::errors(&errors))?;
         let items = imports.into_iter().enumerate().map(|(index, import)| {
             let at = format!("{PROFILES}/{index}");
@@ -135,6 +135,6 @@ fn find<'a>(state: &'a State, id: &str) -> Result<&'a Job, Reply> {
     })
 }
 
-fn document(status: StatusCode, document: &Value) -> Reply {
+fn document(status: StatusCode, document: &serde_json::Value) -> Reply {
     Reply::with_body(status, JSON_API, document.to_string())
 }

@@ -1,26 +1,27 @@
 //! Events and profiles that a test wants refused.
 
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use crate::error::ApiError;
 use crate::faults::Rule;
 
 /// An event or a profile in a body, and the pointer to it.
-pub type Part<'a> = (String, &'a Value);
+pub type Part<'a> = (String, &'a Value<'a>);
 
 /// The one event or profile of a body.
-pub fn whole(body: &Value) -> Vec<Part<'_>> {
-    vec![("/data".to_owned(), &body["data"])]
+pub fn whole<'v>(body: &'v Value<'v>) -> Vec<Part<'v>> {
+    vec![("/data".to_owned(), body.get("data"))]
 }
 
 /// The profiles and events of a bulk call of events.
-pub fn events_and_profiles(body: &Value) -> Vec<Part<'_>> {
+pub fn events_and_profiles<'v>(body: &'v Value<'v>) -> Vec<Part<'v>> {
     let at = "/data/attributes/events-bulk-create/data";
-    let groups = items(&body["data"]["attributes"]["events-bulk-create"]);
+    let groups = items(body.get("data").get("attributes").get("events-bulk-create"));
     let parts = groups.flat_map(|(group, value)| {
-        let attributes = &value["attributes"];
-        let profile = (format!("{at}/{group}/attributes/profile/data"), &attributes["profile"]["data"]);
-        let events = items(&attributes["events"]);
+        let attributes = value.get("attributes");
+        let profile =
+            (format!("{at}/{group}/attributes/profile/data"), attributes.get("profile").get("data"));
+        let events = items(attributes.get("events"));
         let events =
             events.map(move |(event, value)| (format!("{at}/{group}/attributes/events/data/{event}"), value));
         [profile].into_iter().chain(events)
@@ -28,12 +29,16 @@ pub fn events_and_profiles(body: &Value) -> Vec<Part<'_>> {
     parts.collect()
 }
 
-fn items(member: &Value) -> impl Iterator<Item = (usize, &Value)> {
-    member["data"].as_array().into_iter().flatten().enumerate()
+fn items<'v>(member: &'v Value<'v>) -> impl Iterator<Item = (usize, &'v Value<'v>)> {
+    member.get("data").as_array().into_iter().flatten().enumerate()
 }
 
 /// What the rules find in the parts of a body.
-pub fn find(rules: &[Rule], parts: fn(&Value) -> Vec<Part<'_>>, body: &Value) -> Vec<ApiError> {
+pub fn find<'v>(
+    rules: &[Rule],
+    parts: fn(&'v Value<'v>) -> Vec<Part<'v>>,
+    body: &'v Value<'v>,
+) -> Vec<ApiError> {
     if rules.is_empty() {
         return Vec::new();
     }

@@ -1,7 +1,7 @@
 //! Many events in one call, each group of them under its profile.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::event::{self, EventDraft};
 use super::fields::{Findings, Object};
@@ -16,13 +16,17 @@ const GROUPS: &str = "events-bulk-create";
 
 /// The events of one profile, in the order of the call.
 #[derive(Debug)]
-pub struct EventGroup {
+pub struct EventGroup<'v> {
     pub profile: ProfileDraft,
-    pub events: Vec<EventDraft>,
+    pub events: Vec<EventDraft<'v>>,
 }
 
 /// Checks an `EventsBulkCreateJob`.
-pub fn check(findings: &mut Findings, root: Object<'_>, now: Timestamp) -> Option<Vec<EventGroup>> {
+pub fn check<'v>(
+    findings: &mut Findings,
+    root: Object<'v, '_>,
+    now: Timestamp,
+) -> Option<Vec<EventGroup<'v>>> {
     const RESOURCE: &str = "event-bulk-create-job";
     root.only(findings, RESOURCE, &["data"]);
     let data = root.object(findings, "data")?;
@@ -40,7 +44,7 @@ pub fn check(findings: &mut Findings, root: Object<'_>, now: Timestamp) -> Optio
 }
 
 /// Checks an `EventsBulkCreateQueryResourceObject`.
-fn check_group(findings: &mut Findings, group: Object<'_>, now: Timestamp) -> Option<EventGroup> {
+fn check_group<'v>(findings: &mut Findings, group: Object<'v, '_>, now: Timestamp) -> Option<EventGroup<'v>> {
     const RESOURCE: &str = "event-bulk-create";
     group.resource_type(findings, RESOURCE);
     group.only(findings, RESOURCE, &["type", "attributes"]);
@@ -53,7 +57,7 @@ fn check_group(findings: &mut Findings, group: Object<'_>, now: Timestamp) -> Op
     Some(EventGroup { profile: profile?, events: events? })
 }
 
-fn check_profile(findings: &mut Findings, attributes: Object<'_>) -> Option<ProfileDraft> {
+fn check_profile(findings: &mut Findings, attributes: Object<'_, '_>) -> Option<ProfileDraft> {
     let profile = attributes.object(findings, "profile")?;
     profile.only(findings, "profile", &["data"]);
     let data = profile.object(findings, "data")?;
@@ -65,9 +69,9 @@ fn check_profile(findings: &mut Findings, attributes: Object<'_>) -> Option<Prof
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::*;
+    use super::GROUPS;
 
     fn group(email: &str, count: usize) -> Value {
         let event = |n: usize| {
@@ -87,7 +91,7 @@ mod tests {
             json!({"data": {"type": "event-bulk-create-job", "attributes": {GROUPS: {"data": groups}}}});
         change(&mut body["data"]);
         let now = "2026-07-15T12:00:00Z".parse().unwrap();
-        let errors = crate::check::event_bulk(&body, now).err().unwrap_or_default();
+        let errors = crate::check::event_bulk(&(&body).into(), now).err().unwrap_or_default();
         errors.into_iter().map(|error| error.pointer).collect()
     }
 

@@ -1,7 +1,7 @@
 //! Many profiles in one call, for an import job.
 
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json_borrow::Value;
 
 use super::fields::{Findings, Object};
 use super::profile::{self, ProfileDraft};
@@ -24,7 +24,7 @@ pub struct ImportItem {
 }
 
 /// Checks a `ProfileImportJobCreateQuery`.
-pub fn check(findings: &mut Findings, root: Object<'_>) -> Option<Vec<ImportItem>> {
+pub fn check(findings: &mut Findings, root: Object<'_, '_>) -> Option<Vec<ImportItem>> {
     root.only(findings, RESOURCE, &["data"]);
     let data = root.object(findings, "data")?;
     data.resource_type(findings, RESOURCE);
@@ -42,7 +42,7 @@ pub fn check(findings: &mut Findings, root: Object<'_>) -> Option<Vec<ImportItem
     Some(items)
 }
 
-fn check_item(findings: &mut Findings, item: Object<'_>) -> Option<ImportItem> {
+fn check_item(findings: &mut Findings, item: Object<'_, '_>) -> Option<ImportItem> {
     let profile = profile::check_resource(findings, item)?;
     // A JSON object always has a text.
     let payload = to_raw_value(item.map).ok()?;
@@ -53,7 +53,7 @@ fn check_item(findings: &mut Findings, item: Object<'_>) -> Option<ImportItem> {
     Some(ImportItem { profile, payload })
 }
 
-fn check_relationships(findings: &mut Findings, relationships: Object<'_>) {
+fn check_relationships(findings: &mut Findings, relationships: Object<'_, '_>) {
     relationships.only(findings, RESOURCE, &["lists"]);
     let Some(lists) = relationships.optional_object(findings, "lists") else { return };
     lists.only(findings, "lists", &["data"]);
@@ -64,14 +64,14 @@ fn check_relationships(findings: &mut Findings, relationships: Object<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::*;
+    use super::RESOURCE;
 
     fn pointers(profiles: Value, change: impl FnOnce(&mut Value)) -> Vec<String> {
         let mut body = json!({"data": {"type": RESOURCE, "attributes": {"profiles": {"data": profiles}}}});
         change(&mut body["data"]);
-        let errors = crate::check::profile_bulk(&body).err().unwrap_or_default();
+        let errors = crate::check::profile_bulk(&(&body).into()).err().unwrap_or_default();
         errors.into_iter().map(|error| error.pointer).collect()
     }
 

@@ -16,7 +16,7 @@ fn items(profiles: &[Value]) -> Vec<Item> {
     let body = json!({"data": {"type": "profile-bulk-import-job", "attributes": {
         "profiles": {"data": profiles},
     }}});
-    let imports = check::profile_bulk(&body).unwrap();
+    let imports = check::profile_bulk(&(&body).into()).unwrap();
     imports.into_iter().map(|import| Item { import, refused: None }).collect()
 }
 

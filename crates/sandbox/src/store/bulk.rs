@@ -1,7 +1,6 @@
 //! Many events at once: all of them, or none.
 
-use std::collections::{HashMap, HashSet};
-
+use hashbrown::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::{Identifier, Refusal, Store, unique_id};
@@ -23,7 +22,7 @@ impl Store {
     /// Records events and creates or updates their profiles, unless one of the events is a repeat.
     pub fn record_all(
         &mut self,
-        groups: Vec<EventGroup>,
+        groups: Vec<EventGroup<'_>>,
         receipt: u64,
         now: Timestamp,
     ) -> Result<(), BulkRefusal> {
@@ -36,7 +35,7 @@ impl Store {
             let profile = self
                 .place(group.profile, now)
                 .map_err(|refusal| BulkRefusal::Profile { group: index, refusal })?;
-            for event in group.events {
+            for event in &group.events {
                 self.add(profile, event, receipt, now);
             }
         }
@@ -46,7 +45,7 @@ impl Store {
     /// The events that are in the store or come twice. Looks only: a call that fails has changed no profile.
     fn find_repeats(
         &self,
-        groups: &[EventGroup],
+        groups: &[EventGroup<'_>],
         now: Timestamp,
     ) -> Result<Vec<(usize, usize)>, BulkRefusal> {
         let mut newcomers = Newcomers::new();
@@ -60,8 +59,8 @@ impl Store {
                 .map_err(|refusal| BulkRefusal::Profile { group, refusal })?;
             for (place, event) in events.iter().enumerate() {
                 let unique_id = unique_id(event, now);
-                let known = self.has(profile, &event.metric, &unique_id);
-                if !seen.insert((profile, event.metric.as_str(), unique_id)) || known {
+                let known = self.find_event(profile, event.metric, &unique_id).is_some();
+                if !seen.insert((profile, event.metric, unique_id)) || known {
                     repeats.push((group, place));
                 }
             }
@@ -76,28 +75,17 @@ impl Store {
         newcomers: &mut Newcomers<'a>,
         fresh: usize,
     ) -> Result<usize, Refusal> {
-        let texts = Identifier::ALL.into_iter().filter_map(|identifier| {
-            Some((identifier, draft.attributes.get(identifier.attribute())?.as_str()?))
+        let owners = Identifier::ALL.map(|identifier| {
+            let text = draft.text(identifier)?;
+            self.owner(identifier, text).or_else(|| newcomers.get(&(identifier, text)).copied())
         });
-        let known = match draft.id {
-            Some(_) => self.find(draft)?,
-            None => texts.clone().find_map(|(identifier, text)| {
-                let stored = self.by_identifier[identifier as usize].get(text);
-                stored.or_else(|| newcomers.get(&(identifier, text))).copied()
-            }),
-        };
-        let profile = known.unwrap_or(fresh);
-        for (identifier, text) in texts {
-            if !self.by_identifier[identifier as usize].contains_key(text) {
-                newcomers.entry((identifier, text)).or_insert(profile);
+        let profile = self.find(draft, owners)?.unwrap_or(fresh);
+        for (identifier, owner) in Identifier::ALL.into_iter().zip(owners) {
+            if let (Some(text), None) = (draft.text(identifier), owner) {
+                newcomers.insert((identifier, text), profile);
             }
         }
         Ok(profile)
-    }
-
-    fn has(&self, profile: usize, metric: &str, unique_id: &str) -> bool {
-        let Some(metric) = self.metrics.get(metric) else { return false };
-        self.by_unique_id.contains_key(&(profile, metric.clone(), unique_id.into()))
     }
 }
 
@@ -134,7 +122,7 @@ mod tests {
         let body = json!({"data": {"type": "event-bulk-create-job", "attributes": {
             "events-bulk-create": {"data": groups},
         }}});
-        store.record_all(check::event_bulk(&body, now()).unwrap(), 1, now())
+        store.record_all(check::event_bulk(&(&body).into(), now()).unwrap(), 1, now())
     }
 
     fn known(attributes: Value) -> Value {
