@@ -65,9 +65,9 @@ fn few_and_many(effort: &Effort) -> Result<Section, String> {
     })
 }
 
-/// Queues that many, a million in a statement.
+/// Queues that many, in statements short enough to be interrupted between.
 fn fill(db: &mut Client, many: i64) -> Result<(), String> {
-    const IN_A_STATEMENT: i64 = 1_000_000;
+    const IN_A_STATEMENT: i64 = 200_000;
     let mut first = 1;
     while first <= many {
         let last = many.min(first + IN_A_STATEMENT - 1);

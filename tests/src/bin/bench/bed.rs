@@ -9,7 +9,7 @@ use postgres::Client;
 const FSYNC: &str = "KLAVIYO_BENCH_FSYNC";
 
 /// How long anything may take before something is wrong with it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Set in every cluster. The first is Postgres' own default, where the harness has less for its many small clusters.
 /// The others keep checkpoints out of what is measured.

@@ -14,8 +14,10 @@ const SCALE: u32 = 10;
 
 const CLIENTS: usize = 4;
 
-/// Events a second that no worker drains yet by single calls: so many are queued that it never runs out of them.
-const PLENTY: i64 = 25_000;
+/// Events a second that no worker drains, at Klaviyo's limits and by single calls as fast as it can: so many are queued
+/// that it does not run out of them.
+const PLENTY_AT_THE_LIMITS: i64 = 500;
+const PLENTY: i64 = 20_000;
 
 /// What the worker does meanwhile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,12 +40,13 @@ impl Work {
         }
     }
 
-    /// The part of Klaviyo's limits that it may use, where it has something to do.
-    fn rate_share(self) -> Option<f64> {
+    /// Where it has something to do: the part of Klaviyo's limits that it may use, and how many events a second are
+    /// queued for it.
+    fn plenty(self) -> Option<(f64, i64)> {
         match self {
             Self::Off | Self::Idle => None,
-            Self::AtKlaviyosLimits => Some(1.0),
-            Self::AsFastAsItCan => Some(1e6),
+            Self::AtKlaviyosLimits => Some((1.0, PLENTY_AT_THE_LIMITS)),
+            Self::AsFastAsItCan => Some((1e6, PLENTY)),
         }
     }
 }
@@ -81,8 +84,8 @@ fn beside(shop: &Shop, db: &mut Client, work: Work, seconds: u64) -> Result<f64,
         sql(db, &format!("SELECT klaviyo_set_account(rate_share => {share})"));
     };
     let mut queued = 0;
-    if let Some(rate_share) = work.rate_share() {
-        queued = PLENTY * i64::try_from(seconds).map_err(|error| error.to_string())?;
+    if let Some((rate_share, plenty)) = work.plenty() {
+        queued = plenty * i64::try_from(seconds).map_err(|error| error.to_string())?;
         bed::queue_events(db, "default", 1, queued)?;
         share(db, rate_share);
     }
