@@ -10,6 +10,7 @@ mod cluster;
 mod cluster_builder;
 mod control;
 pub mod directory;
+pub mod interrupt;
 mod ledger;
 mod messages;
 mod openapi;
