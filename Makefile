@@ -20,6 +20,7 @@ WITH_POSTGRES = PG_CONFIG='$(POSTGRES)'
 PURE = --workspace --exclude klaviyo_sync
 IN_HARNESS = package(klaviyo-sync-tests) & kind(test)
 PLAYGROUND = $(WITH_POSTGRES) '$(CARGO_TARGET_DIR)/debug/playground'
+BENCH = $(WITH_POSTGRES) '$(CARGO_TARGET_DIR)/release/bench' --json '$(CARGO_TARGET_DIR)/bench.json'
 
 ##@ Try it
 
@@ -72,6 +73,14 @@ test-e2e: install programs ## Real clusters, the sandbox, and everything that ca
 test-package: setup ## The Debian package on a clean Debian; not in `test`, since it needs root and the network
 	@deb=$$($(PGRX) tools/package '$(POSTGRES)'); tests/package/outside "$$deb"
 
+.PHONY: bench
+bench: install release-programs ## What it costs and how fast it is, on clusters of its own; takes most of an hour
+	@$(BENCH) $(MEASURE)
+
+.PHONY: bench-quick
+bench-quick: install release-programs ## The same with fewer rows and repetitions, in minutes; MEASURE= picks some by name
+	@$(BENCH) --quick $(MEASURE)
+
 .PHONY: docs
 docs: install programs ## Make docs/reference.md anew, from what the server's catalogue says
 	@$(WITH_POSTGRES) '$(CARGO_TARGET_DIR)/debug/reference'
@@ -111,6 +120,11 @@ setup: ## Install what is missing on this machine (asks first, unless root or CI
 .PHONY: programs
 programs: setup
 	@cargo build $(PURE) --bins
+
+# What the benchmark starts, itself included.
+.PHONY: release-programs
+release-programs: setup
+	@cargo build --release $(PURE) --bins
 
 .PHONY: help
 help: ## This text

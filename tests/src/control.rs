@@ -36,6 +36,8 @@ pub struct Stats {
     pub profiles: u64,
     /// Events that came again under the same unique_id.
     pub event_repeats: u64,
+    /// Bulk calls of events that failed for one that came before.
+    pub bulk_repeats: u64,
     /// Requests answered 429.
     pub throttled: u64,
 }
@@ -110,10 +112,29 @@ pub struct StoredProfile {
     pub updates: u64,
 }
 
+/// A job that imports profiles.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ImportJob {
+    /// Its id.
+    pub id: String,
+    /// `queued`, `processing` or `complete`.
+    pub status: String,
+    /// Profiles it was given.
+    pub total_count: u64,
+    /// Profiles imported so far.
+    pub completed_count: u64,
+    /// Profiles that could not be imported so far.
+    pub failed_count: u64,
+    /// The receipt that made it.
+    pub n: u64,
+}
+
 /// One way to misbehave, for the requests it matches. The first in the list that matches and whose dice say yes fires.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Fault {
     kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
@@ -142,6 +163,7 @@ impl Fault {
     fn new(kind: &str) -> Self {
         Self {
             kind: kind.to_owned(),
+            method: None,
             path: None,
             body_contains: None,
             status: None,
@@ -206,6 +228,12 @@ impl Fault {
         Self::new("latency").lasting(by)
     }
 
+    /// Refuses each event or profile with this text, alone or among many; in an import job it becomes an import error.
+    /// A pointer goes on from the event or profile.
+    pub fn refuse(text: &str) -> Self {
+        Self::new("refuse").matching(text)
+    }
+
     /// Ends a hang after this time.
     #[must_use]
     pub fn lasting(mut self, time: Duration) -> Self {
@@ -224,6 +252,13 @@ impl Fault {
     #[must_use]
     pub fn pointer(mut self, pointer: &str) -> Self {
         self.pointer = Some(pointer.to_owned());
+        self
+    }
+
+    /// Only for requests with this method.
+    #[must_use]
+    pub fn method(mut self, method: &str) -> Self {
+        self.method = Some(method.to_owned());
         self
     }
 
@@ -275,6 +310,23 @@ pub struct Rates {
     pub window_scale: Option<f64>,
 }
 
+/// A change of how bulk calls behave; what is absent stays.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Bulk {
+    /// When a repeated `unique_id` fails a call of events: `at_once` or `after` its 202.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<&'static str>,
+    /// How long an import job is queued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<u64>,
+    /// How long it then takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processing_ms: Option<u64>,
+    /// Whether import errors name the profile as it was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_payloads: Option<bool>,
+}
+
 impl Control {
     /// A client for the sandbox at this URL.
     pub fn new(url: &str) -> Self {
@@ -323,14 +375,23 @@ impl Control {
     }
 
     /// The requests after the one with this number.
-    pub fn receipts_after(&self, mut n: u64) -> Vec<Receipt> {
+    pub fn receipts_after(&self, n: u64) -> Vec<Receipt> {
+        self.pages(n, true)
+    }
+
+    /// The same without bodies, which of bulk calls are up to 5 MB each.
+    pub fn receipt_heads_after(&self, n: u64) -> Vec<Receipt> {
+        self.pages(n, false)
+    }
+
+    fn pages(&self, mut n: u64, bodies: bool) -> Vec<Receipt> {
         #[derive(Deserialize)]
         struct Page {
             receipts: Vec<Receipt>,
         }
         let mut all = Vec::new();
         loop {
-            let page: Page = self.get(&format!("receipts?after={n}&limit={PAGE}"));
+            let page: Page = self.get(&format!("receipts?after={n}&limit={PAGE}&bodies={bodies}"));
             let Some(last) = page.receipts.last() else { return all };
             n = last.n;
             all.extend(page.receipts);
@@ -365,6 +426,15 @@ impl Control {
         self.get::<Answer>("profiles").profiles
     }
 
+    /// Every import job, in the order of creation.
+    pub fn jobs(&self) -> Vec<ImportJob> {
+        #[derive(Deserialize)]
+        struct Answer {
+            jobs: Vec<ImportJob>,
+        }
+        self.get::<Answer>("jobs").jobs
+    }
+
     /// Replaces the list of faults.
     pub fn set_faults(&self, faults: &[Fault]) {
         self.put("faults", &json!({ "faults": faults }));
@@ -387,6 +457,11 @@ impl Control {
     /// Changes the rate windows and begins them anew.
     pub fn set_rates(&self, rates: &Rates) {
         self.put("rates", &json!(rates));
+    }
+
+    /// Changes how bulk calls behave.
+    pub fn set_bulk(&self, bulk: &Bulk) {
+        self.put("bulk", &json!(bulk));
     }
 
     /// Goes down: refuses connections and breaks those it has.

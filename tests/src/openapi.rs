@@ -18,6 +18,14 @@ const DOCUMENT: &str = "KLAVIYO_OPENAPI";
 /// The calls in use, each a POST.
 pub const CALLS: [&str; 2] = ["/api/events", "/api/profile-import"];
 
+/// The bulk calls that the sandbox answers besides, as the document writes them.
+pub const BULK_CALLS: [(&str, &str); 4] = [
+    ("post", "/api/event-bulk-create-jobs"),
+    ("post", "/api/profile-bulk-import-jobs"),
+    ("get", "/api/profile-bulk-import-jobs/{job_id}"),
+    ("get", "/api/profile-bulk-import-jobs/{id}/import-errors"),
+];
+
 /// What JSON:API bodies are sent and answered as.
 const MEDIA_TYPE: &str = "application/vnd.api+json";
 
@@ -33,7 +41,9 @@ pub struct OpenApi {
 
 #[derive(Debug)]
 struct Call {
-    request: Validator,
+    method: &'static str,
+    /// None of a call that has no body.
+    request: Option<Validator>,
     /// By status or class of statuses, such as `4XX`; none where an answer has no body.
     answers: BTreeMap<String, Option<Validator>>,
 }
@@ -48,14 +58,15 @@ impl OpenApi {
 
     fn new(document: &Value) -> Self {
         let mut revision = None;
-        let calls = CALLS.map(|path| {
-            let post = &document["paths"][path]["post"];
-            let parameters = post["parameters"].as_array().expect("a call has parameters");
+        let calls = CALLS.map(|path| ("post", path)).into_iter().chain(BULK_CALLS).map(|(method, path)| {
+            let call = &document["paths"][path][method];
+            let parameters = call["parameters"].as_array().expect("a call has parameters");
             let header = parameters.iter().find(|parameter| parameter["name"] == "revision");
             revision = header.and_then(|header| header["schema"]["default"].as_str()).map(str::to_owned);
-            let request = &post["requestBody"]["content"][MEDIA_TYPE]["schema"];
-            assert!(request.is_object(), "{path} has no body in the document");
-            let answers = post["responses"].as_object().expect("a call has answers").iter();
+            let request = &call["requestBody"]["content"][MEDIA_TYPE]["schema"];
+            assert_eq!(request.is_object(), method == "post", "whether {path} has a body in the document");
+            let request = request.is_object().then(|| compile(&closed(document, request)));
+            let answers = call["responses"].as_object().expect("a call has answers").iter();
             let answers = answers.map(|(status, answer)| {
                 let answer = follow(document, answer);
                 let content = answer["content"].get(MEDIA_TYPE).map(|content| {
@@ -67,20 +78,28 @@ impl OpenApi {
                 });
                 (status.clone(), content)
             });
-            (path, Call { request: compile(&closed(document, request)), answers: answers.collect() })
+            (path, Call { method, request, answers: answers.collect() })
         });
-        Self { revision: revision.expect("the document has a revision"), calls: calls.into() }
+        let calls = calls.collect();
+        Self { revision: revision.expect("the document has a revision"), calls }
     }
 
     /// What is wrong with a request's body, if anything is.
     pub fn fault_of_request(&self, path: &str, body: &Value) -> Option<String> {
-        let Some(call) = self.calls.get(path) else { return Some(format!("there is no call {path}")) };
-        faults(&call.request, body)
+        let Some(call) = self.call(path) else { return Some(format!("there is no call {path}")) };
+        match &call.request {
+            Some(request) => faults(request, body),
+            None => (body.as_str() != Some("")).then(|| format!("{path} has a body")),
+        }
+    }
+
+    fn call(&self, path: &str) -> Option<&Call> {
+        self.calls.iter().find(|(template, _)| is_at(template, path)).map(|(_, call)| call)
     }
 
     /// What is wrong with an answer, if anything is. A path that the document does not have is answered as any.
     pub fn fault_of_answer(&self, path: &str, status: u16, body: &str) -> Option<String> {
-        let call = self.calls.get(path).unwrap_or(&self.calls[CALLS[0]]);
+        let call = self.call(path).unwrap_or(&self.calls[CALLS[0]]);
         let class = format!("{}XX", status / 100);
         let answer = call.answers.get(&status.to_string()).or_else(|| call.answers.get(&class));
         match answer {
@@ -101,8 +120,11 @@ impl OpenApi {
         let mut counts = BTreeMap::new();
         for receipt in receipts {
             let about = format!("request {} ({} {})", receipt.n, receipt.method, receipt.path);
-            assert_eq!(receipt.method, "POST", "{about}");
-            assert_eq!(receipt.content_type.as_deref(), Some(MEDIA_TYPE), "{about}");
+            let method = self.call(&receipt.path).map_or("post", |call| call.method);
+            assert!(receipt.method.eq_ignore_ascii_case(method), "{about}");
+            if method == "post" {
+                assert_eq!(receipt.content_type.as_deref(), Some(MEDIA_TYPE), "{about}");
+            }
             assert_eq!(receipt.revision.as_deref(), Some(self.revision.as_str()), "{about}");
             let fault = self.fault_of_request(&receipt.path, &receipt.body);
             assert!(fault.is_none(), "{about}: {}\n{:#}", fault.unwrap_or_default(), receipt.body);
@@ -110,6 +132,16 @@ impl OpenApi {
         }
         counts
     }
+}
+
+/// Whether a path, with or without a query, is one of a template with an id in it.
+fn is_at(template: &str, path: &str) -> bool {
+    let (path, _) = path.split_once('?').unwrap_or((path, ""));
+    let (template, path) = (template.split('/'), path.split('/'));
+    template.clone().count() == path.clone().count()
+        && template
+            .zip(path)
+            .all(|(part, found)| part == found || (part.starts_with('{') && !found.is_empty()))
 }
 
 fn faults(validator: &Validator, instance: &Value) -> Option<String> {

@@ -30,8 +30,13 @@ pub struct Process {
 struct Stat {
     state: char,
     parent: i32,
+    /// Ticks of the processor, in user mode and in the kernel.
+    ticks: u64,
     started: u64,
 }
+
+/// Ticks in a second, in everything that /proc tells: USER_HZ, which is 100 wherever Linux runs a Postgres.
+const TICKS: u64 = 100;
 
 fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -39,8 +44,10 @@ fn stat(pid: i32) -> Option<Stat> {
     let mut fields = text[text.rfind(')')? + 1..].split_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Stat { state, parent, started })
+    let user: u64 = fields.nth(9)?.parse().ok()?;
+    let kernel: u64 = fields.next()?.parse().ok()?;
+    let started = fields.nth(6)?.parse().ok()?;
+    Some(Stat { state, parent, ticks: user + kernel, started })
 }
 
 impl Process {
@@ -76,6 +83,11 @@ impl Process {
     /// Whether a SIGSTOP holds it.
     pub fn is_stopped(self) -> bool {
         self.is_alive() && stat(self.pid).is_some_and(|stat| stat.state == 'T')
+    }
+
+    /// The processor's time that it has used, all its threads together.
+    pub fn cpu(self) -> Option<Duration> {
+        stat(self.pid).map(|stat| Duration::from_millis(stat.ticks * 1_000 / TICKS))
     }
 
     /// Sends a signal, unless it has ended.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use harness::{CALLS, Cluster, Fault, OpenApi, Rates, Sandbox, Shop, explain};
+use harness::{BULK_CALLS, Bulk, CALLS, Cluster, Fault, OpenApi, Rates, Sandbox, Shop, explain};
 use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Request;
@@ -284,4 +284,75 @@ fn the_sandbox_answers_as_the_document_says() {
         println!("{count} answers {status} of {call}");
         assert!(count > 0, "{call} never answered {status}");
     }
+}
+
+#[test]
+fn the_sandbox_answers_bulk_calls_as_the_document_says() {
+    let Some(document) = document() else { return };
+    // For its directory only.
+    let cluster = Cluster::builder().preload(false).start();
+    let sandbox = Sandbox::builder().arguments(["--rates", "off"]).start(cluster.directory());
+    let mut hand = Hand::new(&sandbox, &document);
+    let [(_, bulk), (_, jobs), (_, job), (_, errors)] = BULK_CALLS;
+    let events = |ids: &[&str]| {
+        let metric = json!({"data": {"type": "metric", "attributes": {"name": "Placed Order"}}});
+        let event = |id: &&str| {
+            let attributes = json!({"properties": {"a": 1}, "metric": metric, "unique_id": id});
+            json!({"type": "event", "attributes": attributes})
+        };
+        let group = json!({"type": "event-bulk-create", "attributes": {
+            "profile": {"data": profile(&json!({"email": "ada@shop.example"}))},
+            "events": {"data": ids.iter().map(event).collect::<Vec<_>>()},
+        }});
+        let groups = json!({"events-bulk-create": {"data": [group]}});
+        json!({"data": {"type": "event-bulk-create-job", "attributes": groups}})
+    };
+    let people = json!({"data": {"type": "profile-bulk-import-job", "attributes": {"profiles": {"data": [
+        profile(&json!({"external_id": "7"})), profile(&json!({"phone_number": "+10005550006"})),
+        profile(&json!({"phone_number": "+10005550007"})),
+    ]}}}});
+    for (call, body) in [(bulk, &events(&["1"])), (jobs, &people)] {
+        assert_eq!(document.fault_of_request(call, body), None);
+    }
+
+    hand.post(bulk, &events(&["1", "2"]).to_string(), 202);
+    hand.post(bulk, &events(&["3", "2"]).to_string(), 400);
+    sandbox.set_bulk(&Bulk { repeats: Some("after"), queued_ms: Some(3_600_000), ..Bulk::default() });
+    hand.post(bulk, &events(&["3", "2"]).to_string(), 202);
+    assert_eq!((sandbox.stats().events, sandbox.stats().bulk_repeats), (2, 2));
+
+    hand.post(jobs, &people.to_string(), 202);
+    let id = &sandbox.jobs()[0].id;
+    let (job, errors) = (job.replace("{job_id}", id), errors.replace("{id}", id));
+    for (status, queued_ms, processing_ms) in
+        [("queued", 3_600_000, 0), ("processing", 0, 3_600_000), ("complete", 0, 0)]
+    {
+        let (queued_ms, processing_ms) = (Some(queued_ms), Some(processing_ms));
+        sandbox.set_bulk(&Bulk { queued_ms, processing_ms, ..Bulk::default() });
+        hand.send("GET", &job, &HEADERS, "", &[200]);
+        hand.send("GET", &errors, &HEADERS, "", &[200]);
+        assert_eq!(sandbox.jobs()[0].status, status);
+    }
+    assert_eq!((sandbox.jobs()[0].completed_count, sandbox.jobs()[0].failed_count), (1, 2));
+    for query in ["page%5Bsize%5D=1", "page%5Bsize%5D=1&page%5Bcursor%5D=1"] {
+        hand.send("GET", &format!("{errors}?{query}"), &HEADERS, "", &[200]);
+    }
+    sandbox.set_bulk(&Bulk { original_payloads: Some(false), ..Bulk::default() });
+    hand.send("GET", &errors, &HEADERS, "", &[200]);
+
+    for call in [bulk, jobs] {
+        for bad in ["", "{", "[]", "{}", "{\"data\": {}}"] {
+            hand.post(call, bad, 400);
+        }
+        hand.send("POST", call, &[REVISION, MEDIA_TYPE], "{}", &[401]);
+        hand.send("GET", call, &HEADERS, "", &[405]);
+        hand.post(call, &"x".repeat(5_000_001), 413);
+    }
+    for path in [&job, &errors] {
+        hand.send("GET", path, &[REVISION], "", &[401]);
+        hand.send("POST", path, &HEADERS, "{}", &[405]);
+        hand.send("GET", &format!("{path}?include=lists"), &HEADERS, "", &[400]);
+        hand.send("GET", &path.replace(id, "nobody"), &HEADERS, "", &[404]);
+    }
+    document.assert_requests(sandbox.receipts().iter().filter(|receipt| receipt.accepted));
 }

@@ -1,6 +1,9 @@
 //! Requests to the API: read to the end, written down, and then treated as a fault says or as Klaviyo would.
 
+mod calls;
 mod klaviyo;
+mod query;
+mod refuse;
 
 use std::future::pending;
 use std::sync::Arc;
@@ -9,7 +12,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
@@ -29,6 +32,7 @@ use klaviyo::{key, too_large, with_rate_headers};
 const READ_LIMIT: usize = 16 * 1024 * 1024;
 
 const LATENCY: &str = Kind::Latency.name();
+const REFUSE: &str = Kind::Refuse.name();
 
 /// Every path that is not the sandbox's own. One handler for all: what Klaviyo does not know gets a receipt and its
 /// faults like any other request.
@@ -44,18 +48,23 @@ async fn handle(
 ) -> Result<Response, BrokenOff> {
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, READ_LIMIT).collect().await {
-        Ok(body) => body.to_bytes(),
+        Ok(body) => exact(body.aggregate()),
         Err(error) if error.is::<LengthLimitError>() => return Ok(too_large(READ_LIMIT).into_response()),
         Err(_) => return Err(BrokenOff),
     };
-    let request = Received { at_us: sandbox.now_us(), sandbox: &sandbox, head, body };
+    let at_us = sandbox.now_us();
+    let mut request = Received { at_us, sandbox: &sandbox, head, body, refuse: Vec::new() };
     let (ticket, plan) = request.arrive(connection.number);
     if !plan.delay.is_zero() {
         tokio::time::sleep(plan.delay).await;
     }
     let Some(rule) = plan.fault else {
-        let latency = (!plan.delay.is_zero()).then_some(LATENCY);
-        return Ok(request.settle(ticket, latency, Answered::Yes).into_response());
+        let passing = match (request.refuse.is_empty(), plan.delay.is_zero()) {
+            (false, _) => Some(REFUSE),
+            (true, false) => Some(LATENCY),
+            (true, true) => None,
+        };
+        return Ok(request.settle(ticket, passing, Answered::Yes).into_response());
     };
     let fault = Some(rule.kind.name());
     match rule.kind {
@@ -75,9 +84,16 @@ async fn handle(
             hang(rule.duration()).await;
             Err(BrokenOff)
         }
-        // It only ever adds to the plan's delay.
-        Kind::Latency => Ok(request.settle(ticket, fault, Answered::Yes).into_response()),
+        // They only ever add to the plan, and decide nothing.
+        Kind::Latency | Kind::Refuse => Ok(request.settle(ticket, fault, Answered::Yes).into_response()),
     }
+}
+
+/// A body in memory of its own: what the connection reads into is larger, and a receipt would keep all of it.
+fn exact(body: impl Buf) -> Bytes {
+    let mut bytes = Vec::with_capacity(body.remaining());
+    bytes.put(body);
+    bytes.into()
 }
 
 /// Never ends, or after a duration.
@@ -101,14 +117,18 @@ struct Received<'a> {
     head: Parts,
     body: Bytes,
     at_us: u64,
+    /// The rules by which parts of it are refused.
+    refuse: Vec<Rule>,
 }
 
 impl Received<'_> {
     /// Writes the receipt and throws the faults' dice.
-    fn arrive(&self, connection: u64) -> (Ticket, Plan) {
+    fn arrive(&mut self, connection: u64) -> (Ticket, Plan) {
         let mut state = self.sandbox.state();
         let ticket = state.receipts.open(self.at_us, connection, &self.head, key(&self.head), &self.body);
-        (ticket, state.faults.pick(self.head.uri.path(), &self.body))
+        let mut plan = state.faults.pick(&self.head.method, self.head.uri.path(), &self.body);
+        self.refuse = std::mem::take(&mut plan.refuse);
+        (ticket, plan)
     }
 
     /// Does what Klaviyo would, and writes it down.
@@ -169,7 +189,7 @@ impl Received<'_> {
         };
         match (reply.status, Call::at(self.head.uri.path()), key(&self.head)) {
             (StatusCode::TOO_MANY_REQUESTS, _, _) | (_, None, _) | (_, _, None) => reply,
-            (_, Some(call), Some(key)) => {
+            (_, Some((call, _)), Some(key)) => {
                 let steady = self.sandbox.state().rates.look(key, call, self.sandbox.now_us());
                 with_rate_headers(reply, steady)
             }

@@ -7,8 +7,16 @@ use hyper::Method;
 pub enum Call {
     /// `POST /api/events`: one event.
     Events,
+    /// `POST /api/event-bulk-create-jobs`: many events of many profiles.
+    EventBulkCreate,
     /// `POST /api/profile-import`: create or update one profile.
     ProfileImport,
+    /// `POST /api/profile-bulk-import-jobs`: a job that creates or updates many profiles.
+    ProfileBulkImport,
+    /// `GET /api/profile-bulk-import-jobs/{job_id}`: how far the job is.
+    ImportJob,
+    /// `GET /api/profile-bulk-import-jobs/{id}/import-errors`: what the job could not take in.
+    ImportErrors,
 }
 
 /// How many requests each of the two fixed windows of a call allows, for one account.
@@ -23,38 +31,88 @@ pub struct Limits {
 
 impl Call {
     /// All calls, in the order of their discriminants.
-    pub const ALL: [Self; 2] = [Self::Events, Self::ProfileImport];
+    pub const ALL: [Self; 6] = [
+        Self::Events,
+        Self::EventBulkCreate,
+        Self::ProfileImport,
+        Self::ProfileBulkImport,
+        Self::ImportJob,
+        Self::ImportErrors,
+    ];
 
-    /// The call that a request path names.
-    pub fn at(path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|call| call.path() == path)
+    /// The call that a request path names, and the id in the path, empty where the call has none.
+    pub fn at(path: &str) -> Option<(Self, &str)> {
+        Self::ALL.into_iter().find_map(|call| Some((call, id_in(call.path(), path)?)))
     }
 
+    /// The path as the OpenAPI document writes it.
     pub const fn path(self) -> &'static str {
         match self {
             Self::Events => "/api/events",
+            Self::EventBulkCreate => "/api/event-bulk-create-jobs",
             Self::ProfileImport => "/api/profile-import",
+            Self::ProfileBulkImport => "/api/profile-bulk-import-jobs",
+            Self::ImportJob => "/api/profile-bulk-import-jobs/{job_id}",
+            Self::ImportErrors => "/api/profile-bulk-import-jobs/{id}/import-errors",
         }
     }
 
     /// The only method that the path answers to.
     pub const fn method(self) -> Method {
-        Method::POST
+        match self {
+            Self::Events | Self::EventBulkCreate | Self::ProfileImport | Self::ProfileBulkImport => {
+                Method::POST
+            }
+            Self::ImportJob | Self::ImportErrors => Method::GET,
+        }
     }
 
     pub const fn limits(self) -> Limits {
         match self {
             Self::Events => Limits { burst: 350, steady: 3_500 },
             Self::ProfileImport => Limits { burst: 75, steady: 750 },
+            Self::EventBulkCreate | Self::ProfileBulkImport | Self::ImportJob | Self::ImportErrors => {
+                Limits { burst: 10, steady: 150 }
+            }
         }
     }
 
-    /// The largest request body, in bytes. Klaviyo's descriptions of both calls say "5 MB" and "100KB"; read as
-    /// decimal, so that a client which keeps to the sandbox's limit keeps to either reading.
-    pub const fn max_body(self) -> usize {
+    /// The largest request body, in bytes; none for a call that has no body. Klaviyo's descriptions say "5 MB" and
+    /// "100KB"; read as decimal, so that a client which keeps to the sandbox's limit keeps to either reading.
+    pub const fn max_body(self) -> Option<usize> {
         match self {
-            Self::Events => 5_000_000,
-            Self::ProfileImport => 100_000,
+            Self::Events | Self::EventBulkCreate | Self::ProfileBulkImport => Some(5_000_000),
+            Self::ProfileImport => Some(100_000),
+            Self::ImportJob | Self::ImportErrors => None,
+        }
+    }
+}
+
+/// What a path has in the place of a template's `{…}`. `None` if the path does not fit the template.
+fn id_in<'a>(template: &str, path: &'a str) -> Option<&'a str> {
+    let Some((before, rest)) = template.split_once('{') else { return (template == path).then_some("") };
+    let (_, after) = rest.split_once('}')?;
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.is_empty() && !id.contains('/')).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_calls_and_ids() {
+        for (path, call) in [
+            ("/api/events", Some((Call::Events, ""))),
+            ("/api/profile-bulk-import-jobs", Some((Call::ProfileBulkImport, ""))),
+            ("/api/profile-bulk-import-jobs/01J", Some((Call::ImportJob, "01J"))),
+            ("/api/profile-bulk-import-jobs/01J/import-errors", Some((Call::ImportErrors, "01J"))),
+            ("/api/profile-bulk-import-jobs/", None),
+            ("/api/profile-bulk-import-jobs//import-errors", None),
+            ("/api/profile-bulk-import-jobs/01J/profiles", None),
+            ("/api/events/01J", None),
+        ] {
+            assert_eq!(Call::at(path), call, "{path}");
         }
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::bulk::BulkChange;
 use crate::faults::Rule;
 use crate::rates::RateChange;
 use crate::receipts::ReceiptView;
@@ -75,6 +76,12 @@ struct Page {
     #[serde(default)]
     after: usize,
     limit: Option<usize>,
+    #[serde(default = "yes")]
+    bodies: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -96,8 +103,10 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/stats", get(stats))
         .route("/events", get(events))
         .route("/profiles", get(profiles))
+        .route("/jobs", get(jobs))
         .route("/faults", get(faults).put(set_faults).delete(clear_faults))
         .route("/rates", put(set_rates))
+        .route("/bulk", put(set_bulk))
         .route("/down", post(down))
         .route("/up", post(up))
         .route("/reset", post(reset))
@@ -113,9 +122,9 @@ async fn health(State(control): State<Control>) -> Answer {
 }
 
 async fn receipts(State(control): State<Control>, page: Result<Query<Page>, QueryRejection>) -> Answer {
-    let Query(Page { after, limit }) = page?;
+    let Query(Page { after, limit, bodies }) = page?;
     let state = control.sandbox.state();
-    answer(&Receipts { receipts: state.receipts.after(after, limit.unwrap_or(usize::MAX)) })
+    answer(&Receipts { receipts: state.receipts.after(after, limit.unwrap_or(usize::MAX), bodies) })
 }
 
 async fn stats(State(control): State<Control>) -> Answer {
@@ -127,6 +136,7 @@ async fn stats(State(control): State<Control>) -> Answer {
         "events": state.store.event_count(),
         "profiles": state.store.profile_count(),
         "event_repeats": state.store.repeats(),
+        "bulk_repeats": state.store.bulk_repeats(),
         "throttled": state.receipts.throttled(),
     }))
 }
@@ -141,6 +151,10 @@ async fn events(
 
 async fn profiles(State(control): State<Control>) -> Answer {
     answer(&json!({"profiles": control.sandbox.state().store.profiles()}))
+}
+
+async fn jobs(State(control): State<Control>) -> Answer {
+    answer(&json!({"jobs": control.sandbox.state().jobs.views()}))
 }
 
 async fn faults(State(control): State<Control>) -> Answer {
@@ -166,6 +180,13 @@ fn armed(control: &Control) -> Answer {
 async fn set_rates(State(control): State<Control>, body: Bytes) -> Answer {
     let change: RateChange = parse(&body)?;
     answer(&control.sandbox.state().rates.change(change).map_err(bad)?)
+}
+
+async fn set_bulk(State(control): State<Control>, body: Bytes) -> Answer {
+    let change: BulkChange = parse(&body)?;
+    let mut state = control.sandbox.state();
+    state.bulk = state.bulk.changed(&change);
+    answer(&state.bulk)
 }
 
 async fn down(State(Control { sandbox, via }): State<Control>, body: Bytes) -> Answer {

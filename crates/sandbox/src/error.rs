@@ -18,8 +18,10 @@ pub struct ApiError {
     pub code: String,
     pub title: &'static str,
     pub detail: String,
-    /// JSON pointer into the request body.
+    /// JSON pointer into the request body, or the name of a query parameter.
     pub pointer: String,
+    /// Whether it is the latter.
+    pub in_query: bool,
     /// The profile that has the identifiers already, for `duplicate_profile`.
     pub duplicate_profile_id: Option<String>,
 }
@@ -32,6 +34,7 @@ impl ApiError {
             title,
             detail: detail.into(),
             pointer: WHOLE_BODY.to_owned(),
+            in_query: false,
             duplicate_profile_id: None,
         }
     }
@@ -52,7 +55,13 @@ impl ApiError {
         Self { pointer: pointer.into(), ..self }
     }
 
+    /// A query parameter that is unknown or wrong.
+    pub fn parameter(name: &str, detail: impl Into<String>) -> Self {
+        Self { in_query: true, ..Self::invalid(name, detail) }
+    }
+
     fn object(&self) -> Value {
+        let source = if self.in_query { "parameter" } else { "pointer" };
         let meta = match &self.duplicate_profile_id {
             Some(id) => json!({"duplicate_profile_id": id}),
             None => json!({}),
@@ -63,7 +72,7 @@ impl ApiError {
             "code": self.code,
             "title": self.title,
             "detail": self.detail,
-            "source": {"pointer": self.pointer},
+            "source": {source: self.pointer},
             "links": {},
             "meta": meta,
         })

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 /// The ways to go wrong.
@@ -27,6 +28,9 @@ pub enum Kind {
     Malformed,
     /// Waits, then goes on; later rules still apply.
     Latency,
+    /// Each event or profile that contains the rule's text is one that Klaviyo would not take: alone or among many
+    /// events the call is refused, in an import job the profile becomes an import error. Later rules still apply.
+    Refuse,
 }
 
 impl Kind {
@@ -42,6 +46,7 @@ impl Kind {
             Self::Half => "half",
             Self::Malformed => "malformed",
             Self::Latency => "latency",
+            Self::Refuse => "refuse",
         }
     }
 }
@@ -51,16 +56,20 @@ impl Kind {
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     pub kind: Kind,
+    /// Only requests with this method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// Only requests whose path begins with this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Only requests whose raw body contains this.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     pub body_contains: Option<String>,
-    /// The status of a `status` rule, 503 when absent, or a `malformed` one, 500 when absent.
+    /// The status of a rule: when absent 503 of `status`, 500 of `malformed`, 400 of `refuse`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The error's code, detail and pointer; made up when absent.
+    /// The error's code, detail and pointer; made up when absent. Of `refuse` the pointer goes on from the event or
+    /// profile: `/attributes/email`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +103,9 @@ impl Rule {
         if self.kind == Kind::Latency && self.ms.is_none() {
             return Err("latency needs ms".to_owned());
         }
+        if self.kind == Kind::Refuse && self.body_contains.is_none() {
+            return Err("refuse needs match".to_owned());
+        }
         match self.status {
             Some(status) if !(400..=599).contains(&status) => {
                 Err(format!("status {status} is not an error (400 to 599)"))
@@ -106,6 +118,7 @@ impl Rule {
         let status = self.status.and_then(|status| StatusCode::from_u16(status).ok());
         status.unwrap_or(match self.kind {
             Kind::Malformed => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Refuse => StatusCode::BAD_REQUEST,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         })
     }
@@ -114,9 +127,10 @@ impl Rule {
         self.ms.map(Duration::from_millis)
     }
 
-    fn matches(&self, path: &str, body: &[u8]) -> bool {
-        self.path.as_deref().is_none_or(|prefix| path.starts_with(prefix))
-            && self.body_contains.as_deref().is_none_or(|part| String::from_utf8_lossy(body).contains(part))
+    fn matches(&self, method: &Method, path: &str, body: &[u8]) -> bool {
+        self.method.as_deref().is_none_or(|wanted| method.as_str() == wanted)
+            && self.path.as_deref().is_none_or(|prefix| path.starts_with(prefix))
+            && self.body_contains.as_deref().is_none_or(|part| memmem::find(body, part.as_bytes()).is_some())
     }
 }
 
@@ -132,6 +146,8 @@ pub struct Armed {
 pub struct Plan {
     /// All the latency that fired before the fault.
     pub delay: Duration,
+    /// All the rules for parts of the body that fired before the fault.
+    pub refuse: Vec<Rule>,
     pub fault: Option<Rule>,
 }
 
@@ -155,19 +171,23 @@ impl Faults {
     }
 
     /// Throws the dice for a request: the first rule that matches and fires decides, latency adds up on the way.
-    pub fn pick(&mut self, path: &str, body: &[u8]) -> Plan {
-        let mut plan = Plan { delay: Duration::ZERO, fault: None };
+    pub fn pick(&mut self, method: &Method, path: &str, body: &[u8]) -> Plan {
+        let mut plan = Plan { delay: Duration::ZERO, refuse: Vec::new(), fault: None };
         for armed in &mut self.armed {
             let spent = armed.rule.times.is_some_and(|times| armed.fired >= times);
-            if spent || !armed.rule.matches(path, body) || self.random.f64() >= armed.rule.probability {
+            if spent || !armed.rule.matches(method, path, body) || self.random.f64() >= armed.rule.probability
+            {
                 continue;
             }
             armed.fired += 1;
-            if armed.rule.kind != Kind::Latency {
-                plan.fault = Some(armed.rule.clone());
-                break;
+            match armed.rule.kind {
+                Kind::Latency => plan.delay += armed.rule.duration().unwrap_or_default(),
+                Kind::Refuse => plan.refuse.push(armed.rule.clone()),
+                _ => {
+                    plan.fault = Some(armed.rule.clone());
+                    break;
+                }
             }
-            plan.delay += armed.rule.duration().unwrap_or_default();
         }
         plan
     }
@@ -186,7 +206,7 @@ mod tests {
     }
 
     fn fires(faults: &mut Faults, path: &str, body: &str) -> Option<Kind> {
-        faults.pick(path, body.as_bytes()).fault.map(|rule| rule.kind)
+        faults.pick(&Method::POST, path, body.as_bytes()).fault.map(|rule| rule.kind)
     }
 
     #[test]
@@ -199,6 +219,13 @@ mod tests {
         assert_eq!(fires(&mut faults, "/api/profile-import", "needle"), Some(Kind::Hang));
         assert_eq!(fires(&mut faults, "/api/events", "a needle here"), Some(Kind::Half));
         assert_eq!(fires(&mut faults, "/api/events", "hay"), Some(Kind::Malformed));
+    }
+
+    #[test]
+    fn a_rule_may_be_for_one_method() {
+        let mut faults = faults(json!([{"kind": "hang", "method": "POST"}]));
+        assert!(faults.pick(&Method::GET, "/", b"").fault.is_none());
+        assert!(faults.pick(&Method::POST, "/", b"").fault.is_some());
     }
 
     #[test]
@@ -224,12 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn latency_adds_up_and_lets_later_rules_apply() {
+    fn latency_and_refusals_add_up_and_let_later_rules_apply() {
         let mut faults = faults(json!([
-            {"kind": "latency", "ms": 20}, {"kind": "latency", "ms": 5}, {"kind": "status"}, {"kind": "latency", "ms": 9},
+            {"kind": "latency", "ms": 20}, {"kind": "refuse", "match": "x"}, {"kind": "latency", "ms": 5},
+            {"kind": "refuse", "match": "y"}, {"kind": "status"}, {"kind": "latency", "ms": 9},
         ]));
-        let plan = faults.pick("/", b"");
+        let plan = faults.pick(&Method::POST, "/", b"x");
         assert_eq!(plan.delay, Duration::from_millis(25));
+        assert_eq!(plan.refuse.len(), 1);
         assert_eq!(plan.fault.unwrap().kind, Kind::Status);
     }
 
@@ -237,6 +266,7 @@ mod tests {
     fn rules_that_make_no_sense_are_refused() {
         for rule in [
             json!({"kind": "latency"}),
+            json!({"kind": "refuse"}),
             json!({"kind": "status", "probability": 1.5}),
             json!({"kind": "status", "status": 200}),
         ] {

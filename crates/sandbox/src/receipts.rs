@@ -3,11 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::Version;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::call::Call;
+
+/// How many bytes of bodies a page of receipts has, the last row's not counted. A bulk call is up to 5 MB, and a page is
+/// one text in memory, here and at the reader's.
+const MAX_PAGE: usize = 32_000_000;
 
 /// Refers to one row; a row of before a reset is no longer found by it.
 #[derive(Clone, Copy)]
@@ -24,11 +31,14 @@ struct Receipt {
     version: &'static str,
     method: Arc<str>,
     path: Arc<str>,
+    /// What it is counted under: paths that differ in an id are one.
+    counted: Arc<str>,
     key_suffix: Option<Arc<str>>,
     revision: Option<Arc<str>>,
     content_type: Option<Arc<str>>,
     outcome: Outcome,
-    body: Option<Box<[u8]>>,
+    size: usize,
+    body: Option<Bytes>,
 }
 
 /// How a request ended; all empty while it has not.
@@ -57,6 +67,8 @@ pub struct ReceiptView<'a> {
     status: Option<u16>,
     fault: Option<&'a str>,
     accepted: bool,
+    /// Bytes of the body, kept or not.
+    size: usize,
     body: Option<BodyView<'a>>,
 }
 
@@ -67,7 +79,7 @@ enum BodyView<'a> {
     Text(String),
 }
 
-/// Path, status, fault.
+/// Path (as the OpenAPI document writes it), status, fault.
 type Ending = (Arc<str>, Option<u16>, Option<&'static str>);
 
 /// How many requests to a path ended in one way.
@@ -105,23 +117,26 @@ impl Receipts {
         connection: u64,
         head: &Parts,
         key: Option<&str>,
-        body: &[u8],
+        body: &Bytes,
     ) -> Ticket {
-        let path = self.text(head.uri.path());
+        let path = head.uri.path();
+        let counted = self.text(Call::at(path).map_or(path, |(call, _)| call.path()));
         let receipt = Receipt {
             at_us,
             connection,
             version: version(head.version),
             method: self.text(head.method.as_str()),
-            path: Arc::clone(&path),
+            path: self.text(path),
+            counted: Arc::clone(&counted),
             key_suffix: key.map(|key| self.text(last_four(key))),
             revision: self.header(&head.headers, &HeaderName::from_static("revision")),
             content_type: self.header(&head.headers, &CONTENT_TYPE),
             outcome: Outcome::default(),
-            body: self.store_bodies.then(|| body.into()),
+            size: body.len(),
+            body: self.store_bodies.then(|| body.clone()),
         };
         self.rows.push(receipt);
-        *self.counts.entry((path, None, None)).or_default() += 1;
+        *self.counts.entry((counted, None, None)).or_default() += 1;
         Ticket { epoch: self.epoch, n: self.rows.len() as u64 }
     }
 
@@ -139,21 +154,26 @@ impl Receipts {
             return;
         };
         let before = std::mem::replace(&mut row.outcome, outcome);
-        let path = Arc::clone(&row.path);
-        if let Some(count) = self.counts.get_mut(&(Arc::clone(&path), before.status, before.fault)) {
+        let counted = Arc::clone(&row.counted);
+        if let Some(count) = self.counts.get_mut(&(Arc::clone(&counted), before.status, before.fault)) {
             *count -= 1;
         }
-        *self.counts.entry((path, outcome.status, outcome.fault)).or_default() += 1;
+        *self.counts.entry((counted, outcome.status, outcome.fault)).or_default() += 1;
     }
 
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// At most `limit` rows after row number `after`.
-    pub fn after(&self, after: usize, limit: usize) -> Vec<ReceiptView<'_>> {
-        let rows = self.rows.iter().zip(1..).skip(after).take(limit);
-        rows.map(|(row, n)| row.view(n)).collect()
+    /// At most `limit` rows after row number `after`, fewer if their bodies grow large.
+    pub fn after(&self, after: usize, limit: usize, bodies: bool) -> Vec<ReceiptView<'_>> {
+        let mut room = MAX_PAGE;
+        let rows = self.rows.iter().zip(1..).skip(after).take(limit).take_while(|(row, _)| {
+            let fits = room > 0;
+            room = room.saturating_sub(if bodies { row.size } else { 0 });
+            fits
+        });
+        rows.map(|(row, n)| row.view(n, bodies)).collect()
     }
 
     /// Requests by path, status and fault, sorted.
@@ -189,7 +209,7 @@ impl Receipts {
 }
 
 impl Receipt {
-    fn view(&self, n: u64) -> ReceiptView<'_> {
+    fn view(&self, n: u64, with_body: bool) -> ReceiptView<'_> {
         ReceiptView {
             n,
             at_us: self.at_us,
@@ -203,7 +223,8 @@ impl Receipt {
             status: self.outcome.status,
             fault: self.outcome.fault,
             accepted: self.outcome.accepted,
-            body: self.body.as_deref().map(body_view),
+            size: self.size,
+            body: self.body.as_deref().filter(|_| with_body).map(body_view),
         }
     }
 }
@@ -239,27 +260,42 @@ mod tests {
     #[test]
     fn a_row_is_numbered_from_one_and_closed_in_place() {
         let mut receipts = Receipts::new(true);
-        let first = receipts.open(5, 1, &head("/api/events"), Some("pk_secret1234"), b"{\"a\": 1}");
-        let second = receipts.open(6, 1, &head("/api/events"), None, b"not json");
+        let first =
+            receipts.open(5, 1, &head("/api/events"), Some("pk_secret1234"), &Bytes::from("{\"a\": 1}"));
+        let second = receipts.open(6, 1, &head("/api/events"), None, &Bytes::from("not json"));
         receipts.close(first, Outcome { status: Some(202), fault: None, accepted: true });
         assert_eq!((first.n, second.n), (1, 2));
-        let rows = serde_json::to_value(receipts.after(0, usize::MAX)).unwrap();
+        let rows = serde_json::to_value(receipts.after(0, usize::MAX, true)).unwrap();
         assert_eq!(rows[0]["status"], 202);
         assert_eq!(rows[0]["body"]["a"], 1);
         assert_eq!(rows[0]["key_suffix"], "1234");
         assert_eq!(rows[1]["status"], serde_json::Value::Null);
         assert_eq!(rows[1]["body"], "not json");
-        assert_eq!(receipts.after(1, 5).len(), 1);
+        assert_eq!(receipts.after(1, 5, true).len(), 1);
         assert_eq!(receipts.counts().iter().map(|count| count.count).sum::<u64>(), 2);
     }
 
     #[test]
     fn a_ticket_of_before_a_reset_closes_nothing() {
         let mut receipts = Receipts::new(false);
-        let old = receipts.open(5, 1, &head("/api/events"), None, b"");
+        let old = receipts.open(5, 1, &head("/api/events"), None, &Bytes::new());
         receipts.clear();
-        receipts.open(6, 1, &head("/api/events"), None, b"");
+        receipts.open(6, 1, &head("/api/events"), None, &Bytes::new());
         receipts.close(old, Outcome { status: Some(202), fault: None, accepted: true });
-        assert_eq!(receipts.after(0, 1)[0].status, None);
+        assert_eq!(receipts.after(0, 1, true)[0].status, None);
+    }
+
+    #[test]
+    fn a_page_of_large_bodies_is_short() {
+        let mut receipts = Receipts::new(true);
+        let body = Bytes::from(vec![b' '; MAX_PAGE / 2]);
+        for _ in 0..5 {
+            receipts.open(5, 1, &head("/api/event-bulk-create-jobs"), None, &body);
+        }
+        assert_eq!(receipts.after(0, usize::MAX, true).len(), 2);
+        assert_eq!(receipts.after(4, usize::MAX, true).len(), 1);
+        let heads = serde_json::to_value(receipts.after(0, usize::MAX, false)).unwrap();
+        assert_eq!(heads.as_array().unwrap().len(), 5);
+        assert_eq!((&heads[0]["size"], heads[0]["body"].is_null()), (&MAX_PAGE.div_euclid(2).into(), true));
     }
 }

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::bulk::BulkSettings;
 use crate::faults::Faults;
+use crate::jobs::Jobs;
 use crate::rates::{RateSettings, Rates};
 use crate::receipts::Receipts;
 use crate::server::Command;
@@ -21,6 +23,7 @@ pub struct Settings {
     pub api_url: String,
     pub seed: u64,
     pub rates: RateSettings,
+    pub bulk: BulkSettings,
 }
 
 /// The sandbox. Nothing waits while it holds the lock.
@@ -40,6 +43,8 @@ pub struct State {
     pub receipts: Receipts,
     pub rates: Rates,
     pub faults: Faults,
+    pub jobs: Jobs,
+    pub bulk: BulkSettings,
 }
 
 impl Sandbox {
@@ -49,6 +54,8 @@ impl Sandbox {
             receipts: Receipts::new(settings.store_bodies),
             rates: Rates::new(settings.rates, settings.seed),
             faults: Faults::new(settings.seed),
+            jobs: Jobs::new(settings.seed),
+            bulk: settings.bulk,
         };
         Self {
             settings,
@@ -60,9 +67,13 @@ impl Sandbox {
         }
     }
 
-    /// A panic in one request must not end the sandbox for all others: the lock is taken even if poisoned.
+    /// What changes, with the import jobs as far as they are by now.
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        // A panic in one request must not end the sandbox for all others: the lock is taken even if poisoned.
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { jobs, bulk, store, .. } = &mut *guard;
+        jobs.advance(bulk, store, self.now_us());
+        guard
     }
 
     /// Microseconds since the start, never going back.
@@ -87,11 +98,12 @@ impl Sandbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Forgets profiles, events, receipts and faults, and begins new rate windows. The rate settings stay, and so
-    /// does the number of connections, which are still open.
+    /// Forgets profiles, events, jobs, receipts and faults, and begins new rate windows. The settings of rates and bulk
+    /// calls stay, and so does the number of connections, which are still open.
     pub fn reset(&self) {
         let mut state = self.state();
         state.store.clear();
+        state.jobs.clear();
         state.receipts.clear();
         state.faults.replace(Vec::new());
         state.rates.restart();

@@ -1,17 +1,23 @@
 //! Profiles and events, as Klaviyo would keep them.
 
+mod bulk;
 mod identifiers;
 mod profile;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use hyper::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Number;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::check::{EventDraft, ProfileDraft};
+use crate::error::ApiError;
+pub use bulk::BulkRefusal;
 pub use identifiers::Identifier;
 pub use profile::{Profile, ProfileView};
 
@@ -29,6 +35,25 @@ pub enum Refusal {
     Duplicate { profile_id: String },
 }
 
+impl Refusal {
+    /// The refusal in Klaviyo's words; `profile` is where the request names the profile.
+    pub fn to_error(&self, profile: &str) -> ApiError {
+        match self {
+            Self::UnknownProfile => {
+                let detail = "A profile with this id does not exist.";
+                let error = ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail);
+                error.at(format!("{profile}/id"))
+            }
+            Self::Duplicate { profile_id } => {
+                let detail = "A profile already exists with one of these identifiers.";
+                let error = ApiError::new(StatusCode::CONFLICT, "duplicate_profile", "Conflict.", detail);
+                let duplicate_profile_id = Some(profile_id.clone());
+                ApiError { duplicate_profile_id, ..error.at(format!("{profile}/attributes")) }
+            }
+        }
+    }
+}
+
 /// What an upsert did.
 #[derive(Debug)]
 pub struct Upserted<'a> {
@@ -36,14 +61,19 @@ pub struct Upserted<'a> {
     pub created: bool,
 }
 
+/// The profile that has each of a draft's identifiers.
+type Owners = [Option<usize>; Identifier::ALL.len()];
+
 struct Event {
-    id: String,
+    /// The number that its id is written from.
+    id: u64,
     profile: usize,
     metric: Arc<str>,
-    unique_id: Arc<str>,
+    unique_id: Box<str>,
     time: Timestamp,
     value: Option<Number>,
-    value_currency: Option<String>,
+    value_currency: Option<Arc<str>>,
+    /// As text: a tree of small maps takes several times the memory, and events are many.
     properties: Box<RawValue>,
     received: u64,
     receipt: u64,
@@ -52,14 +82,14 @@ struct Event {
 /// An event as the control path shows it.
 #[derive(Serialize)]
 pub struct EventView<'a> {
-    id: &'a str,
+    id: String,
     metric: &'a str,
     /// What tells it from others of its profile and metric: given, or the time in seconds since 1970.
     unique_id: &'a str,
     profile_id: &'a str,
     time: String,
     value: &'a Option<Number>,
-    value_currency: &'a Option<String>,
+    value_currency: Option<&'a str>,
     properties: &'a RawValue,
     /// How often it came, the first time included.
     received: u64,
@@ -73,10 +103,15 @@ pub struct Store {
     profiles: Vec<Profile>,
     by_id: HashMap<String, usize>,
     by_identifier: [HashMap<String, usize>; Identifier::ALL.len()],
-    metrics: HashMap<String, Arc<str>>,
+    /// Metrics and currencies repeat in every event; each text is kept once.
+    texts: HashSet<Arc<str>>,
     events: Vec<Event>,
-    by_unique_id: HashMap<(usize, Arc<str>, Arc<str>), usize>,
+    /// Places in `events`, by what tells them apart there.
+    by_unique_id: HashTable<usize>,
+    hasher: DefaultHashBuilder,
     repeats: u64,
+    /// Bulk calls that a repeat failed.
+    bulk_repeats: u64,
 }
 
 impl Store {
@@ -90,10 +125,12 @@ impl Store {
             profiles: Vec::new(),
             by_id: HashMap::new(),
             by_identifier: Default::default(),
-            metrics: HashMap::new(),
+            texts: HashSet::new(),
             events: Vec::new(),
-            by_unique_id: HashMap::new(),
+            by_unique_id: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             repeats: 0,
+            bulk_repeats: 0,
         }
     }
 
@@ -103,82 +140,101 @@ impl Store {
 
     /// Creates or updates a profile, as `profile-import` does.
     pub fn import(&mut self, draft: ProfileDraft, now: Timestamp) -> Result<Upserted<'_>, Refusal> {
-        let found = self.find(&draft)?;
-        if let Some(other) = self.conflicts(found, &draft).next() {
-            return Err(Refusal::Duplicate { profile_id: self.profiles[other.1].id.clone() });
+        let owners = self.owners(&draft);
+        let found = self.find(&draft, owners)?;
+        if let Some(other) = owners.into_iter().flatten().find(|owner| found != Some(*owner)) {
+            return Err(Refusal::Duplicate { profile_id: self.profiles[other].id.clone() });
         }
         let index = self.upsert(found, draft, now);
         self.profiles[index].updates += 1;
         Ok(Upserted { profile: &self.profiles[index], created: found.is_none() })
     }
 
-    /// Records an event, unless its profile and metric have one with that unique id. The profile is created or
-    /// updated; an identifier that belongs to another profile stays there, since the call cannot answer a conflict.
-    pub fn record(&mut self, draft: EventDraft, receipt: u64, now: Timestamp) -> Result<(), Refusal> {
-        let EventDraft { mut profile, .. } = draft;
-        let found = self.find(&profile)?;
-        let taken: Vec<Identifier> =
-            self.conflicts(found, &profile).map(|(identifier, _)| identifier).collect();
-        for identifier in taken {
-            profile.attributes.remove(identifier.attribute());
-        }
-        let profile = self.upsert(found, profile, now);
-
-        let time = truncated(draft.time.unwrap_or(now));
-        let unique_id: Arc<str> = draft.unique_id.unwrap_or_else(|| time.as_second().to_string()).into();
-        let metric = self.metric(draft.metric);
-        let key = (profile, Arc::clone(&metric), Arc::clone(&unique_id));
-        if let Some(&first) = self.by_unique_id.get(&key) {
-            self.events[first].received += 1;
-            self.repeats += 1;
-            return Ok(());
-        }
-        self.by_unique_id.insert(key, self.events.len());
-        self.profiles[profile].saw_event(time);
-        self.events.push(Event {
-            id: random_text(&mut self.random, BASE_62, 11),
-            profile,
-            metric,
-            unique_id,
-            time,
-            value: draft.value,
-            value_currency: draft.value_currency,
-            properties: draft.properties,
-            received: 1,
-            receipt,
-        });
+    /// Records an event, unless its profile and metric have one with that unique id.
+    pub fn record(
+        &mut self,
+        profile: ProfileDraft,
+        event: EventDraft<'_>,
+        receipt: u64,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let profile = self.place(profile, now)?;
+        self.add(profile, &event, receipt, now);
         Ok(())
     }
 
-    /// The profile that a draft means: by id, else by the first identifier that somebody has.
-    fn find(&self, draft: &ProfileDraft) -> Result<Option<usize>, Refusal> {
-        if let Some(id) = &draft.id {
-            return self.by_id.get(id).map(|&index| Some(index)).ok_or(Refusal::UnknownProfile);
+    /// Creates or updates the profile of an event. An identifier that belongs to another profile stays there, since
+    /// the call cannot answer a conflict.
+    fn place(&mut self, mut draft: ProfileDraft, now: Timestamp) -> Result<usize, Refusal> {
+        let owners = self.owners(&draft);
+        let found = self.find(&draft, owners)?;
+        for (identifier, owner) in Identifier::ALL.into_iter().zip(owners) {
+            if owner.is_some() && owner != found {
+                draft.attributes.remove(identifier.attribute());
+            }
         }
-        Ok(self.owners(draft).next().map(|(_, owner)| owner))
+        Ok(self.upsert(found, draft, now))
+    }
+
+    /// Adds an event to a profile, or counts it if it is a repeat.
+    fn add(&mut self, profile: usize, draft: &EventDraft<'_>, receipt: u64, now: Timestamp) {
+        let unique_id = unique_id(draft, now);
+        if let Some(first) = self.find_event(profile, draft.metric, &unique_id) {
+            self.events[first].received += 1;
+            self.repeats += 1;
+            return;
+        }
+        let time = happened(draft, now);
+        self.profiles[profile].saw_event(time);
+        let event = Event {
+            id: self.random.u64(..),
+            profile,
+            metric: self.text(draft.metric),
+            unique_id: unique_id.into(),
+            time,
+            value: draft.value.clone(),
+            value_currency: draft.value_currency.map(|code| self.text(code)),
+            // A JSON object always has a text.
+            properties: to_raw_value(draft.properties).unwrap_or_default(),
+            received: 1,
+            receipt,
+        };
+        let Self { by_unique_id, events, hasher, .. } = self;
+        let hash = |event: &Event| hasher.hash_one((event.profile, &*event.metric, &*event.unique_id));
+        by_unique_id.insert_unique(hash(&event), events.len(), |&index| hash(&events[index]));
+        events.push(event);
+    }
+
+    /// The place of an event in the store.
+    fn find_event(&self, profile: usize, metric: &str, unique_id: &str) -> Option<usize> {
+        let hash = self.hasher.hash_one((profile, metric, unique_id));
+        let is_same = |index: &usize| {
+            let event = &self.events[*index];
+            event.profile == profile && *event.unique_id == *unique_id && *event.metric == *metric
+        };
+        self.by_unique_id.find(hash, is_same).copied()
+    }
+
+    /// The profile that a draft means: by id, else by the first identifier that somebody has.
+    fn find(&self, draft: &ProfileDraft, owners: Owners) -> Result<Option<usize>, Refusal> {
+        match &draft.id {
+            Some(id) => self.by_id.get(id).map(|&index| Some(index)).ok_or(Refusal::UnknownProfile),
+            None => Ok(owners.into_iter().flatten().next()),
+        }
     }
 
     /// Who has the identifiers of a draft, in order of precedence.
-    fn owners(&self, draft: &ProfileDraft) -> impl Iterator<Item = (Identifier, usize)> {
-        Identifier::ALL.into_iter().filter_map(|identifier| {
-            let text = draft.attributes.get(identifier.attribute())?.as_str()?;
-            Some((identifier, *self.by_identifier[identifier as usize].get(text)?))
-        })
+    fn owners(&self, draft: &ProfileDraft) -> Owners {
+        Identifier::ALL.map(|identifier| self.owner(identifier, draft.text(identifier)?))
     }
 
-    /// The identifiers of a draft that belong to another profile than the one it means.
-    fn conflicts(
-        &self,
-        found: Option<usize>,
-        draft: &ProfileDraft,
-    ) -> impl Iterator<Item = (Identifier, usize)> {
-        self.owners(draft).filter(move |(_, owner)| found != Some(*owner))
+    fn owner(&self, identifier: Identifier, text: &str) -> Option<usize> {
+        self.by_identifier[identifier as usize].get(text).copied()
     }
 
     fn upsert(&mut self, found: Option<usize>, draft: ProfileDraft, now: Timestamp) -> usize {
         let index = found.unwrap_or_else(|| {
-            // The leading digits of the ULIDs of these years.
-            let id = format!("01{}", random_text(&mut self.random, BASE_32, 24));
+            let id = ulid(&mut self.random);
             self.by_id.insert(id.clone(), self.profiles.len());
             self.profiles.push(Profile::new(id, now));
             self.profiles.len() - 1
@@ -187,7 +243,11 @@ impl Store {
         for identifier in Identifier::ALL {
             let Some(value) = draft.attributes.get(identifier.attribute()) else { continue };
             let by_text = &mut self.by_identifier[identifier as usize];
-            if let Some(before) = profile.text(identifier.attribute()) {
+            let before = profile.text(identifier.attribute());
+            if before == value.as_str() {
+                continue;
+            }
+            if let Some(before) = before {
                 by_text.remove(before);
             }
             if let Some(text) = value.as_str() {
@@ -198,8 +258,8 @@ impl Store {
         index
     }
 
-    fn metric(&mut self, name: String) -> Arc<str> {
-        Arc::clone(self.metrics.entry(name).or_insert_with_key(|name| name.as_str().into()))
+    fn text(&mut self, text: &str) -> Arc<str> {
+        Arc::clone(self.texts.get_or_insert_with(text, |text| text.into()))
     }
 
     pub fn event_count(&self) -> usize {
@@ -215,6 +275,11 @@ impl Store {
         self.repeats
     }
 
+    /// Bulk calls of which nothing was recorded, since an event in them was a repeat.
+    pub fn bulk_repeats(&self) -> u64 {
+        self.bulk_repeats
+    }
+
     pub fn events(&self, metric: Option<&str>) -> Vec<EventView<'_>> {
         let wanted = self.events.iter().filter(|event| metric.is_none_or(|metric| *event.metric == *metric));
         wanted.map(|event| self.view(event)).collect()
@@ -226,18 +291,28 @@ impl Store {
 
     fn view<'a>(&'a self, event: &'a Event) -> EventView<'a> {
         EventView {
-            id: &event.id,
+            id: base_62(event.id),
             metric: &event.metric,
             unique_id: &event.unique_id,
             profile_id: &self.profiles[event.profile].id,
             time: rfc3339(event.time),
             value: &event.value,
-            value_currency: &event.value_currency,
+            value_currency: event.value_currency.as_deref(),
             properties: &event.properties,
             received: event.received,
             n: event.receipt,
         }
     }
+}
+
+/// When an event happened: now, unless it says so.
+fn happened(event: &EventDraft<'_>, now: Timestamp) -> Timestamp {
+    truncated(event.time.unwrap_or(now))
+}
+
+/// What tells an event from others of its profile and metric: the time to the second, unless it says so.
+fn unique_id<'v>(event: &EventDraft<'v>, now: Timestamp) -> Cow<'v, str> {
+    event.unique_id.map_or_else(|| happened(event, now).as_second().to_string().into(), Cow::Borrowed)
 }
 
 /// Klaviyo cuts an event's time to the second (`EventCreateQueryV2`).
@@ -247,8 +322,24 @@ fn truncated(time: Timestamp) -> Timestamp {
 }
 
 /// The way Klaviyo writes times.
-fn rfc3339(time: Timestamp) -> String {
+pub fn rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
+}
+
+/// An id as Klaviyo's profiles and jobs have it.
+pub fn ulid(random: &mut fastrand::Rng) -> String {
+    // The leading digits of the ULIDs of these years.
+    format!("01{}", random_text(random, BASE_32, 24))
+}
+
+/// An event's id: eleven digits.
+fn base_62(mut number: u64) -> String {
+    let mut digits = [0; 11];
+    for digit in &mut digits {
+        *digit = BASE_62[(number % 62) as usize];
+        number /= 62;
+    }
+    digits.into_iter().map(char::from).collect()
 }
 
 fn random_text(random: &mut fastrand::Rng, alphabet: &[u8], length: usize) -> String {

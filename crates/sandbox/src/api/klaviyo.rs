@@ -1,32 +1,28 @@
 //! What Klaviyo would do with a request.
 
-use hyper::StatusCode;
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
-use jiff::Timestamp;
+use hyper::{Method, StatusCode};
 use jiff::civil::{Date, date};
-use serde_json::Value;
 
 use super::Received;
 use crate::call::Call;
-use crate::check;
 use crate::error::{ApiError, WHOLE_BODY};
 use crate::rates::Steady;
 use crate::receipts::Ticket;
 use crate::reply::{JSON_API, Reply};
 use crate::sandbox::State;
-use crate::store::Refusal;
 
 /// Revisions before this one are retired. Klaviyo supports a revision for two years.
 const OLDEST_REVISION: Date = date(2024, 1, 1);
 
 impl Received<'_> {
     /// Klaviyo's own order: the path, the key, the revision, the rate windows, and only then the body. So a bad body
-    /// costs budget and a bad key does not.
+    /// costs budget and a bad key does not. An answer is an `Ok` if the request's effect is in the store.
     pub(super) fn perform(&self, state: &mut State, ticket: Ticket) -> Result<Reply, Reply> {
         let refused = |error: ApiError| Reply::errors(&[error]);
         let path = self.head.uri.path();
-        let call = Call::at(path).ok_or_else(|| {
+        let (call, id) = Call::at(path).ok_or_else(|| {
             refused(ApiError::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
@@ -38,7 +34,8 @@ impl Received<'_> {
             let detail = format!("Method \"{}\" not allowed.", self.head.method);
             let title = "Method not allowed.";
             let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail);
-            return Err(refused(error).header(ALLOW, HeaderValue::from_static("POST")));
+            let allowed = if call.method() == Method::GET { "GET" } else { "POST" };
+            return Err(refused(error).header(ALLOW, HeaderValue::from_static(allowed)));
         }
         let key = self.authenticate().map_err(refused)?;
         self.check_revision().map_err(refused)?;
@@ -49,9 +46,9 @@ impl Received<'_> {
             Some(Ok(steady)) => Some(steady),
             None => None,
         };
-        match self.take_in(state, call, ticket) {
+        match self.answer(state, call, id, ticket) {
             Ok(reply) => Ok(with_rate_headers(reply, steady)),
-            Err(errors) => Err(with_rate_headers(Reply::errors(&errors), steady)),
+            Err(reply) => Err(with_rate_headers(reply, steady)),
         }
     }
 
@@ -87,39 +84,7 @@ impl Received<'_> {
         Ok(())
     }
 
-    /// Checks the body and stores it.
-    fn take_in(&self, state: &mut State, call: Call, ticket: Ticket) -> Result<Reply, Vec<ApiError>> {
-        if self.body.len() > call.max_body() {
-            return Err(vec![too_large_error(call.max_body())]);
-        }
-        self.check_content_type().map_err(|error| vec![error])?;
-        let body: Value = serde_json::from_slice(&self.body).map_err(|error| {
-            let detail = format!("The request body is not valid JSON: {error}.");
-            vec![ApiError::invalid(WHOLE_BODY, detail)]
-        })?;
-        let now = Timestamp::now();
-        match call {
-            Call::Events => {
-                let draft = check::event(body, now)?;
-                let pointer = "/data/attributes/profile/data/id";
-                state
-                    .store
-                    .record(draft, ticket.n, now)
-                    .map_err(|refusal| vec![conflict(refusal, pointer)])?;
-                Ok(Reply::empty(StatusCode::ACCEPTED))
-            }
-            Call::ProfileImport => {
-                let draft = check::profile_import(body)?;
-                let upserted =
-                    state.store.import(draft, now).map_err(|refusal| vec![conflict(refusal, "/data/id")])?;
-                let status = if upserted.created { StatusCode::CREATED } else { StatusCode::OK };
-                let body = upserted.profile.resource(&self.sandbox.settings.api_url).to_string();
-                Ok(Reply::with_body(status, JSON_API, body))
-            }
-        }
-    }
-
-    fn check_content_type(&self) -> Result<(), ApiError> {
+    pub(super) fn check_content_type(&self) -> Result<(), ApiError> {
         let header =
             self.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = header.split(';').next().unwrap_or_default().trim();
@@ -149,26 +114,11 @@ pub(super) fn with_rate_headers(reply: Reply, steady: Option<Steady>) -> Reply {
         .header(HeaderName::from_static("ratelimit-reset"), reset_s)
 }
 
-/// What the store refuses, in Klaviyo's words; `pointer` is where the request names a profile's id.
-fn conflict(refusal: Refusal, pointer: &str) -> ApiError {
-    match refusal {
-        Refusal::UnknownProfile => {
-            let detail = "A profile with this id does not exist.";
-            ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail).at(pointer)
-        }
-        Refusal::Duplicate { profile_id } => {
-            let detail = "A profile already exists with one of these identifiers.";
-            let error = ApiError::new(StatusCode::CONFLICT, "duplicate_profile", "Conflict.", detail);
-            ApiError { duplicate_profile_id: Some(profile_id), ..error.at("/data/attributes") }
-        }
-    }
-}
-
 pub(super) fn too_large(limit: usize) -> Reply {
     Reply::errors(&[too_large_error(limit)])
 }
 
-fn too_large_error(limit: usize) -> ApiError {
+pub(super) fn too_large_error(limit: usize) -> ApiError {
     let detail = format!("The request body has more than {limit} bytes.");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "Payload too large.", detail)
 }

@@ -2,8 +2,8 @@
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Number, Value};
+use serde_json::Number;
+use serde_json_borrow::{Map, Value};
 
 use super::fields::{At, Findings, Object};
 use super::limits;
@@ -14,31 +14,57 @@ const MAX_METRIC_NAME: usize = 127;
 /// An event's time "must be after the year 1990" (`EventCreateQueryV2`): the first second of 1991.
 const EARLIEST: i64 = 662_688_000;
 
-const ATTRIBUTES: [&str; 8] =
-    ["properties", "time", "value", "value_currency", "unique_id", "backfill", "metric", "profile"];
+/// Attributes of `BaseEventCreateQueryBulkEntryResourceObject`; `EventCreateQueryV2` has the profile besides.
+const ATTRIBUTES: [&str; 7] =
+    ["properties", "time", "value", "value_currency", "unique_id", "backfill", "metric"];
 
 /// A checked event.
 #[derive(Debug)]
-pub struct EventDraft {
-    pub metric: String,
-    pub profile: ProfileDraft,
-    /// As text: a tree of small maps takes several times the memory, and events are many.
-    pub properties: Box<RawValue>,
+pub struct EventDraft<'v> {
+    pub metric: &'v str,
+    pub properties: &'v Map<'v>,
     pub time: Option<Timestamp>,
     pub value: Option<Number>,
-    pub value_currency: Option<String>,
-    pub unique_id: Option<String>,
+    pub value_currency: Option<&'v str>,
+    pub unique_id: Option<&'v str>,
 }
 
 /// Checks an `EventCreateQueryV2`.
-pub fn check(findings: &mut Findings, root: Object<'_>, now: Timestamp) -> Option<EventDraft> {
+pub fn check<'v>(
+    findings: &mut Findings,
+    root: Object<'v, '_>,
+    now: Timestamp,
+) -> Option<(ProfileDraft, EventDraft<'v>)> {
     root.only(findings, "event", &["data"]);
     let data = root.object(findings, "data")?;
     data.resource_type(findings, "event");
     data.only(findings, "event", &["type", "attributes"]);
     let attributes = data.object(findings, "attributes")?;
-    attributes.only(findings, "event", &ATTRIBUTES);
+    let known: Vec<&str> = ATTRIBUTES.into_iter().chain(["profile"]).collect();
+    attributes.only(findings, "event", &known);
+    let event = check_attributes(findings, attributes, now);
+    let profile = check_profile(findings, attributes);
+    Some((profile?, event?))
+}
 
+/// Checks a `BaseEventCreateQueryBulkEntryResourceObject`, which leaves the profile to its group.
+pub fn check_in_bulk<'v>(
+    findings: &mut Findings,
+    data: Object<'v, '_>,
+    now: Timestamp,
+) -> Option<EventDraft<'v>> {
+    data.resource_type(findings, "event");
+    data.only(findings, "event", &["type", "attributes"]);
+    let attributes = data.object(findings, "attributes")?;
+    attributes.only(findings, "event", &ATTRIBUTES);
+    check_attributes(findings, attributes, now)
+}
+
+fn check_attributes<'v>(
+    findings: &mut Findings,
+    attributes: Object<'v, '_>,
+    now: Timestamp,
+) -> Option<EventDraft<'v>> {
     let properties = attributes.object(findings, "properties");
     if let Some(properties) = properties {
         limits::check(findings, properties.at, properties.map);
@@ -46,7 +72,7 @@ pub fn check(findings: &mut Findings, root: Object<'_>, now: Timestamp) -> Optio
     let time = check_time(findings, attributes, now);
     let value = attributes.typed(findings, "value", "a number", |value| match value {
         // What does not fit a finite number is refused by the JSON parser already.
-        Value::Number(number) => Some(number.clone()),
+        Value::Number(number) => Some(Number::from(*number)),
         _ => None,
     });
     let value_currency = attributes.text(findings, "value_currency");
@@ -56,21 +82,11 @@ pub fn check(findings: &mut Findings, root: Object<'_>, now: Timestamp) -> Optio
     let unique_id = attributes.text(findings, "unique_id");
     attributes.typed(findings, "backfill", "a boolean", Value::as_bool);
     let metric = check_metric(findings, attributes);
-    let profile = check_profile(findings, attributes);
 
-    Some(EventDraft {
-        metric: metric?,
-        profile: profile?,
-        // A JSON object always has a text.
-        properties: to_raw_value(properties?.map).ok()?,
-        time,
-        value,
-        value_currency: value_currency.map(str::to_owned),
-        unique_id: unique_id.map(str::to_owned),
-    })
+    Some(EventDraft { metric: metric?, properties: properties?.map, time, value, value_currency, unique_id })
 }
 
-fn check_time(findings: &mut Findings, attributes: Object<'_>, now: Timestamp) -> Option<Timestamp> {
+fn check_time(findings: &mut Findings, attributes: Object<'_, '_>, now: Timestamp) -> Option<Timestamp> {
     let text = attributes.text(findings, "time")?;
     let at = attributes.at.key("time");
     let Some(time) = rfc3339(text) else {
@@ -115,7 +131,7 @@ fn rfc3339(text: &str) -> Option<Timestamp> {
     (head.iter().zip(SHAPE).all(fits) && is_offset).then(|| text.parse().ok())?
 }
 
-fn check_metric(findings: &mut Findings, attributes: Object<'_>) -> Option<String> {
+fn check_metric<'v>(findings: &mut Findings, attributes: Object<'v, '_>) -> Option<&'v str> {
     let metric = attributes.object(findings, "metric")?;
     metric.only(findings, "event", &["data"]);
     let data = metric.object(findings, "data")?;
@@ -132,10 +148,10 @@ fn check_metric(findings: &mut Findings, attributes: Object<'_>) -> Option<Strin
         let detail = format!("A metric's name has 1 to {MAX_METRIC_NAME} characters.");
         findings.add(attributes.at.key("name"), detail);
     }
-    Some(name.to_owned())
+    Some(name)
 }
 
-fn check_profile(findings: &mut Findings, attributes: Object<'_>) -> Option<ProfileDraft> {
+fn check_profile(findings: &mut Findings, attributes: Object<'_, '_>) -> Option<ProfileDraft> {
     let profile = attributes.object(findings, "profile")?;
     profile.only(findings, "event", &["data"]);
     let data = profile.object(findings, "data")?;
@@ -144,11 +160,9 @@ fn check_profile(findings: &mut Findings, attributes: Object<'_>) -> Option<Prof
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::*;
-
-    fn event(change: impl FnOnce(&mut Value)) -> Result<EventDraft, Vec<String>> {
+    fn pointers(change: impl FnOnce(&mut Value)) -> Vec<String> {
         let mut body = json!({"data": {"type": "event", "attributes": {
             "properties": {"OrderId": 7},
             "time": "2026-11-08T00:00:00.25+02:00",
@@ -161,20 +175,15 @@ mod tests {
         }}});
         change(&mut body["data"]["attributes"]);
         let now = "2026-07-15T12:00:00Z".parse().unwrap();
-        crate::check::event(body, now)
-            .map_err(|errors| errors.into_iter().map(|error| error.pointer).collect())
-    }
-
-    fn pointers(change: impl FnOnce(&mut Value)) -> Vec<String> {
-        event(change).err().unwrap_or_default()
+        let errors = crate::check::event(&(&body).into(), now).err().unwrap_or_default();
+        errors.into_iter().map(|error| error.pointer).collect()
     }
 
     #[test]
     fn a_good_event_passes() {
-        let draft = event(|_| {}).unwrap();
-        assert_eq!(draft.metric, "Placed Order");
-        assert_eq!(draft.time.unwrap().as_second(), 1_794_088_800);
-        assert_eq!(draft.unique_id.as_deref(), Some("u1"));
+        assert_eq!(pointers(|_| {}), [""; 0]);
+        let midnight = super::rfc3339("2026-11-08T00:00:00.25+02:00").unwrap();
+        assert_eq!(midnight.as_second(), 1_794_088_800);
         for key in ["time", "value", "value_currency", "unique_id", "backfill"] {
             assert_eq!(pointers(|attributes| attributes[key] = Value::Null), [""; 0], "{key} may be null");
         }

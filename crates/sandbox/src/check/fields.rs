@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json_borrow::{Map, Value};
 
 use crate::error::ApiError;
 
@@ -63,16 +63,16 @@ impl Findings {
     }
 }
 
-/// A JSON object at a place in the body.
+/// A JSON object at a place in the body. What is read out of it outlives the place.
 #[derive(Clone, Copy)]
-pub struct Object<'a> {
-    pub map: &'a Map<String, Value>,
-    pub at: At<'a>,
+pub struct Object<'v, 'p> {
+    pub map: &'v Map<'v>,
+    pub at: At<'p>,
 }
 
-impl<'a> Object<'a> {
+impl<'v, 'p> Object<'v, 'p> {
     /// The body itself.
-    pub fn root(findings: &mut Findings, body: &'a Value) -> Option<Self> {
+    pub fn root(findings: &mut Findings, body: &'v Value<'v>) -> Option<Self> {
         let map = body.as_object();
         if map.is_none() {
             findings.add(At::ROOT.key("data"), "The request body must be a JSON object.");
@@ -81,7 +81,7 @@ impl<'a> Object<'a> {
     }
 
     /// A field that must be an object.
-    pub fn object(&'a self, findings: &mut Findings, key: &'a str) -> Option<Self> {
+    pub fn object<'s>(&'s self, findings: &mut Findings, key: &'s str) -> Option<Object<'v, 's>> {
         if self.map.get(key).is_none_or(Value::is_null) {
             self.missing(findings, key);
             return None;
@@ -90,13 +90,39 @@ impl<'a> Object<'a> {
     }
 
     /// A field that may be absent or null.
-    pub fn optional_object(&'a self, findings: &mut Findings, key: &'a str) -> Option<Self> {
+    pub fn optional_object<'s>(&'s self, findings: &mut Findings, key: &'s str) -> Option<Object<'v, 's>> {
         let map = self.typed(findings, key, "an object", Value::as_object)?;
-        Some(Self { map, at: self.at.key(key) })
+        Some(Object { map, at: self.at.key(key) })
+    }
+
+    /// Checks each object in a field that must be an object with nothing but an array of them, `data`. What comes to
+    /// nothing is left out, and has been noted.
+    pub fn each<T>(
+        &self,
+        findings: &mut Findings,
+        key: &str,
+        mut check: impl FnMut(&mut Findings, Object<'v, '_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let member = self.object(findings, key)?;
+        member.only(findings, key, &["data"]);
+        if member.map.get("data").is_none_or(Value::is_null) {
+            member.missing(findings, "data");
+        }
+        let items = member.typed(findings, "data", "an array", Value::as_array)?;
+        let data = member.at.key("data");
+        let mut drafts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let at = data.index(index);
+            match item.as_object() {
+                Some(map) => drafts.extend(check(findings, Object { map, at })),
+                None => findings.add(at, "This must be an object."),
+            }
+        }
+        Some(drafts)
     }
 
     /// A string that may be absent or null.
-    pub fn text(&self, findings: &mut Findings, key: &str) -> Option<&'a str> {
+    pub fn text(&self, findings: &mut Findings, key: &str) -> Option<&'v str> {
         self.typed(findings, key, "a string", Value::as_str)
     }
 
@@ -106,7 +132,7 @@ impl<'a> Object<'a> {
         findings: &mut Findings,
         key: &str,
         name: &str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
+        read: impl FnOnce(&'v Value<'v>) -> Option<T>,
     ) -> Option<T> {
         let value = self.map.get(key).filter(|value| !value.is_null())?;
         let typed = read(value);
@@ -120,14 +146,14 @@ impl<'a> Object<'a> {
     pub fn resource_type(&self, findings: &mut Findings, expected: &str) {
         match self.map.get("type") {
             None => self.missing(findings, "type"),
-            Some(Value::String(found)) if found == expected => {}
+            Some(Value::Str(found)) if found == expected => {}
             Some(_) => findings.add(self.at.key("type"), format!("'type' must be '{expected}'.")),
         }
     }
 
     /// Members outside the list. Klaviyo refuses a body with fields it does not know.
     pub fn only(&self, findings: &mut Findings, resource: &str, known: &[&str]) {
-        for key in self.map.keys().filter(|key| !known.contains(&key.as_str())) {
+        for key in self.map.keys().filter(|key| !known.contains(key)) {
             let detail = format!("'{key}' is not a valid field for the resource '{resource}'.");
             findings.add(self.at.key(key), detail);
         }

@@ -34,6 +34,15 @@ pub fn is_phone(text: &str) -> bool {
         && !digits.starts_with('0')
 }
 
+/// Whether a phone number in E.164 form can be anybody's: one of a country code that the North American Numbering Plan
+/// shares has ten digits after it, and neither area code nor exchange begins with 0 or 1. It stands for all that Klaviyo
+/// knows of the plans of countries.
+pub fn has_plan(phone: &str) -> bool {
+    let Some(number) = phone.strip_prefix("+1") else { return true };
+    let begins_well = |at: usize| number.as_bytes().get(at).is_some_and(|digit| *digit >= b'2');
+    number.len() == 10 && begins_well(0) && begins_well(3)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +75,19 @@ mod tests {
             "+1500555000x",
         ] {
             assert!(!is_phone(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn plans() {
+        for (phone, has) in [
+            ("+15005550006", true),
+            ("+4930901820", true),
+            ("+10005550006", false),
+            ("+15001550006", false),
+            ("+1500555000", false),
+        ] {
+            assert_eq!(has_plan(phone), has, "{phone}");
         }
     }
 }

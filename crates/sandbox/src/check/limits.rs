@@ -1,6 +1,6 @@
 //! The size limits of an event's properties.
 
-use serde_json::{Map, Value};
+use serde_json_borrow::{Map, Value};
 
 use super::fields::{At, Findings};
 
@@ -14,7 +14,7 @@ const MAX_ITEMS: usize = 4_000;
 const MAX_DEPTH: usize = 10;
 
 /// Checks the properties object of an event, and everything in it.
-pub fn check(findings: &mut Findings, at: At<'_>, properties: &Map<String, Value>) {
+pub fn check(findings: &mut Findings, at: At<'_>, properties: &Map<'_>) {
     if properties.len() > MAX_PROPERTIES {
         let detail =
             format!("An event has at most {MAX_PROPERTIES} properties, this has {}.", properties.len());
@@ -23,18 +23,40 @@ pub fn check(findings: &mut Findings, at: At<'_>, properties: &Map<String, Value
     members(findings, at, properties, 1);
 }
 
-fn members(findings: &mut Findings, at: At<'_>, object: &Map<String, Value>, depth: usize) {
-    for (key, value) in object {
+fn members(findings: &mut Findings, at: At<'_>, object: &Map<'_>, depth: usize) {
+    for (key, value) in object.iter() {
         value_within(findings, at.key(key), value, depth);
     }
 }
 
-/// `depth` counts the containers around the value.
-fn value_within(findings: &mut Findings, at: At<'_>, value: &Value, depth: usize) {
+/// Checks the length of every string in a value, which bulk calls limit everywhere.
+pub fn check_strings(findings: &mut Findings, at: At<'_>, value: &Value<'_>) {
     match value {
-        Value::String(text) if text.len() > MAX_STRING => {
-            findings.add(at, format!("A string has at most {MAX_STRING} bytes, this has {}.", text.len()));
+        Value::Str(text) => check_string(findings, at, text),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                check_strings(findings, at.index(index), item);
+            }
         }
+        Value::Object(object) => {
+            for (key, value) in object.iter() {
+                check_strings(findings, at.key(key), value);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn check_string(findings: &mut Findings, at: At<'_>, text: &str) {
+    if text.len() > MAX_STRING {
+        findings.add(at, format!("A string has at most {MAX_STRING} bytes, this has {}.", text.len()));
+    }
+}
+
+/// `depth` counts the containers around the value.
+fn value_within(findings: &mut Findings, at: At<'_>, value: &Value<'_>, depth: usize) {
+    match value {
+        Value::Str(text) => check_string(findings, at, text),
         Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => {
             findings.add(at, format!("Properties are nested at most {MAX_DEPTH} levels deep."));
         }
@@ -54,12 +76,13 @@ fn value_within(findings: &mut Findings, at: At<'_>, value: &Value, depth: usize
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::*;
+    use super::{At, Findings, check};
 
     fn pointers(properties: Value) -> Vec<String> {
         let mut findings = Findings::default();
+        let properties = serde_json_borrow::Value::from(&properties);
         check(&mut findings, At::ROOT.key("p"), properties.as_object().unwrap());
         findings.into_errors().into_iter().map(|error| error.pointer).collect()
     }

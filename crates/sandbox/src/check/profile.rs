@@ -1,9 +1,11 @@
 //! A profile, as `profile-import` takes it and as an event carries it.
 
 use serde_json::{Map, Value};
+use serde_json_borrow::Value as Borrowed;
 
 use super::fields::{At, Findings, Object};
-use super::identifiers::{is_email, is_phone};
+use super::identifiers::{has_plan, is_email, is_phone};
+use crate::error::ApiError;
 use crate::store::Identifier;
 
 /// String attributes of `ProfileUpsertQuery`, identifiers first.
@@ -50,6 +52,23 @@ pub struct ProfileDraft {
     pub patch: PropertyPatch,
 }
 
+impl ProfileDraft {
+    /// What the request says an identifier is.
+    pub fn text(&self, identifier: Identifier) -> Option<&str> {
+        self.attributes.get(identifier.attribute())?.as_str()
+    }
+
+    /// What only somebody who knows of numbering plans can find wrong, in the profile at this place of a body.
+    pub fn unreachable_at(&self, profile: &str) -> Option<ApiError> {
+        let phone = self.text(Identifier::PhoneNumber)?;
+        (!has_plan(phone)).then(|| {
+            let attribute = Identifier::PhoneNumber.attribute();
+            let detail = "The phone number is not one that can be assigned.";
+            ApiError::invalid(format!("{profile}/attributes/{attribute}"), detail)
+        })
+    }
+}
+
 /// `meta.patch_properties`: changes to properties that do not replace them.
 #[derive(Debug, Default)]
 pub struct PropertyPatch {
@@ -62,9 +81,14 @@ pub struct PropertyPatch {
 }
 
 /// Checks a `ProfileUpsertQuery`.
-pub fn check_import(findings: &mut Findings, root: Object<'_>) -> Option<ProfileDraft> {
+pub fn check_import(findings: &mut Findings, root: Object<'_, '_>) -> Option<ProfileDraft> {
     root.only(findings, "profile", &["data"]);
     let data = root.object(findings, "data")?;
+    check_resource(findings, data)
+}
+
+/// Checks a `ProfileUpsertQueryResourceObject`, alone or one of many.
+pub fn check_resource(findings: &mut Findings, data: Object<'_, '_>) -> Option<ProfileDraft> {
     data.resource_type(findings, "profile");
     data.only(findings, "profile", &["type", "id", "attributes", "meta"]);
     let meta = data.optional_object(findings, "meta");
@@ -73,9 +97,21 @@ pub fn check_import(findings: &mut Findings, root: Object<'_>) -> Option<Profile
     Some(draft(findings, data, attributes, meta))
 }
 
+/// Checks the profile of a group of events in a bulk call (`OnsiteProfileCreateQueryResourceObject`): as one that is
+/// imported, and it may carry an anonymous id.
+pub fn check_in_bulk(findings: &mut Findings, data: Object<'_, '_>) -> Option<ProfileDraft> {
+    data.resource_type(findings, "profile");
+    data.only(findings, "profile", &["type", "id", "attributes", "meta"]);
+    let meta = data.optional_object(findings, "meta");
+    let attributes = data.object(findings, "attributes")?;
+    attributes.only(findings, "profile", &[&IMPORT[..], &["anonymous_id"]].concat());
+    attributes.text(findings, "anonymous_id");
+    Some(draft(findings, data, attributes, meta))
+}
+
 /// Checks the profile in an event (`EventProfileCreateQueryResourceObject`), which may carry an anonymous id, and
 /// has its `meta` among the attributes.
-pub fn check_in_event(findings: &mut Findings, data: Object<'_>) -> Option<ProfileDraft> {
+pub fn check_in_event(findings: &mut Findings, data: Object<'_, '_>) -> Option<ProfileDraft> {
     data.resource_type(findings, "profile");
     data.only(findings, "profile", &["type", "id", "attributes"]);
     let attributes = data.object(findings, "attributes")?;
@@ -88,9 +124,9 @@ pub fn check_in_event(findings: &mut Findings, data: Object<'_>) -> Option<Profi
 
 fn draft(
     findings: &mut Findings,
-    data: Object<'_>,
-    attributes: Object<'_>,
-    meta: Option<Object<'_>>,
+    data: Object<'_, '_>,
+    attributes: Object<'_, '_>,
+    meta: Option<Object<'_, '_>>,
 ) -> ProfileDraft {
     for key in TEXTS {
         attributes.text(findings, key);
@@ -102,10 +138,9 @@ fn draft(
     let id = data.text(findings, "id");
     check_identifiers(findings, attributes, id);
 
-    let mut kept = attributes.map.clone();
-    kept.remove("meta");
-    // An opaque token of Klaviyo's web tracking: it identifies nobody here.
-    kept.remove("_kx");
+    // `_kx` is an opaque token of Klaviyo's web tracking: it identifies nobody here.
+    let kept = attributes.map.iter().filter(|(key, _)| !["meta", "_kx"].contains(key));
+    let mut kept: Map<String, Value> = kept.map(|(key, value)| (key.to_owned(), value.into())).collect();
     if let Some(Value::String(email)) = kept.get_mut("email") {
         *email = email.to_lowercase();
     }
@@ -113,14 +148,14 @@ fn draft(
     ProfileDraft { id: id.map(str::to_owned), attributes: kept, patch }
 }
 
-fn check_identifiers(findings: &mut Findings, attributes: Object<'_>, id: Option<&str>) {
+fn check_identifiers(findings: &mut Findings, attributes: Object<'_, '_>, id: Option<&str>) {
     let of = |identifier: Identifier| attributes.map.get(identifier.attribute());
-    if id.is_none() && Identifier::ALL.into_iter().filter_map(of).all(Value::is_null) {
+    if id.is_none() && Identifier::ALL.into_iter().filter_map(of).all(Borrowed::is_null) {
         let detail = "At least one identifier is required: id, email, phone_number or external_id.";
         findings.add(attributes.at, detail);
     }
     for identifier in Identifier::ALL {
-        let Some(text) = of(identifier).and_then(Value::as_str) else { continue };
+        let Some(text) = of(identifier).and_then(Borrowed::as_str) else { continue };
         let wrong = match identifier {
             Identifier::Email if !is_email(text) => "Invalid email address.",
             Identifier::PhoneNumber if !is_phone(text) => "Invalid phone number format (must be E.164).",
@@ -131,7 +166,7 @@ fn check_identifiers(findings: &mut Findings, attributes: Object<'_>, id: Option
     }
 }
 
-fn check_location(findings: &mut Findings, location: Object<'_>) {
+fn check_location(findings: &mut Findings, location: Object<'_, '_>) {
     for key in LOCATION {
         location.text(findings, key);
     }
@@ -144,7 +179,7 @@ fn check_location(findings: &mut Findings, location: Object<'_>) {
     location.only(findings, "location", &known);
 }
 
-fn check_meta(findings: &mut Findings, meta: Object<'_>) -> PropertyPatch {
+fn check_meta(findings: &mut Findings, meta: Object<'_, '_>) -> PropertyPatch {
     meta.only(findings, "meta", &["patch_properties", "patch_identifiers"]);
     if meta.map.get("patch_identifiers").is_some_and(|value| !value.is_null()) {
         let detail = "klaviyo-sandbox keeps one email per profile and cannot patch identifiers.";
@@ -162,23 +197,23 @@ fn check_meta(findings: &mut Findings, meta: Object<'_>) -> PropertyPatch {
 }
 
 /// Property names with "a simple value or values" each.
-fn simple_values(findings: &mut Findings, patch: Object<'_>, key: &str) -> Map<String, Value> {
-    let is_simple = |value: &Value| matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_));
+fn simple_values(findings: &mut Findings, patch: Object<'_, '_>, key: &str) -> Map<String, Value> {
+    let is_simple = |value: &Borrowed| value.is_string() || value.is_number() || value.is_bool();
     let Some(object) = patch.optional_object(findings, key) else { return Map::new() };
-    for (name, value) in object.map {
+    for (name, value) in object.map.iter() {
         if !value.as_array().map_or_else(|| is_simple(value), |items| items.iter().all(is_simple)) {
             findings.add(object.at.key(name), "This must be a simple value or an array of simple values.");
         }
     }
-    object.map.clone()
+    object.map.into()
 }
 
 /// One property name, or an array of them.
-fn keys(findings: &mut Findings, patch: At<'_>, unset: Option<&Value>) -> Vec<String> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
+fn keys(findings: &mut Findings, patch: At<'_>, unset: Option<&Borrowed<'_>>) -> Vec<String> {
+    let text = |value: &Borrowed| value.as_str().map(str::to_owned);
     let keys = match unset {
-        None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(items)) => items.iter().map(text).collect(),
+        None | Some(Borrowed::Null) => Some(Vec::new()),
+        Some(Borrowed::Array(items)) => items.iter().map(text).collect(),
         Some(value) => text(value).map(|key| vec![key]),
     };
     keys.unwrap_or_else(|| {
@@ -194,7 +229,7 @@ mod tests {
     use crate::check::profile_import;
 
     fn pointers(body: serde_json::Value) -> Vec<String> {
-        let errors = profile_import(body).err().unwrap_or_default();
+        let errors = profile_import(&(&body).into()).err().unwrap_or_default();
         errors.into_iter().map(|error| error.pointer).collect()
     }
 
@@ -209,7 +244,7 @@ mod tests {
             "first_name": null, "location": {"city": "Bern", "latitude": 46.9, "longitude": "7.4"},
             "properties": {"any": {"thing": [1]}},
         }, "meta": {"patch_properties": {"append": {"a": 1, "b": ["x", true]}, "unappend": null, "unset": "c"}}}});
-        let draft = profile_import(body).unwrap();
+        let draft = profile_import(&(&body).into()).unwrap();
         assert_eq!(draft.attributes["email"], "sarah@example.com");
         assert!(!draft.attributes.contains_key("_kx"));
         assert_eq!(draft.patch.append["b"], json!(["x", true]));

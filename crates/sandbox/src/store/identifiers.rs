@@ -1,7 +1,7 @@
 //! What a profile is found by.
 
 /// An attribute that belongs to one profile at a time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Identifier {
     ExternalId,
     Email,

@@ -12,7 +12,7 @@ fn import(store: &mut Store, data: Value) -> Result<(String, bool), Refusal> {
     for (key, value) in data.as_object().unwrap() {
         body["data"][key] = value.clone();
     }
-    let upserted = store.import(check::profile_import(body).unwrap(), now())?;
+    let upserted = store.import(check::profile_import(&(&body).into()).unwrap(), now())?;
     Ok((upserted.profile.id.clone(), upserted.created))
 }
 
@@ -22,7 +22,9 @@ fn record(store: &mut Store, who: Value, unique_id: Option<&str>, time: &str) ->
         "metric": {"data": {"type": "metric", "attributes": {"name": "Placed Order"}}},
         "profile": {"data": {"type": "profile", "attributes": who}},
     }}});
-    store.record(check::event(body, now()).unwrap(), 1, now())
+    let body = (&body).into();
+    let (profile, event) = check::event(&body, now()).unwrap();
+    store.record(profile, event, 1, now())
 }
 
 fn shown(store: &Store) -> Value {

@@ -12,6 +12,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const EVENTS: &str = "/api/events";
 pub const IMPORT: &str = "/api/profile-import";
+pub const EVENT_BULK: &str = "/api/event-bulk-create-jobs";
+pub const JOBS: &str = "/api/profile-bulk-import-jobs";
 
 /// A running sandbox, which ends with the test.
 pub struct Sandbox {
@@ -152,6 +154,12 @@ impl Connection {
         self.send("POST", path, &api_headers(), body.to_string().as_bytes())
     }
 
+    /// The same without a body, for a path or a whole link.
+    pub fn get(&mut self, link: &str) -> io::Result<Answer> {
+        let path = link.find("/api/").map_or(link, |at| &link[at..]);
+        self.send("GET", path, &api_headers(), b"")
+    }
+
     pub fn send(
         &mut self,
         method: &str,
@@ -243,6 +251,32 @@ pub fn event(unique_id: &str) -> Value {
 
 pub fn profile(attributes: Value) -> Value {
     json!({"data": {"type": "profile", "attributes": attributes}})
+}
+
+/// A bulk call: of each profile's e-mail address, the unique ids of its orders.
+pub fn event_bulk(groups: &[(&str, &[&str])]) -> Value {
+    let order = |unique_id: &&str| {
+        json!({"type": "event", "attributes": {
+            "properties": {"OrderId": unique_id}, "unique_id": unique_id, "time": "2026-07-01T10:00:00Z",
+            "metric": {"data": {"type": "metric", "attributes": {"name": "Placed Order"}}},
+        }})
+    };
+    let group = |(email, ids): &(&str, &[&str])| {
+        json!({"type": "event-bulk-create", "attributes": {
+            "profile": {"data": {"type": "profile", "attributes": {"email": email}}},
+            "events": {"data": ids.iter().map(order).collect::<Vec<_>>()},
+        }})
+    };
+    json!({"data": {"type": "event-bulk-create-job", "attributes": {
+        "events-bulk-create": {"data": groups.iter().map(group).collect::<Vec<_>>()},
+    }}})
+}
+
+/// An import job of profiles with these attributes.
+pub fn import_job(profiles: impl IntoIterator<Item = Value>) -> Value {
+    let profiles: Vec<Value> =
+        profiles.into_iter().map(|attributes| json!({"type": "profile", "attributes": attributes})).collect();
+    json!({"data": {"type": "profile-bulk-import-job", "attributes": {"profiles": {"data": profiles}}}})
 }
 
 /// Asks until there is an answer.

@@ -58,7 +58,7 @@ fn receipts_and_statistics_tell_what_happened() {
     );
     assert!(receipts[0]["at_us"].as_u64() <= receipts[1]["at_us"].as_u64());
     let expected = json!({
-        "requests": 3, "connections": 2, "events": 1, "profiles": 2, "event_repeats": 0, "throttled": 0,
+        "requests": 3, "connections": 2, "events": 1, "profiles": 2, "event_repeats": 0, "bulk_repeats": 0, "throttled": 0,
         "by": [
             {"path": EVENTS, "status": 202, "fault": null, "count": 1},
             {"path": EVENTS, "status": 503, "fault": "status", "count": 1},

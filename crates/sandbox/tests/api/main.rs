@@ -1,7 +1,10 @@
 //! The sandbox as its users meet it: the real binary, over real connections.
 
+mod bulk_faults;
 mod calls;
 mod client;
 mod control;
+mod event_bulk;
 mod faults;
+mod import_jobs;
 mod protocols;

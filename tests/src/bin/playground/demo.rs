@@ -5,9 +5,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Backlog, PATIENCE, Shop};
+use harness::{Backlog, PATIENCE, Shop, interrupt};
 
-use crate::check_interrupt;
 use crate::compare::compare;
 use crate::screen::{heading, say};
 
@@ -51,7 +50,7 @@ pub fn play() -> Result<(), String> {
 
 /// Shows SQL and what it answers.
 fn psql(shop: &Shop, sql: &str) -> Result<(), String> {
-    check_interrupt()?;
+    interrupt::check()?;
     let mut psql = shop.cluster.psql_command("shop");
     let mut psql = psql
         .args(["--echo-all", "--quiet", "--pset=footer=off", "--pset=null=∅", "--file=-"])
@@ -62,7 +61,7 @@ fn psql(shop: &Shop, sql: &str) -> Result<(), String> {
     let written = input.write_all(sql.as_bytes());
     drop(input);
     let status = psql.wait().map_err(|error| format!("cannot wait for psql: {error}"))?;
-    check_interrupt()?;
+    interrupt::check()?;
     if status.success() && written.is_ok() { Ok(()) } else { Err(format!("psql failed: {status}")) }
 }
 
@@ -71,7 +70,7 @@ fn wait(shop: &Shop, what: &str, mut look: impl FnMut(Backlog) -> bool) -> Resul
     let began = Instant::now();
     let mut said = None;
     loop {
-        check_interrupt()?;
+        interrupt::check()?;
         let backlog = shop.backlog();
         if look(backlog) {
             return Ok(());

@@ -8,29 +8,13 @@ mod up;
 use std::panic::{self, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::directory;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use harness::{directory, interrupt};
 
 const USAGE: &str = "usage: playground demo | up [--dir DIRECTORY] | down [--dir DIRECTORY]";
 
-/// Set by a signal. Nothing ends abruptly, so that whatever runs is stopped and removed in order.
-static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-
-/// Fails once somebody wants this to end.
-fn check_interrupt() -> Result<(), String> {
-    let interrupted = INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed));
-    if interrupted { Err("interrupted".to_owned()) } else { Ok(()) }
-}
-
 fn main() -> ExitCode {
-    let flag = INTERRUPTED.get_or_init(Arc::default);
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(flag)).expect("these signals can be handled");
-    }
+    interrupt::catch();
     // The harness panics when something fails. Unwinding cleans up; where in the source it was helps nobody here.
     panic::set_hook(Box::new(|info| {
         eprintln!("playground: {}", info.payload_as_str().unwrap_or("failed"));

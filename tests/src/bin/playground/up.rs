@@ -5,10 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::{Cluster, PgBin, Process, Sandbox, Shop, Signal};
+use harness::{Cluster, PgBin, Process, Sandbox, Shop, Signal, interrupt};
 use serde::{Deserialize, Serialize};
-
-use crate::check_interrupt;
 
 /// A server that has not ended by then gets a harder signal.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -98,7 +96,7 @@ pub fn up(directory: &Path) -> Result<(), String> {
     let mut state = State { version, exports: Vec::new() };
     state.write(directory)?;
     let mut shop = Shop::builder().lasting(directory).rate_share(1.0).start();
-    check_interrupt()?;
+    interrupt::check()?;
     state.exports = [
         ("PGHOST", shop.cluster.socket_directory().display().to_string()),
         ("PGPORT", shop.cluster.port().to_string()),

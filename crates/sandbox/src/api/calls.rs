@@ -1,0 +1,140 @@
+//! What each call does, once the request is known to be somebody's and in time.
+
+use hyper::StatusCode;
+use jiff::Timestamp;
+use serde_json_borrow::Value;
+
+use super::Received;
+use super::klaviyo::too_large_error;
+use super::{query, refuse};
+use crate::bulk::Repeats;
+use crate::call::Call;
+use crate::check;
+use crate::error::{ApiError, WHOLE_BODY};
+use crate::jobs::{Item, Job, PROFILES};
+use crate::receipts::Ticket;
+use crate::reply::{JSON_API, Reply};
+use crate::sandbox::State;
+use crate::store::BulkRefusal;
+
+/// The groups of a bulk call of events.
+const GROUPS: &str = "/data/attributes/events-bulk-create/data";
+
+impl Received<'_> {
+    /// Checks what the request says and does it. An answer is an `Ok` if its effect is in the store.
+    pub(super) fn answer(
+        &self,
+        state: &mut State,
+        call: Call,
+        id: &str,
+        ticket: Ticket,
+    ) -> Result<Reply, Reply> {
+        let body = match call.max_body() {
+            Some(limit) => self.json(limit).map_err(|error| Reply::errors(&[error]))?,
+            None => Value::Null,
+        };
+        match call {
+            Call::Events => self.event(state, &body, ticket),
+            Call::EventBulkCreate => self.event_bulk(state, &body, ticket),
+            Call::ProfileImport => self.profile(state, &body),
+            Call::ProfileBulkImport => self.profile_bulk(state, &body, ticket),
+            Call::ImportJob => self.job(state, id),
+            Call::ImportErrors => self.job_errors(state, id),
+        }
+    }
+
+    fn json(&self, limit: usize) -> Result<Value<'_>, ApiError> {
+        if self.body.len() > limit {
+            return Err(too_large_error(limit));
+        }
+        self.check_content_type()?;
+        serde_json::from_slice(&self.body).map_err(|error| {
+            ApiError::invalid(WHOLE_BODY, format!("The request body is not valid JSON: {error}."))
+        })
+    }
+
+    fn event(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
+        let now = Timestamp::now();
+        let (profile, event) = check::event(body, now).map_err(|errors| Reply::errors(&errors))?;
+        none(refuse::find(&self.refuse, refuse::whole, body))?;
+        state
+            .store
+            .record(profile, event, ticket.n, now)
+            .map_err(|refusal| Reply::errors(&[refusal.to_error("/data/attributes/profile/data")]))?;
+        Ok(Reply::empty(StatusCode::ACCEPTED))
+    }
+
+    fn event_bulk(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
+        let now = Timestamp::now();
+        let groups = check::event_bulk(body, now).map_err(|errors| Reply::errors(&errors))?;
+        none(refuse::find(&self.refuse, refuse::events_and_profiles, body))?;
+        match state.store.record_all(groups, ticket.n, now) {
+            Ok(()) => Ok(Reply::empty(StatusCode::ACCEPTED)),
+            Err(BulkRefusal::Profile { group, refusal }) => {
+                let profile = format!("{GROUPS}/{group}/attributes/profile/data");
+                Err(Reply::errors(&[refusal.to_error(&profile)]))
+            }
+            Err(BulkRefusal::Repeats(_)) if state.bulk.repeats == Repeats::After => {
+                Err(Reply::empty(StatusCode::ACCEPTED))
+            }
+            Err(BulkRefusal::Repeats(repeats)) => {
+                let errors = repeats.into_iter().map(|(group, event)| {
+                    let event = format!("{GROUPS}/{group}/attributes/events/data/{event}");
+                    let detail = "An event with this unique_id exists for this profile and metric.";
+                    ApiError::invalid(format!("{event}/attributes/unique_id"), detail)
+                });
+                Err(Reply::errors(&errors.collect::<Vec<_>>()))
+            }
+        }
+    }
+
+    fn profile(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
+        let draft = check::profile_import(body).map_err(|errors| Reply::errors(&errors))?;
+        none(draft.unreachable_at("/data").into_iter().collect())?;
+        none(refuse::find(&self.refuse, refuse::whole, body))?;
+        let upserted = state
+            .store
+            .import(draft, Timestamp::now())
+            .map_err(|refusal| Reply::errors(&[refusal.to_error("/data")]))?;
+        let status = if upserted.created { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(document(status, &upserted.profile.resource(&self.sandbox.settings.api_url)))
+    }
+
+    fn profile_bulk(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
+        let imports = check::profile_bulk(body).map_err(|errors| Reply::errors(&errors))?;
+        let items = imports.into_iter().enumerate().map(|(index, import)| {
+            let at = format!("{PROFILES}/{index}");
+            Item { refused: refuse::first(&self.refuse, import.payload.get(), &at), import }
+        });
+        let job = state.jobs.create(items.collect(), ticket.n, self.sandbox.now_us(), Timestamp::now());
+        Ok(document(StatusCode::ACCEPTED, &job.document(&self.sandbox.settings.api_url)))
+    }
+
+    fn job(&self, state: &State, id: &str) -> Result<Reply, Reply> {
+        query::none(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        let job = find(state, id)?;
+        Ok(document(StatusCode::OK, &job.document(&self.sandbox.settings.api_url)))
+    }
+
+    fn job_errors(&self, state: &State, id: &str) -> Result<Reply, Reply> {
+        let page = query::page(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        let job = find(state, id)?;
+        let errors = job.errors(page, state.bulk.original_payloads, &self.sandbox.settings.api_url);
+        Ok(document(StatusCode::OK, &errors))
+    }
+}
+
+fn none(errors: Vec<ApiError>) -> Result<(), Reply> {
+    if errors.is_empty() { Ok(()) } else { Err(Reply::errors(&errors)) }
+}
+
+fn find<'a>(state: &'a State, id: &str) -> Result<&'a Job, Reply> {
+    state.jobs.get(id).ok_or_else(|| {
+        let detail = "A job with this id does not exist.";
+        Reply::errors(&[ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail)])
+    })
+}
+
+fn document(status: StatusCode, document: &serde_json::Value) -> Reply {
+    Reply::with_body(status, JSON_API, document.to_string())
+}

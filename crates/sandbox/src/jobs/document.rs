@@ -1,0 +1,91 @@
+//! Jobs and their errors as Klaviyo's API shows them.
+
+use std::ops::Range;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::{Failure, Job};
+use crate::call::Call;
+use crate::store::rfc3339;
+
+/// How long Klaviyo keeps a job. A guess: the document has an `expires_at` and says nothing of it.
+const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// A page of a list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Page {
+    /// The place of its first row in the list.
+    pub start: usize,
+    pub size: usize,
+}
+
+impl Job {
+    /// The answer to the job's creation and to a question for it (`GetProfileImportJobResponseCompoundDocument`).
+    pub fn document(&self, api_url: &str) -> Value {
+        let url = format!("{api_url}{}/{}", Call::ProfileBulkImport.path(), self.id);
+        let related = |name: &str| json!({"self": format!("{url}/relationships/{name}/"), "related": format!("{url}/{name}/")});
+        json!({
+            "data": {
+                "type": "profile-bulk-import-job",
+                "id": self.id,
+                "attributes": {
+                    "status": self.status(),
+                    "created_at": rfc3339(self.created),
+                    "total_count": self.total,
+                    "completed_count": self.imported,
+                    "failed_count": self.failures.len(),
+                    "started_at": self.started.map(rfc3339),
+                    "completed_at": self.completed.map(rfc3339),
+                    "expires_at": rfc3339(expiry(self.created)),
+                },
+                "relationships": {
+                    "lists": {"data": [], "links": related("lists")},
+                    "profiles": {"links": related("profiles")},
+                    "import-errors": {"links": {"related": format!("{url}/import-errors/")}},
+                },
+                "links": {"self": url},
+            },
+            "links": {"self": url},
+        })
+    }
+
+    /// A page of what could not be imported so far (`GetImportErrorResponseCollection`).
+    pub fn errors(&self, page: Page, original_payloads: bool, api_url: &str) -> Value {
+        let url = format!("{api_url}{}/{}/import-errors", Call::ProfileBulkImport.path(), self.id);
+        let count = self.failures.len();
+        let Range { start, end } = page.start.min(count)..page.start.saturating_add(page.size).min(count);
+        let link = |start: usize| format!("{url}?page%5Bcursor%5D={start}&page%5Bsize%5D={}", page.size);
+        let mut links = json!({"self": link(page.start)});
+        // The document's links are strings: where there is none, the member is missing.
+        if end < count {
+            links["next"] = link(end).into();
+        }
+        if start > 0 {
+            links["prev"] = link(start.saturating_sub(page.size)).into();
+        }
+        let errors = self.failures[start..end].iter().map(|failure| failure.resource(original_payloads));
+        json!({"data": errors.collect::<Vec<_>>(), "links": links})
+    }
+}
+
+impl Failure {
+    fn resource(&self, original_payloads: bool) -> Value {
+        json!({
+            "type": "import-error",
+            "id": self.id,
+            "attributes": {
+                "code": self.error.code,
+                "title": self.error.title,
+                "detail": self.error.detail,
+                "source": {"pointer": self.error.pointer},
+                "original_payload": original_payloads.then_some(&self.payload),
+            },
+        })
+    }
+}
+
+fn expiry(created: Timestamp) -> Timestamp {
+    // Beyond the type's range after some eight thousand years.
+    created.checked_add(KEPT).unwrap_or(created)
+}

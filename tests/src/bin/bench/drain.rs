@@ -1,0 +1,86 @@
+//! Draining what waits, and how fast that is.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{Backlog, Shop, interrupt};
+use postgres::Client;
+
+use crate::bed;
+use crate::worker::{Usage, Worker};
+
+/// Between two looks at what has arrived. Draining the fewest messages takes some fifty times as long.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Nothing has arrived for so long: something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A drain.
+#[derive(Clone, Copy, Debug)]
+pub struct Drained {
+    /// Messages a second, from the first look that saw one to the first that saw them all.
+    pub rate: f64,
+    pub usage: Usage,
+    /// Messages that arrived in all.
+    pub arrived: i64,
+}
+
+impl Drained {
+    /// Seconds of the processor that the worker took for ten thousand messages, from reading to recording.
+    pub fn cpu_per_10k(&self) -> f64 {
+        self.usage.cpu_seconds * 10_000.0 / self.arrived as f64
+    }
+}
+
+/// Drains all that waits, so many events.
+pub fn all(shop: &Shop, db: &mut Client, events: i64) -> Result<Drained, String> {
+    drain(shop, db, events, true)
+}
+
+/// Drains the first of what waits; some more may leave.
+pub fn first(shop: &Shop, db: &mut Client, events: i64) -> Result<Drained, String> {
+    drain(shop, db, events, false)
+}
+
+fn drain(shop: &Shop, db: &mut Client, events: i64, all: bool) -> Result<Drained, String> {
+    let mut worker = Worker::watch(db)?;
+    bed::send(shop);
+    let rate = rate(shop, &mut worker, events)?;
+    if all {
+        bed::wait("the outbox is empty", || Backlog::read(db).waiting() == 0)?;
+    }
+    bed::hold(shop, db)?;
+    let arrived = bed::check_arrived(shop, db, all.then_some(events))?;
+    let usage = worker.usage()?;
+    bed::forget(shop, db);
+    Ok(Drained { rate, usage, arrived })
+}
+
+/// Watches until so many events have arrived.
+fn rate(shop: &Shop, worker: &mut Worker, events: i64) -> Result<f64, String> {
+    let (mut first, mut latest) = (None, (Instant::now(), 0));
+    loop {
+        interrupt::check()?;
+        let (now, arrived) = (Instant::now(), i64::try_from(shop.sandbox.stats().events).unwrap_or(i64::MAX));
+        worker.look();
+        let (since, before) = *first.get_or_insert((now, arrived));
+        if before == 0 {
+            first = None;
+        } else if arrived >= events {
+            let seconds = (now - since).as_secs_f64();
+            let more = arrived - before;
+            // All of them arrived between two looks where it is that fast.
+            return if more > 0 {
+                Ok(more as f64 / seconds)
+            } else {
+                Err("too few to tell how fast".to_owned())
+            };
+        }
+        if arrived > latest.1 {
+            latest = (now, arrived);
+        } else if latest.0.elapsed() > PATIENCE {
+            return Err(format!("{arrived} of {events} events have arrived, and for {PATIENCE:?} no more"));
+        }
+        thread::sleep(LOOK);
+    }
+}
