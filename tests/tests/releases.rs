@@ -1,6 +1,6 @@
 //! Releases: their schemas do not change any more, and each is updated to this version's with all that is in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -29,6 +29,34 @@ const KEPT: &str = "
     SELECT 'outbox', o.message_id::text, o.seq, o.kind, o.account, o.payload::text FROM klaviyo.outbox AS o
     UNION ALL
     SELECT 'dead_letter', d.message_id::text, d.attempts, d.kind, d.code, d.payload::text FROM klaviyo.dead_letter AS d
+    ORDER BY 1, 2";
+
+/// What the SQL contract does not show: what functions do, who may what, and comments.
+const DETAILS: &str = "
+    WITH member AS (
+        SELECT 'function' AS kind, p.oid::regprocedure::text AS name, p.prosrc AS source,
+               obj_description(p.oid, 'pg_proc') AS comment, coalesce(p.proacl, acldefault('f', p.proowner)) AS acl
+        FROM pg_proc AS p
+        JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+        JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'klaviyo_sync'
+        UNION ALL
+        SELECT 'relation', c.relname, CASE c.relkind WHEN 'v' THEN pg_get_viewdef(c.oid) END,
+               obj_description(c.oid, 'pg_class'),
+               coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", c.relowner))
+        FROM pg_class AS c
+        WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S') AND c.relname !~ '^delivery_[0-9]'
+        UNION ALL
+        SELECT 'column', c.relname || '.' || a.attname, a.attstattarget::text, col_description(c.oid, a.attnum),
+               coalesce(a.attacl, acldefault('c', c.relowner))
+        FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'c') AND c.relname !~ '^delivery_[0-9]'
+    )
+    SELECT m.kind, m.name, m.source, m.comment,
+           (SELECT string_agg(format('%s %s', coalesce(nullif(g.grantee, 0)::regrole::text, 'PUBLIC'), g.privilege_type), ', '
+                              ORDER BY g.grantee::regrole::text, g.privilege_type)
+            FROM aclexplode(m.acl) AS g)
+    FROM member AS m
     ORDER BY 1, 2";
 
 /// The install scripts in sql/releases, by version.
@@ -60,6 +88,15 @@ fn schema(cluster: &Cluster, database: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// Panics with what is different in an updated schema.
+fn assert_same(updated: &str, fresh: &str, version: &str) {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (updated_lines, fresh_lines) = (lines(updated), lines(fresh));
+    let surplus: Vec<_> = updated_lines.difference(&fresh_lines).collect();
+    let missing: Vec<_> = fresh_lines.difference(&updated_lines).collect();
+    assert!(updated == fresh, "{version}, updated, has {surplus:#?} and lacks {missing:#?}");
+}
+
 #[test]
 fn a_released_schema_does_not_change() {
     let Some(frozen) = releases().remove(VERSION) else { return };
@@ -82,7 +119,7 @@ fn every_release_is_updated_with_all_that_is_in_it() {
     let cluster = Cluster::builder().setting("klaviyo.enabled", "off").start();
     cluster.create_database("fresh");
     cluster.psql("fresh", "CREATE EXTENSION klaviyo_sync");
-    let fresh = schema(&cluster, "fresh");
+    let (fresh, details) = (schema(&cluster, "fresh"), cluster.psql("fresh", DETAILS));
     assert!(fresh.contains("klaviyo_track_event"), "{fresh}");
     for version in releases().into_keys().filter(|version| version != VERSION) {
         let database = format!("v{version}");
@@ -92,7 +129,8 @@ fn every_release_is_updated_with_all_that_is_in_it() {
         assert_eq!(before.lines().count(), 54, "{before}");
         cluster.psql(&database, "ALTER EXTENSION klaviyo_sync UPDATE");
         assert_eq!(cluster.psql(&database, KEPT), before, "what was there in {version}");
-        assert_eq!(schema(&cluster, &database), fresh, "the schema of {version}, updated");
+        assert_same(&schema(&cluster, &database), &fresh, &version);
+        assert_same(&cluster.psql(&database, DETAILS), &details, &version);
         cluster.psql(&database, CONTENT);
     }
 }
