@@ -72,6 +72,7 @@ CREATE TABLE klaviyo.account (
     paused_reason    text,
     created_at       timestamptz NOT NULL DEFAULT now(),
     changed_at       timestamptz NOT NULL DEFAULT now(),
+    fresh_from       bigint NOT NULL DEFAULT 1,
     CONSTRAINT account_base_url_check CHECK (klaviyo.is_base_url(base_url)),
     CONSTRAINT account_rate_share_check CHECK (
         rate_share >= 0.001 AND (rate_share <= 1 OR base_url LIKE 'http:%' AND rate_share <= 1e9)
@@ -97,6 +98,7 @@ COMMENT ON COLUMN klaviyo.account.paused_at IS 'Since when it is paused; NULL wh
 COMMENT ON COLUMN klaviyo.account.paused_reason IS 'Why, in the words of whoever paused it';
 COMMENT ON COLUMN klaviyo.account.created_at IS 'When it was added';
 COMMENT ON COLUMN klaviyo.account.changed_at IS 'When a function last changed it';
+COMMENT ON COLUMN klaviyo.account.fresh_from IS 'Messages with a lower seq may have been sent by the database that this one is a copy of: they go in calls of their own';
 
 CREATE TABLE klaviyo.account_key (
     account     text PRIMARY KEY REFERENCES klaviyo.account ON DELETE CASCADE,
@@ -193,7 +195,8 @@ CREATE TABLE klaviyo.retry (
     last_code       text,
     last_error      text,
     last_error_id   text,
-    redriven_at     timestamptz
+    redriven_at     timestamptz,
+    last_bulk       boolean NOT NULL DEFAULT false
 );
 CREATE INDEX retry_tried_idx ON klaviyo.retry (seq) WHERE redriven_at IS NULL;
 CREATE INDEX retry_redriven_kind_idx ON klaviyo.retry (kind) WHERE redriven_at IS NOT NULL;
@@ -215,6 +218,7 @@ COMMENT ON COLUMN klaviyo.retry.last_code IS 'Error code of the last failure';
 COMMENT ON COLUMN klaviyo.retry.last_error IS 'What went wrong in the last call';
 COMMENT ON COLUMN klaviyo.retry.last_error_id IS 'Klaviyo''s id of the last error, for its support';
 COMMENT ON COLUMN klaviyo.retry.redriven_at IS 'When klaviyo_redrive() took it out of the dead letters';
+COMMENT ON COLUMN klaviyo.retry.last_bulk IS 'Whether the last call carried many messages';
 
 -- History, which only grows: by days, so that what is old goes at the price of a DROP. See 12_delivery_days.sql.
 CREATE TABLE klaviyo.delivery (
@@ -230,6 +234,7 @@ CREATE TABLE klaviyo.delivery (
     enqueued_at      timestamptz NOT NULL,
     sent_at          timestamptz NOT NULL,
     settled_at       timestamptz NOT NULL,
+    bulk             boolean NOT NULL DEFAULT false,
     PRIMARY KEY (message_id, settled_at)
 ) PARTITION BY RANGE (settled_at);
 CREATE INDEX delivery_settled_at_idx ON klaviyo.delivery (settled_at);
@@ -246,6 +251,7 @@ COMMENT ON COLUMN klaviyo.delivery.klaviyo_error_id IS 'Klaviyo''s id of the err
 COMMENT ON COLUMN klaviyo.delivery.enqueued_at IS 'When it was queued';
 COMMENT ON COLUMN klaviyo.delivery.sent_at IS 'When the call that Klaviyo accepted was sent';
 COMMENT ON COLUMN klaviyo.delivery.settled_at IS 'When the transaction began that recorded the answer';
+COMMENT ON COLUMN klaviyo.delivery.bulk IS 'Whether that call carried many messages';
 
 CREATE TABLE klaviyo.dead_letter (
     message_id       uuid PRIMARY KEY,
@@ -287,6 +293,39 @@ CREATE TABLE klaviyo.superseded (
 COMMENT ON TABLE klaviyo.superseded IS 'Dead letters that describe a state of a profile older than one Klaviyo has accepted since; they are not redriven';
 COMMENT ON COLUMN klaviyo.superseded.message_id IS 'Dead letter';
 COMMENT ON COLUMN klaviyo.superseded.newer_seq IS 'The accepted message''s seq';
+
+-- One row, of the worker's. No dump carries it: of a copy it would not be true.
+CREATE TABLE klaviyo.claim_mark (
+    single   boolean PRIMARY KEY DEFAULT true CHECK (single),
+    seq      bigint NOT NULL,
+    timeline text NOT NULL,
+    since    timestamptz NOT NULL
+);
+COMMENT ON TABLE klaviyo.claim_mark IS 'Which messages cannot have been in a call yet, whatever ended the worker: only these may ride in calls of many';
+COMMENT ON COLUMN klaviyo.claim_mark.single IS 'There is one row';
+COMMENT ON COLUMN klaviyo.claim_mark.seq IS 'Messages with this seq or a lower one may have been in a call';
+COMMENT ON COLUMN klaviyo.claim_mark.timeline IS 'Timeline of the WAL that this is true of; after a failover or a recovery to a point in time it is true of nothing that waits';
+COMMENT ON COLUMN klaviyo.claim_mark.since IS 'What was queued earlier was restored from somewhere, and may have been in a call there';
+
+-- Called here, and by each worker when it begins. What has no number yet was in no call. On another timeline than before,
+-- after a failover or a recovery to a point in time, the primary of before may have sent all that waits here.
+CREATE FUNCTION klaviyo.open_claim_mark() RETURNS klaviyo.claim_mark
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO klaviyo.claim_mark AS m (seq, timeline, since)
+    VALUES (
+        coalesce(pg_sequence_last_value('klaviyo.outbox_seq_seq'), 0),
+        left(pg_walfile_name(pg_current_wal_lsn()), 8),
+        clock_timestamp()
+    )
+    ON CONFLICT (single) DO UPDATE
+    SET seq = CASE WHEN m.timeline = excluded.timeline THEN least(m.seq, excluded.seq) ELSE excluded.seq END,
+        timeline = excluded.timeline
+    RETURNING *
+$$;
+COMMENT ON FUNCTION klaviyo.open_claim_mark() IS 'Looks whether the mark is still true of this server, and returns it';
+SELECT klaviyo.open_claim_mark();
 
 -- A dump carries configuration and every message not yet settled; keys and history it does not.
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.account', '');

@@ -29,7 +29,8 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.is_armed(klaviyo.account) IS 'Whether this very database, of this server, may send the account''s messages';
 
--- Takes: an account's name. Touches: account.
+-- Takes: an account's name. Touches: account. Where it was armed for another place, this is a copy, and what waits may have
+-- been sent from there: it goes by itself, for of that Klaviyo drops the repeat.
 CREATE FUNCTION @extschema@.klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -42,6 +43,10 @@ BEGIN
         armed_database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database()),
         armed_name = current_database(),
         armed_instance = coalesce(pg_catalog.current_setting('klaviyo.instance', true), ''),
+        fresh_from = CASE
+            WHEN a.armed_system IS NULL OR klaviyo.is_armed(a) THEN a.fresh_from
+            ELSE (SELECT s.last_value + 1 FROM klaviyo.outbox_seq_seq AS s)
+        END,
         changed_at = now()
     WHERE a.name = account_name;
     IF NOT FOUND THEN

@@ -170,6 +170,7 @@ TO klaviyo_admin;
 GRANT
     INSERT (name),
     UPDATE (base_url, revision, private_key_file, private_key_env, rate_share, stale_after, stale_action, armed_system,
-            armed_database, armed_name, armed_instance, paused_at, paused_reason, changed_at),
+            armed_database, armed_name, armed_instance, fresh_from, paused_at, paused_reason, changed_at),
     DELETE
 ON klaviyo.account TO klaviyo_admin;
+GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;

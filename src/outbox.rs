@@ -1,8 +1,9 @@
-//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`. Nobody else in Rust reads or
-//! writes them.
+//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `claim_mark`. Nobody else in Rust
+//! reads or writes them.
 
 pub mod claim;
 pub mod enqueue;
+pub mod mark;
 pub mod remove;
 pub mod retention;
 pub mod settle;

@@ -17,6 +17,9 @@ pub enum OnInvalid {
 /// Off: the workers stay, nothing is sent, messages wait.
 pub static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 
+/// For who would rather wait than trust that Klaviyo tells what it refuses of a call that carries a thousand.
+static BULK: GucSetting<bool> = GucSetting::<bool>::new(true);
+
 /// A shop that would rather sell than track sets `dead_letter`: then no bad row fails a customer's order.
 pub static ON_INVALID: GucSetting<OnInvalid> = GucSetting::<OnInvalid>::new(OnInvalid::Error);
 
@@ -82,6 +85,14 @@ pub fn define(preloading: bool) {
         GucContext::Sighup,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"klaviyo.bulk",
+        c"Whether a backlog is sent in calls that carry many messages.",
+        c"Off: each message goes in a call of its own, as all do that may have been sent before.",
+        &BULK,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
     GucRegistry::define_enum_guc(
         c"klaviyo.on_invalid",
         c"What happens to a message that Klaviyo would never take.",
@@ -127,7 +138,7 @@ fn define_bounds() {
     GucRegistry::define_int_guc(
         c"klaviyo.max_in_flight",
         c"Calls of one account and endpoint that may be under way or not yet recorded.",
-        c"Also the most that a crash makes the worker send again.",
+        c"Also the most that a crash makes the worker send again. Of calls that carry many messages there are four at the most.",
         &MAX_IN_FLIGHT,
         1,
         1_000,
@@ -267,6 +278,7 @@ pub fn policy() -> delivery::Policy {
         backoff: delivery::Backoff { min, max: milliseconds(&RETRY_MAX_DELAY).max(min) },
         max_strikes: MAX_STRIKES.get().unsigned_abs(),
         max_in_flight: max_in_flight(),
+        bulk: BULK.get(),
     }
 }
 

@@ -1,16 +1,17 @@
 //! Reading messages for delivery. Nothing is written: what is taken is held in the worker's memory, and a crash
 //! makes it be read anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use delivery::gaps::Gaps;
-use delivery::room::{CatchUp, Room};
+use delivery::room::{CatchUp, Class, Room};
 use delivery::{Ending, Failure, Message, Outcome, kind};
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::{self, SpiTupleTable};
 
+use crate::outbox::mark::Mark;
 use crate::outbox::remove::Removal;
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, rows};
@@ -67,6 +68,13 @@ pub struct Claimed {
     pub look_again_in: Option<Duration>,
 }
 
+impl Claimed {
+    /// The highest number of those that are to be known to have been in a call, from now on.
+    pub fn highest(&self) -> Option<i64> {
+        self.messages.values().flatten().filter(|message| message.rides).map(|message| message.seq).max()
+    }
+}
+
 /// A look into the gaps that did not fit into one round: the number to go on after, and what was the oldest running
 /// transaction when it began.
 struct LatePass {
@@ -78,6 +86,9 @@ struct LatePass {
 pub struct Claimer {
     gaps: Gaps,
     pub room: Room,
+    pub mark: Mark,
+    /// Numbers from which on messages of an account are this database's own.
+    fresh_from: HashMap<String, i64>,
     /// Numbers below which the messages of an account are those of one that was removed.
     removed: HashMap<String, i64>,
     /// Where reading of redriven messages stands; none when all have been read.
@@ -99,6 +110,8 @@ impl Default for Claimer {
         Self {
             gaps: Gaps::default(),
             room: Room::default(),
+            mark: Mark::default(),
+            fresh_from: HashMap::new(),
             removed: HashMap::new(),
             redriven: Some(0),
             redriven_took: Duration::ZERO,
@@ -113,6 +126,12 @@ impl Default for Claimer {
 }
 
 impl Claimer {
+    /// Says which accounts can send, and from which number on their messages are this database's own.
+    pub fn open(&mut self, open: &HashSet<String>, fresh_from: HashMap<String, i64>) {
+        self.room.open(open);
+        self.fresh_from = fresh_from;
+    }
+
     /// Messages whose calls have failed and that are not in memory: what an earlier worker was trying, or what came by
     /// a restored dump. They are older than what is in the outbox, so they come first, and whatever the room: they
     /// were in memory once, so there are not many. After this, redriven ones are looked for anew.
@@ -187,7 +206,7 @@ impl Claimer {
         for (from, to) in gaps.into_iter().filter(|(_, to)| *to > pass.after) {
             let mut last = None;
             let args = [arg(from.max(pass.after + 1)), arg(to), arg(left as i64)];
-            left -= rows(RANGE, &args, |row| last = Some(self.offer(row, claimed)))?;
+            left -= rows(RANGE, &args, |row| last = Some(self.offer(row, true, claimed)))?;
             if let Some(after) = last.filter(|_| left == 0) {
                 self.late = Some(LatePass { after, ..pass });
                 claimed.more = true;
@@ -205,7 +224,7 @@ impl Claimer {
         let args =
             [arg(catch_up.from), arg(self.gaps.cursor()), arg(CHUNK as i64), arg(catch_up.account.as_str())];
         let mut last = None;
-        let read = rows(RANGE_OF_ACCOUNT, &args, |row| last = Some(self.offer(row, claimed)))?;
+        let read = rows(RANGE_OF_ACCOUNT, &args, |row| last = Some(self.offer(row, true, claimed)))?;
         let next = last.filter(|_| read == CHUNK).map(|last| last + 1);
         self.room.looked(&catch_up.account, next);
         claimed.more = true;
@@ -215,7 +234,7 @@ impl Claimer {
     fn new_ones(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
         let mut seen = Vec::new();
         let args = [arg(self.gaps.cursor() + 1), arg(i64::MAX), arg(CHUNK as i64)];
-        rows(RANGE, &args, |row| seen.push(self.offer(row, claimed)))?;
+        rows(RANGE, &args, |row| seen.push(self.offer(row, true, claimed)))?;
         claimed.more |= seen.len() == CHUNK;
         self.gaps.saw(seen, pg::transaction::next_id());
         Ok(())
@@ -249,14 +268,15 @@ impl Claimer {
         }
         let mut last = None;
         let args = [arg(self.net_after + 1), arg(self.gaps.cursor()), arg(CHUNK as i64)];
-        let read = rows(RANGE, &args, |row| last = Some(self.offer(row, claimed)))?;
+        let read = rows(RANGE, &args, |row| last = Some(self.offer(row, false, claimed)))?;
         self.net_after = last.filter(|_| read == CHUNK).unwrap_or_default();
         self.net_at = Instant::now() + crate::settings::poll_interval().max(start.elapsed() * NET_SHARE);
         Ok(())
     }
 
-    /// Takes the row if there is room for it, and says its number.
-    fn offer(&mut self, row: &SpiTupleTable, claimed: &mut Claimed) -> i64 {
+    /// Takes the row if there is room for it, and says its number. `in_turn`: it has been queued here since the worker
+    /// began, or waited then.
+    fn offer(&mut self, row: &SpiTupleTable, in_turn: bool, claimed: &mut Claimed) -> i64 {
         let seq: i64 = column(row, 1);
         if self.room.holds(seq) {
             return seq;
@@ -271,18 +291,23 @@ impl Claimer {
             self.undeliverable(seq, id, &account, 0, unknown_kind(&kind), claimed);
             return seq;
         };
-        if self.room.admit(seq, &account, kind.name(), &key) {
+        let (payload, enqueued_at) = (json_column(row, 6), micros(row, 7));
+        let own = self.fresh_from.get(&account).is_some_and(|from| seq >= *from);
+        let fresh = in_turn && own && self.mark.is_above(seq, enqueued_at);
+        let rides = fresh && kind.rides(id, &payload);
+        if self.room.admit(seq, &account, Class { kind: kind.name(), rides }, &key) {
             let message = Message {
                 seq,
                 id,
                 kind,
                 key,
-                payload: json_column(row, 6),
-                enqueued_at: time(row, 7),
+                payload,
+                enqueued_at: time(enqueued_at),
                 attempts: 0,
                 strikes: 0,
                 wait: Duration::ZERO,
                 redriven: false,
+                rides,
             };
             self.take(account, message, claimed);
         }
@@ -298,10 +323,10 @@ impl Claimer {
         failure: Failure,
         claimed: &mut Claimed,
     ) {
-        self.room.add(seq, account, "", 0);
+        self.room.add(seq, account, Class { kind: "", rides: false }, 0);
         let ending = Ending::Dead { failure, newer: None };
         let (attempts, sent_at) = (attempts.unsigned_abs(), SystemTime::now());
-        claimed.undeliverable.push(Outcome { seq, id, attempts, sent_at, ending });
+        claimed.undeliverable.push(Outcome { seq, id, attempts, sent_at, bulk: false, ending });
     }
 
     /// Messages tried before, with a number above `after`. Returns after which number to go on, if not all were read.
@@ -348,18 +373,19 @@ impl Claimer {
                 };
                 return self.undeliverable(seq, id, &account, attempts, failure, claimed);
             }
-            let not_before = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, 10)));
+            let not_before = micros(row, 10);
             let message = Message {
                 seq,
                 id,
                 kind,
                 key: column(row, 5),
                 payload: json_column(row, 6),
-                enqueued_at: time(row, 7),
+                enqueued_at: time(micros(row, 7)),
                 attempts: attempts.unsigned_abs(),
                 strikes: strikes.unsigned_abs(),
                 wait: Duration::from_micros(u64::try_from(not_before - now).unwrap_or_default()),
                 redriven,
+                rides: false,
             };
             self.take(account, message, claimed);
         })?;
@@ -369,7 +395,8 @@ impl Claimer {
     }
 
     fn take(&mut self, account: String, message: Message, claimed: &mut Claimed) {
-        self.room.add(message.seq, &account, message.kind.name(), message.payload.len());
+        let class = Class { kind: message.kind.name(), rides: message.rides };
+        self.room.add(message.seq, &account, class, message.payload.len());
         claimed.messages.entry(account).or_default().push(message);
     }
 }
@@ -378,8 +405,12 @@ fn id(row: &SpiTupleTable) -> [u8; 16] {
     *column::<Uuid>(row, 2).as_bytes()
 }
 
-fn time(row: &SpiTupleTable, number: usize) -> SystemTime {
-    let micros = pg::micros(i64::from(column::<TimestampWithTimeZone>(row, number)));
+/// A time, in microseconds since 1970.
+fn micros(row: &SpiTupleTable, number: usize) -> i64 {
+    pg::micros(i64::from(column::<TimestampWithTimeZone>(row, number)))
+}
+
+fn time(micros: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 

@@ -36,11 +36,11 @@ const ACCEPTED: &str = concat!(
     "
     INSERT INTO klaviyo.delivery
         (message_id, seq, account, kind, key, http_status, attempts, klaviyo_id, klaviyo_error_id, enqueued_at, sent_at,
-         settled_at)
+         settled_at, bulk)
     SELECT g.message_id, g.seq, g.account, g.kind, g.key, o.status, o.attempts, o.klaviyo_id, g.error_id, g.enqueued_at,
-           o.sent_at, pg_catalog.now()
-    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::timestamptz[])
-        AS o (seq, status, attempts, klaviyo_id, sent_at)
+           o.sent_at, pg_catalog.now(), o.bulk
+    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::timestamptz[], $7::boolean[])
+        AS o (seq, status, attempts, klaviyo_id, sent_at, bulk)
     JOIN gone AS g ON g.seq = o.seq
     ON CONFLICT DO NOTHING"
 );
@@ -72,23 +72,24 @@ const DEAD: &str = concat!(
 const RETRY: &str = "
     WITH outcome AS (
         SELECT * FROM unnest($1::bigint[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::timestamptz[],
-                             $9::timestamptz[], $10::text[])
-            AS o (seq, status, attempts, strikes, code, reason, sent_at, not_before, error_id)
+                             $9::timestamptz[], $10::text[], $11::boolean[])
+            AS o (seq, status, attempts, strikes, code, reason, sent_at, not_before, error_id, bulk)
     ), moved AS (
         DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1) AND o.message_id = ANY ($2)
         RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at
     ), changed AS (
         UPDATE klaviyo.retry AS r
         SET attempts = o.attempts, strikes = o.strikes, not_before = o.not_before, last_attempt_at = o.sent_at,
-            last_status = o.status, last_code = o.code, last_error = o.reason, last_error_id = o.error_id
+            last_status = o.status, last_code = o.code, last_error = o.reason, last_error_id = o.error_id,
+            last_bulk = o.bulk
         FROM outcome AS o
         WHERE r.seq = o.seq AND r.seq = ANY ($1) AND r.message_id = ANY ($2)
     )
     INSERT INTO klaviyo.retry
         (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before, last_attempt_at,
-         last_status, last_code, last_error, last_error_id)
+         last_status, last_code, last_error, last_error_id, last_bulk)
     SELECT m.seq, m.message_id, m.account, m.kind, m.key, m.payload, m.enqueued_at, o.attempts, o.strikes, o.not_before,
-           o.sent_at, o.status, o.code, o.reason, o.error_id
+           o.sent_at, o.status, o.code, o.reason, o.error_id, o.bulk
     FROM outcome AS o
     JOIN moved AS m ON m.seq = o.seq
     ON CONFLICT DO NOTHING";
@@ -201,6 +202,7 @@ fn accepted(outcomes: &[Outcome]) -> Result<(), spi::Error> {
             arg(accepted.iter().map(|(outcome, ..)| count(outcome.attempts)).collect::<Vec<_>>()),
             arg(accepted.iter().map(|(.., id)| id.clone()).collect::<Vec<_>>()),
             arg(accepted.iter().map(|(outcome, ..)| sent_at(outcome)).collect::<Vec<_>>()),
+            arg(accepted.iter().map(|(outcome, ..)| outcome.bulk).collect::<Vec<_>>()),
         ],
     )
     .map(drop)
@@ -253,6 +255,7 @@ fn retry(outcomes: &[Outcome]) -> Result<(), spi::Error> {
             arg(again.iter().map(|(outcome, ..)| sent_at(outcome)).collect::<Vec<_>>()),
             arg(again.iter().map(|(_, wait, ..)| not_before(*wait)).collect::<Vec<_>>()),
             arg(failures().map(|failure| failure.error_id.clone()).collect::<Vec<_>>()),
+            arg(again.iter().map(|(outcome, ..)| outcome.bulk).collect::<Vec<_>>()),
         ],
     )
     .map(drop)

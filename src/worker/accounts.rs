@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delivery::klaviyo::{ENDPOINTS, Session};
-use delivery::{AccountOptions, AccountState, Finding, Past, PastCalls, Stale, StaleAction, kind};
+use delivery::{
+    AccountOptions, AccountState, Finding, Past, PastCalls, Stale, StaleAction, kind, most_in_flight,
+};
 use pgrx::prelude::*;
-use pgrx::spi;
+use pgrx::spi::{self, SpiTupleTable};
 
 use super::board;
 use super::process::transaction;
@@ -20,7 +22,8 @@ const ACCOUNTS: &str = "
            a.armed_system IS NOT NULL,
            klaviyo.is_armed(a),
            a.paused_at IS NOT NULL, a.paused_reason,
-           least(extract(epoch FROM a.stale_after), 1e9)::float8, a.stale_action = 'dead_letter'
+           least(extract(epoch FROM a.stale_after), 1e9)::float8, a.stale_action = 'dead_letter',
+           a.fresh_from
     FROM klaviyo.account AS a
     LEFT JOIN klaviyo.account_key AS k ON k.account = a.name";
 
@@ -37,30 +40,38 @@ const SET_CHECK: &str = "
     SET scope = excluded.scope, status = excluded.status, http_status = excluded.http_status,
         detail = excluded.detail, checked_at = excluded.checked_at";
 
-/// Calls of the last minute, by account and kind: when the last of them ended at the latest, and how many. Merged
-/// calls count once a message; better too many than too few.
+/// Calls of the last minute, by account, kind and whether they carried many: when the last of them ended at the latest,
+/// and how many. Of a call of many the messages share the time at which it was sent; merged ones count once a message:
+/// better too many than too few.
 const PAST_CALLS: &str = "
-    SELECT c.account, c.kind, extract(epoch FROM pg_catalog.now() - max(c.at))::float8, sum(c.attempts)::bigint
+    SELECT c.account, c.kind, c.bulk, extract(epoch FROM pg_catalog.now() - max(c.at))::float8, sum(c.calls)::bigint
     FROM (
-        SELECT d.account, d.kind, d.settled_at AS at, d.attempts FROM klaviyo.delivery AS d
-        WHERE d.settled_at > pg_catalog.now() - interval '1 minute'
-        UNION ALL
-        -- What is known is when the call was sent; it may have ended as late as its timeout.
-        SELECT r.account, r.kind, least(r.last_attempt_at + $1 * interval '1 second', pg_catalog.now()), r.attempts
-        FROM klaviyo.retry AS r
-        WHERE r.last_attempt_at > pg_catalog.now() - interval '1 minute' - $1 * interval '1 second'
-        UNION ALL
-        SELECT l.account, l.kind, l.died_at, l.attempts FROM klaviyo.dead_letter AS l
-        WHERE l.died_at > pg_catalog.now() - interval '1 minute' AND l.attempts > 0
+        SELECT m.account, m.kind, m.bulk, max(m.at) AS at,
+               CASE WHEN m.bulk THEN max(m.attempts) ELSE sum(m.attempts) END AS calls
+        FROM (
+            SELECT d.account, d.kind, d.bulk, d.settled_at AS at, d.sent_at, d.attempts FROM klaviyo.delivery AS d
+            WHERE d.settled_at > pg_catalog.now() - interval '1 minute'
+            UNION ALL
+            -- What is known is when the call was sent; it may have ended as late as its timeout.
+            SELECT r.account, r.kind, r.last_bulk, least(r.last_attempt_at + $1 * interval '1 second', pg_catalog.now()),
+                   r.last_attempt_at, r.attempts
+            FROM klaviyo.retry AS r
+            WHERE r.last_attempt_at > pg_catalog.now() - interval '1 minute' - $1 * interval '1 second'
+            UNION ALL
+            -- Nothing dies of a call of many.
+            SELECT l.account, l.kind, false, l.died_at, l.died_at, l.attempts FROM klaviyo.dead_letter AS l
+            WHERE l.died_at > pg_catalog.now() - interval '1 minute' AND l.attempts > 0
+        ) AS m
+        GROUP BY m.account, m.kind, m.bulk, m.sent_at
     ) AS c
-    GROUP BY c.account, c.kind, pg_catalog.date_trunc('second', c.at)";
+    GROUP BY c.account, c.kind, c.bulk, pg_catalog.date_trunc('second', c.at)";
 
 /// `Retry-After` of a 429 is the lane's to keep, and longer than a worker may live.
 const HOLDS: &str = "
-    SELECT r.account, r.kind, extract(epoch FROM max(r.not_before) - pg_catalog.now())::float8
+    SELECT r.account, r.kind, r.last_bulk, extract(epoch FROM max(r.not_before) - pg_catalog.now())::float8
     FROM klaviyo.retry AS r
     WHERE r.last_status = 429 AND r.redriven_at IS NULL AND r.not_before > pg_catalog.now()
-    GROUP BY r.account, r.kind";
+    GROUP BY r.account, r.kind, r.last_bulk";
 
 /// Keys among the last deliveries that name several identifiers, the latest last.
 const LINKED_KEYS: &str = "
@@ -83,6 +94,8 @@ pub struct Accounts {
     unusable: HashMap<String, String>,
     /// What Klaviyo refuses of it.
     refused: HashMap<String, String>,
+    /// Numbers from which on messages of an account are this database's own.
+    fresh_from: HashMap<String, i64>,
     /// What `klaviyo.account_status` says, so that it is written only when that changes.
     written: HashMap<String, Option<String>>,
 }
@@ -101,6 +114,7 @@ struct Row {
     paused: bool,
     paused_reason: Option<String>,
     stale: Option<Stale>,
+    fresh_from: i64,
 }
 
 impl Row {
@@ -133,6 +147,7 @@ fn read() -> Result<Vec<Row>, spi::Error> {
                 after: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
                 action: if column(row, 13) { StaleAction::DeadLetter } else { StaleAction::Backfill },
             }),
+            fresh_from: column(row, 14),
         });
     })?;
     Ok(accounts)
@@ -145,6 +160,8 @@ impl Accounts {
         let accounts = transaction(c"reading accounts", read);
         let names: HashSet<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         self.unusable.clear();
+        let fresh_from = accounts.iter().map(|account| (account.name.clone(), account.fresh_from));
+        self.fresh_from = fresh_from.collect();
         let mut options = Vec::new();
         for account in &accounts {
             let session = account.session();
@@ -173,6 +190,11 @@ impl Accounts {
             });
         }
         options
+    }
+
+    /// Numbers from which on messages of an account are this database's own, and not those of one that it is a copy of.
+    pub fn fresh_from(&self) -> HashMap<String, i64> {
+        self.fresh_from.clone()
     }
 
     /// Klaviyo refuses calls of an account, all or those of a lane, or takes them all again.
@@ -287,32 +309,40 @@ fn read_key_file(file: &str) -> Result<String, std::io::Error> {
     Ok(key)
 }
 
-/// Reads what a fresh worker must know of the past. `unknown` is how many calls of each lane may have been made without
-/// leaving a trace.
-pub fn past(accounts: &[AccountOptions], unknown: u32) -> Result<HashMap<Arc<str>, Past>, spi::Error> {
+/// Reads what a fresh worker must know of the past. Of each lane as many calls may have been made without leaving a trace
+/// as may be in flight.
+pub fn past(accounts: &[AccountOptions], max_in_flight: u32) -> Result<HashMap<Arc<str>, Past>, spi::Error> {
     let nothing_known = || Past {
         calls: ENDPOINTS
             .iter()
-            .map(|endpoint| PastCalls { lane: endpoint.name, age: Duration::ZERO, count: u64::from(unknown) })
+            .map(|endpoint| PastCalls {
+                lane: endpoint.name,
+                age: Duration::ZERO,
+                count: u64::from(most_in_flight(endpoint, max_in_flight)),
+            })
             .collect(),
         ..Past::default()
     };
     let mut past: HashMap<Arc<str>, Past> =
         accounts.iter().map(|account| (account.name.clone(), nothing_known())).collect();
-    let lane = |kind: String| kind::find(&kind).map(|kind| kind.endpoint().name);
+    let lane = |row: &SpiTupleTable| {
+        let kind = kind::find(&column::<String>(row, 2))?;
+        let endpoint = if column(row, 3) { kind.bulk()? } else { kind.endpoint() };
+        Some(endpoint.name)
+    };
     let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
     let timeout = crate::settings::client().request_timeout.as_secs_f64();
     rows(PAST_CALLS, &[arg(timeout)], |row| {
         let known = past.get_mut(column::<String>(row, 1).as_str());
-        if let (Some(past), Some(lane)) = (known, lane(column(row, 2))) {
-            let count = column::<i64>(row, 4).unsigned_abs();
-            past.calls.push(PastCalls { lane, age: seconds(column(row, 3)), count });
+        if let (Some(past), Some(lane)) = (known, lane(row)) {
+            let count = column::<i64>(row, 5).unsigned_abs();
+            past.calls.push(PastCalls { lane, age: seconds(column(row, 4)), count });
         }
     })?;
     rows(HOLDS, &[], |row| {
         let known = past.get_mut(column::<String>(row, 1).as_str());
-        if let (Some(past), Some(lane)) = (known, lane(column(row, 2))) {
-            past.holds.push((lane, seconds(column(row, 3))));
+        if let (Some(past), Some(lane)) = (known, lane(row)) {
+            past.holds.push((lane, seconds(column(row, 4))));
         }
     })?;
     rows(LINKED_KEYS, &[], |row| {

@@ -14,12 +14,13 @@ use pgrx::{FromDatum, pg_sys};
 use super::accounts::{self, Accounts};
 use super::alarms::Alarms;
 use super::board;
-use super::process::{self, transaction};
+use super::process::{self, NO_ROOM_PAUSE, attempt, is_lack_of_room, transaction};
 use super::recorder::{Recorded, Recorder};
 use super::slots::{Shared, Slot, shared, state};
 use super::upkeep::Upkeep;
 use super::version::{self, Extension};
 use crate::outbox::claim::{Claimed, Claimer};
+use crate::outbox::mark::Mark;
 use crate::outbox::remove::{Remover, Step};
 use crate::{pg, settings};
 
@@ -84,6 +85,8 @@ struct Worker {
     upkeep: Upkeep,
     /// What has been read of the outbox and not handed over.
     claimed: Vec<Claimed>,
+    /// There was no room to raise the mark, so nothing is handed over: when to try again.
+    held_until: Option<Instant>,
     /// Accounts that the HTTP thread sends for.
     sending: HashSet<Arc<str>>,
 }
@@ -122,6 +125,7 @@ impl Worker {
             recorder: Recorder::default(),
             upkeep: Upkeep::new(),
             claimed: Vec::new(),
+            held_until: None,
             sending: HashSet::new(),
         };
         let accounts = worker.accounts.load(number);
@@ -134,6 +138,7 @@ impl Worker {
         worker.introduce(accounts)?;
         // As they are by now.
         let accounts = worker.accounts.load(number);
+        worker.claimer.mark = transaction(c"reading the mark", Mark::open);
         worker.look()?;
         worker.recover();
         worker.configure(accounts)?;
@@ -159,9 +164,9 @@ impl Worker {
         let mut look_at = None;
         let mut more = true;
         while !process::is_terminating() {
-            let others = [look_at, Some(self.upkeep.due_at()), self.recorder.again_at()];
+            let others = [look_at, Some(self.upkeep.due_at()), self.recorder.again_at(), self.held_until];
             let wake_at = others.into_iter().flatten().fold(poll_at, Instant::min);
-            let timeout = match more || !self.claimed.is_empty() {
+            let timeout = match (more || !self.claimed.is_empty()) && !self.is_held() {
                 true => Duration::ZERO,
                 false => wake_at.saturating_duration_since(Instant::now()),
             };
@@ -169,6 +174,8 @@ impl Worker {
             self.answer_bell();
             let now = Instant::now();
             reconfigure |= now >= poll_at;
+            // An account that was to send again may have waited for this.
+            reconfigure |= self.held_until.is_some_and(|until| until <= now);
             if reconfigure {
                 // Also after a reload, which may have made the interval shorter.
                 poll_at = now + settings::poll_interval();
@@ -191,7 +198,7 @@ impl Worker {
             self.upkeep.work();
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
-            if read {
+            if read && !self.is_held() {
                 let claimed = self.claim();
                 more = claimed.more || !claimed.undeliverable.is_empty();
                 look_at = claimed.look_again_in.map(|after| Instant::now() + after);
@@ -250,7 +257,7 @@ impl Worker {
             .filter(|account| account.session.is_some())
             .map(|account| account.name.to_string())
             .collect();
-        self.claimer.room.open(&open);
+        self.claimer.open(&open, self.accounts.fresh_from());
         let accounts = if settings::ENABLED.get() { accounts } else { Vec::new() };
         // What an account that may send again has in memory must not go before older messages that were redriven while
         // it could not: those are read first. What is read for the others goes by what was changed of them.
@@ -267,6 +274,9 @@ impl Worker {
                 return Ok(());
             }
             self.hand_over()?;
+            if self.is_held() {
+                return Ok(());
+            }
         }
         let sending = accounts.iter().filter(|account| account.session.is_some());
         self.sending = sending.map(|account| account.name.clone()).collect();
@@ -301,9 +311,40 @@ impl Worker {
         claimed
     }
 
-    /// Hands over what has been read.
+    /// Hands over what has been read, if the mark stands above it or can be raised.
     fn hand_over(&mut self) -> Result<(), String> {
+        if self.is_held() || !self.raise_mark() {
+            return Ok(());
+        }
         std::mem::take(&mut self.claimed).into_iter().try_for_each(|claimed| self.dispatch(claimed))
+    }
+
+    fn is_held(&self) -> bool {
+        self.held_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn raise_mark(&mut self) -> bool {
+        let highest = self.claimed.iter().filter_map(Claimed::highest).max();
+        let Some(highest) = highest.filter(|seq| !self.claimer.mark.covers(*seq)) else { return true };
+        match attempt(c"raising the mark", is_lack_of_room, || Mark::raise(highest)) {
+            Ok(to) => {
+                self.claimer.mark.raised(to);
+                self.held_until = None;
+                true
+            }
+            Err(error) => {
+                if self.held_until.is_none() {
+                    ereport!(
+                        PgLogLevel::WARNING,
+                        PgSqlErrorCode::ERRCODE_DISK_FULL,
+                        format!("klaviyo_sync: what is to be sent cannot be written down: {error}"),
+                        "Until it can, which is tried every few seconds, nothing new is sent."
+                    );
+                }
+                self.held_until = Some(Instant::now() + NO_ROOM_PAUSE);
+                false
+            }
+        }
     }
 
     fn dispatch(&mut self, claimed: Claimed) -> Result<(), String> {

@@ -15,6 +15,9 @@ use pgrx::{pg_sys, spi};
 /// How long a transaction that is running when we are asked to end may take before it is cut short.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Until something is tried again for which there was no room.
+pub const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
+
 /// Sends us SIGTERM once more when that time is up. None yet: zero is no timer Linux hands out to us.
 static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -230,6 +233,12 @@ pub fn attempt<T>(
             .execute()
     };
     bracket(activity, raised)
+}
+
+/// Disk or memory that somebody may free. Ending would help nobody: what is under way would be sent again.
+pub fn is_lack_of_room(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::{ERRCODE_DISK_FULL, ERRCODE_OUT_OF_MEMORY};
+    matches!(code, ERRCODE_DISK_FULL | ERRCODE_OUT_OF_MEMORY)
 }
 
 /// What goes before and after a transaction.

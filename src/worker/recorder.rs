@@ -3,18 +3,15 @@
 //! sent twice.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use delivery::{AccountState, Finding, Outcome, Report};
 use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::accounts::Accounts;
-use super::process::attempt;
+use super::process::{NO_ROOM_PAUSE, attempt, is_lack_of_room};
 use crate::outbox::settle::Settler;
-
-/// Until it is tried again where there was no room.
-const PAUSE: Duration = Duration::from_secs(5);
 
 /// What is not recorded yet.
 #[derive(Default)]
@@ -85,7 +82,7 @@ impl Recorder {
                     "It is kept in memory and tried again every few seconds; until then little is sent."
                 );
             }
-            self.again_at = Some(Instant::now() + PAUSE);
+            self.again_at = Some(Instant::now() + NO_ROOM_PAUSE);
             return None;
         }
         if self.again_at.take().is_some() {
@@ -98,10 +95,4 @@ impl Recorder {
             lanes: std::mem::take(&mut self.lanes),
         })
     }
-}
-
-/// Disk or memory that somebody may free. Ending would help nobody: what is under way would be sent again.
-fn is_lack_of_room(code: PgSqlErrorCode) -> bool {
-    use PgSqlErrorCode::{ERRCODE_DISK_FULL, ERRCODE_OUT_OF_MEMORY};
-    matches!(code, ERRCODE_DISK_FULL | ERRCODE_OUT_OF_MEMORY)
 }

@@ -374,6 +374,11 @@ impl Control {
         self.receipts_after(0)
     }
 
+    /// Every message that came so far, each as if it had come in a call of its own, in order of arrival.
+    pub fn messages(&self) -> Vec<Receipt> {
+        self.receipts().iter().flat_map(Receipt::messages).collect()
+    }
+
     /// The requests after the one with this number.
     pub fn receipts_after(&self, n: u64) -> Vec<Receipt> {
         self.pages(n, true)

@@ -102,32 +102,47 @@ impl<'a> Ledger<'a> {
         );
     }
 
-    /// Panics unless, under every key, the values at `path` arrived in ascending order. Only what had been accepted may
-    /// come again after a later one was sent: a crash makes that necessary, and it changes nothing.
+    /// Panics unless, under every key, the values at `path` arrived in ascending order. After a later one was sent, only
+    /// what had been accepted may come again, for a crash makes that necessary and it changes nothing, and what came
+    /// together with the later one in a call that was not accepted.
     pub fn assert_ascending(&self, path: &str) {
         let mut compared = 0;
         for (key, receipts) in &self.by_key {
-            let (mut highest, mut accepted) = (i64::MIN, BTreeSet::new());
-            for receipt in receipts {
+            let (mut highest, mut may_come_again) = (i64::MIN, BTreeSet::new());
+            for (place, receipt) in receipts.iter().enumerate() {
                 let Some(value) = receipt.at(path) else { continue };
                 let number = value.as_f64().unwrap_or_else(|| panic!("{path} is not a number: {value}"));
                 // Sequence numbers are whole; what is compared is exact below 2^53.
                 #[expect(clippy::cast_possible_truncation, reason = "whole numbers of a test's own making")]
                 let number = number as i64;
                 assert!(
-                    number >= highest || accepted.contains(&number),
-                    "{key}: {number}, not accepted yet, arrived after {highest} (request {})",
-                    receipt.n
+                    number >= highest || may_come_again.contains(&number),
+                    "{key}: {number}, not accepted yet, arrived after {highest} (request {}):\n{}",
+                    receipt.n,
+                    history(receipts, path)
                 );
                 highest = highest.max(number);
-                if receipt.accepted {
-                    accepted.insert(number);
+                let with_a_later_one = receipts.get(place + 1).is_some_and(|next| next.n == receipt.n);
+                if receipt.accepted || with_a_later_one {
+                    may_come_again.insert(number);
                 }
                 compared += 1;
             }
         }
         assert!(compared > 0, "no request has {path}");
     }
+}
+
+/// What was sent under a key, a line each, for a person who must find out what went wrong.
+fn history(receipts: &[&Receipt], path: &str) -> String {
+    let line = |receipt: &&Receipt| {
+        let Receipt { n, at_us, status, fault, accepted, .. } = receipt;
+        format!(
+            "{at_us} µs, request {n}: {:?}, {status:?}, {fault:?}, accepted: {accepted}\n",
+            receipt.at(path)
+        )
+    };
+    receipts.iter().map(line).collect()
 }
 
 /// A key as people write it: without the quotes of a JSON string.

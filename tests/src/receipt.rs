@@ -1,7 +1,7 @@
 //! One request, as the sandbox received it.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A row of the sandbox's log of requests.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +39,46 @@ impl Receipt {
     pub fn at(&self, path: &str) -> Option<&Value> {
         value_at(&self.body, path)
     }
+}
+
+/// The path of calls that carry many events.
+pub const BULK_EVENTS: &str = "/api/event-bulk-create-jobs";
+
+impl Receipt {
+    /// What it carried, each as if it had come in a call of its own.
+    pub fn messages(&self) -> Vec<Self> {
+        if self.path != BULK_EVENTS {
+            return vec![self.clone()];
+        }
+        let head = self.without_body();
+        let mut messages = Vec::new();
+        for entry in list(self.at("data.attributes.events-bulk-create.data")) {
+            for event in list(value_at(entry, "attributes.events.data")) {
+                let mut event = event.clone();
+                event["attributes"]["profile"] = entry["attributes"]["profile"].clone();
+                messages.push(Self { body: json!({ "data": event }), ..head.clone() });
+            }
+        }
+        messages
+    }
+
+    fn without_body(&self) -> Self {
+        Self {
+            version: self.version.clone(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            key_suffix: self.key_suffix.clone(),
+            revision: self.revision.clone(),
+            content_type: self.content_type.clone(),
+            fault: self.fault.clone(),
+            body: Value::Null,
+            ..*self
+        }
+    }
+}
+
+fn list(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// Those of the requests that were signed with a key, as far as its end tells: the sandbox keeps no more of it.

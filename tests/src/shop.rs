@@ -57,6 +57,12 @@ impl ShopBuilder {
         self
     }
 
+    /// Sends each event in a call of its own, however many wait: for who counts calls.
+    #[must_use]
+    pub fn single_calls(self) -> Self {
+        self.setting("klaviyo.bulk", "off")
+    }
+
     /// Changes the cluster otherwise.
     #[must_use]
     pub fn cluster(mut self, change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
@@ -174,7 +180,7 @@ impl Shop {
 
     /// Panics unless the orders from `first` to `last`, and no others, were accepted.
     pub fn assert_arrived(&self, first: i64, last: i64) {
-        Ledger::new(&self.sandbox.receipts(), ORDER).assert_accepted_exactly(first..=last);
+        Ledger::new(&self.sandbox.messages(), ORDER).assert_accepted_exactly(first..=last);
     }
 
     /// Waits until [`status`] says so of a message.

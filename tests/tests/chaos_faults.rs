@@ -1,4 +1,5 @@
-//! Klaviyo in every kind of trouble at once: all is delivered, and no more is sent again than the trouble explains.
+//! Klaviyo in every kind of trouble at once: all is delivered, and no more is sent again than the trouble explains. Each
+//! message goes in a call of its own, so that troubles meet many calls; for calls of many see bulk.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,6 +18,7 @@ const RETRY_MIN_DELAY: Duration = Duration::from_millis(50);
 /// A shop that tries again soon, so that a test of many failures does not take long.
 fn hasty() -> ShopBuilder {
     Shop::builder()
+        .single_calls()
         .setting("klaviyo.retry_min_delay", format!("{}ms", RETRY_MIN_DELAY.as_millis()))
         .setting("klaviyo.retry_max_delay", "2s")
 }

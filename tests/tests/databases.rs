@@ -35,6 +35,7 @@ fn delivers_again(shop: &Shop, order: i64) {
 #[test]
 fn a_database_is_dropped_without_force_and_its_place_is_free_at_once() {
     let mut shop = Shop::builder()
+        .single_calls()
         .setting("klaviyo.max_databases", 1)
         .setting("klaviyo.request_timeout", "10min")
         .setting("klaviyo.poll_interval", "1h")

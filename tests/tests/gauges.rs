@@ -90,7 +90,7 @@ fn a_lane_shows_that_it_is_stopped_or_that_nobody_answers() {
 /// A tenth of Klaviyo's limits: 35 calls a second and 350 a minute.
 #[test]
 fn a_lane_shows_what_is_left_of_its_limits() {
-    let shop = Shop::builder().rate_share(0.1).setting("klaviyo.max_in_flight", 4).start();
+    let shop = Shop::builder().single_calls().rate_share(0.1).setting("klaviyo.max_in_flight", 4).start();
     let mut db = shop.connect();
     wait_for_worker(&mut db);
     place_orders(&mut db, 1, 1_000);

@@ -132,6 +132,7 @@ fn where_all_is_well_every_check_is_ok() {
             "enabled",
             "homeless",
             "key",
+            "lane event-bulk-create-jobs",
             "lane events",
             "lane profile-import",
             "last_error",

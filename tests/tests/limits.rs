@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Fault, Ledger, ORDER, PATIENCE, RaiseAtTheEnd, Receipt, SANDBOX_KEY, Shop, ShopBuilder, Signal, Stop,
-    count, explain, kill, place_orders, place_orders_of, wait_for_crash, wait_for_worker, workers,
+    BULK_EVENTS, Fault, Ledger, ORDER, PATIENCE, RaiseAtTheEnd, Receipt, SANDBOX_KEY, Shop, ShopBuilder,
+    Signal, Stop, count, explain, kill, place_orders, place_orders_of, wait_for_crash, wait_for_worker,
+    workers,
 };
 use serde_json::json;
 
@@ -20,6 +21,7 @@ const IN_FLIGHT: usize = 6;
 
 fn limited() -> ShopBuilder {
     Shop::builder()
+        .single_calls()
         .rate_share(SCALE)
         .sandbox(["--count-scale", &SCALE.to_string()])
         .setting("klaviyo.max_in_flight", IN_FLIGHT)
@@ -78,6 +80,35 @@ fn limits_are_kept_without_a_single_refusal() {
         })
     });
     println!("spent after {:?}", began.elapsed());
+}
+
+/// The same with calls of many: never a 429, and what may not go in these spends the other budget meanwhile.
+#[test]
+fn limits_of_calls_of_many_are_kept_and_both_budgets_spent() {
+    const A_MINUTE: usize = 15;
+    let mut shop = Shop::builder().rate_share(SCALE).sandbox(["--count-scale", &SCALE.to_string()]).start();
+    shop.sandbox.set_faults(&[
+        Fault::latency(Duration::from_millis(20)).probability(0.5),
+        Fault::latency(Duration::from_millis(300)).probability(0.1),
+    ]);
+    let mut db = shop.connect();
+    place_orders(&mut db, 1, 60_000);
+    let calls = |shop: &Shop, path: &str| {
+        let receipts = shop.sandbox.receipt_heads_after(0);
+        assert_eq!(shop.sandbox.stats().throttled, 0);
+        receipts.iter().filter(|receipt| receipt.path == path).count()
+    };
+    shop.eventually("some calls of many are made", PATIENCE, || calls(&shop, BULK_EVENTS) >= 4);
+    kill(wait_for_worker(&mut db), Signal::SIGKILL);
+    wait_for_crash(&mut db);
+    shop.cluster.wait_ready();
+    shop.eventually("some more are", PATIENCE, || calls(&shop, BULK_EVENTS) >= 9);
+    shop.cluster.restart(Stop::Fast);
+    shop.eventually("both lanes have spent more than a minute's budget", PATIENCE * 2, || {
+        thread::sleep(Duration::from_millis(500));
+        calls(&shop, BULK_EVENTS) > A_MINUTE + 4 && calls(&shop, "/api/events") > 350 + 50
+    });
+    assert_eq!(shop.sandbox.stats().bulk_repeats, 0);
 }
 
 /// How many calls of a lane were signed with a key.

@@ -24,7 +24,11 @@ fn a_missing_scope_is_named_and_nothing_comes_of_asking() {
     let mut db = shop.connect();
     wait_for_worker(&mut db);
     let all = check(&mut db);
-    let expected = [("/api/events", "events:write"), ("/api/profile-import", "profiles:write")];
+    let expected = [
+        ("/api/event-bulk-create-jobs", "events:write"),
+        ("/api/events", "events:write"),
+        ("/api/profile-import", "profiles:write"),
+    ];
     for ((path, scope, status, detail), expected) in all.iter().zip(expected) {
         assert_eq!(((path.as_str(), scope.as_str()), status.as_str(), detail), (expected, "allowed", &None));
     }
@@ -33,8 +37,8 @@ fn a_missing_scope_is_named_and_nothing_comes_of_asking() {
     shop.sandbox.set_faults(&[Fault::status(403)
         .error("permission_denied", "Missing the profiles:write scope.")
         .path("/api/profile-import")]);
-    let [events, profiles] = &check(&mut db)[..] else { panic!("two calls") };
-    assert_eq!(events.2, "allowed");
+    let [bulk, events, profiles] = &check(&mut db)[..] else { panic!("three calls") };
+    assert_eq!((bulk.2.as_str(), events.2.as_str()), ("allowed", "allowed"));
     assert_eq!(profiles.2, "refused");
     assert!(profiles.3.as_ref().is_some_and(|detail| detail.contains("profiles:write")), "{profiles:?}");
 

@@ -20,6 +20,7 @@ fn unasked() -> Shop {
 /// A shop with calls that hang, and will for longer than a test lasts.
 fn hanging(orders: i64) -> Shop {
     let shop = Shop::builder()
+        .single_calls()
         .setting("klaviyo.request_timeout", "10min")
         .setting("klaviyo.poll_interval", "1s")
         .start();

@@ -1,5 +1,6 @@
 //! One Klaviyo account: its messages, its lanes, and whether Klaviyo takes its calls at all.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -7,11 +8,12 @@ use klaviyo::{Answer, ENDPOINTS, Session, TransportError};
 
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
+use crate::call::{Call, Carried};
 use crate::gauges::Place;
 use crate::lane::{Lane, Start};
-use crate::message::{AccountState, Ending, Failure, Outcome, Report};
+use crate::message::{AccountState, Ending, Outcome, Report};
 use crate::preflight::{self, Preflight};
-use crate::queue::{GroupId, Next, Queue, Queued};
+use crate::queue::{Queue, Queued};
 use crate::stale::Stale;
 use crate::stops::Stops;
 use crate::strikes::{Seen, strike};
@@ -38,23 +40,8 @@ pub struct Policy {
     pub max_strikes: u32,
     /// Calls of a lane that may be under way or not yet settled.
     pub max_in_flight: u32,
-}
-
-/// A call to be made.
-pub struct Call {
-    pub account: Arc<str>,
-    pub session: Session,
-    pub lane: usize,
-    pub body: Vec<u8>,
-    pub sent_at: SystemTime,
-    started: Instant,
-    /// In which life of the account it was made.
-    life: u32,
-    /// Of a preflight none.
-    messages: Vec<Queued>,
-    group: GroupId,
-    /// Finds out whether the key may make this call.
-    preflight: bool,
+    /// Whether calls may carry many messages.
+    pub bulk: bool,
 }
 
 pub struct Account {
@@ -80,7 +67,7 @@ impl Account {
             session: None,
             place: None,
             lanes: ENDPOINTS.iter().map(|endpoint| Lane::new(endpoint, options.rate_share, now)).collect(),
-            queue: Queue::new(ENDPOINTS.to_vec()),
+            queue: Queue::new(),
             stops: Stops::default(),
             preflight: Preflight::default(),
         };
@@ -154,77 +141,119 @@ impl Account {
     /// The next call that may start now. Reports of messages that cannot be sent are added to `reports`.
     pub fn next_call(&mut self, now: Instant, policy: &Policy, reports: &mut Vec<Report>) -> Option<Call> {
         self.queue.wake(now);
-        let Some(session) = self.session.clone() else {
+        if self.session.is_none() {
             self.preflight.abandon();
             return None;
-        };
+        }
         if let Some(lane) = self.preflight.next()
             && self.lanes[lane].take(now, policy.max_in_flight)
         {
             self.preflight.started();
-            self.lanes[lane].started(now);
-            return Some(Call {
-                account: self.name.clone(),
-                session,
-                lane,
-                body: preflight::BODY.to_vec(),
-                sent_at: SystemTime::now(),
-                started: now,
-                life: self.life,
-                messages: Vec::new(),
-                group: GroupId::default(),
-                preflight: true,
-            });
+            return self.start(lane, preflight::BODY.to_vec(), Carried::default(), true, now);
         }
-        for (position, lane) in self.lanes.iter_mut().enumerate() {
-            if self.stops.start_when(position, now) != Start::Now {
-                continue;
-            }
-            while self.queue.has_ready(position) && lane.take(now, policy.max_in_flight) {
-                let Some(next) = self.queue.next(position, now) else {
-                    lane.budget.give_back(now);
-                    return None;
+        for number in 0..self.lanes.len() {
+            while self.ready(number, now, policy) > 0
+                && self.stops.start_when(number, now) == Start::Now
+                && self.lanes[number].take(now, policy.max_in_flight)
+            {
+                let Lane { kind, bulk, .. } = self.lanes[number];
+                let next = match bulk {
+                    true => self.queue.next_bulk(kind, now).map(|bulk| Ok(Carried::bulk(bulk))),
+                    false => {
+                        let riders = !self.rides(kind, now, policy);
+                        self.queue.next(kind, riders, now).map(Carried::single)
+                    }
                 };
                 match next {
-                    Next::Unsendable { message, code, reason } => {
-                        lane.budget.give_back(now);
-                        let failure = Failure { code: code.to_owned(), reason, ..Failure::default() };
+                    Some(Ok((body, mut carried))) => {
+                        self.stops.started(number);
+                        for queued in &mut carried.messages {
+                            queued.seen.get_or_insert_with(|| Seen::of(&self.lanes[number]));
+                        }
+                        return self.start(number, body, carried, false, now);
+                    }
+                    Some(Err((message, failure))) => {
+                        self.lanes[number].budget.give_back(now);
                         let ending = Ending::Dead { failure, newer: self.queue.newer(&message) };
                         let mut report = Report::new(&self.name, None);
-                        report.outcomes.push(Outcome::of(&message.message, SystemTime::now(), ending));
+                        report.outcomes.push(Outcome::of(&message.message, SystemTime::now(), false, ending));
                         reports.push(report);
                     }
-                    Next::Call { group, mut messages, body } => {
-                        lane.started(now);
-                        self.stops.started(position);
-                        for queued in &mut messages {
-                            queued.seen.get_or_insert_with(|| Seen::of(lane));
-                        }
-                        return Some(Call {
-                            account: self.name.clone(),
-                            session,
-                            lane: position,
-                            body,
-                            sent_at: SystemTime::now(),
-                            started: now,
-                            life: self.life,
-                            messages,
-                            group,
-                            preflight: false,
-                        });
-                    }
+                    // What seemed to ride does not.
+                    None => self.lanes[number].budget.give_back(now),
                 }
             }
         }
         None
     }
 
+    /// A call starts, in the place that was taken.
+    fn start(
+        &mut self,
+        lane: usize,
+        body: Vec<u8>,
+        carried: Carried,
+        preflight: bool,
+        now: Instant,
+    ) -> Option<Call> {
+        self.lanes[lane].started(now);
+        Some(Call {
+            account: self.name.clone(),
+            session: self.session.clone()?,
+            lane,
+            body,
+            sent_at: SystemTime::now(),
+            started: now,
+            life: self.life,
+            carried,
+            preflight,
+        })
+    }
+
+    /// How many keys have something that a lane may carry now, as far as they are concerned.
+    fn ready(&mut self, number: usize, now: Instant, policy: &Policy) -> usize {
+        let Lane { kind, bulk, .. } = self.lanes[number];
+        if !bulk {
+            let riders = !self.rides(kind, now, policy);
+            return self.queue.ready(kind, riders);
+        }
+        if self.is_backlog(kind, policy) && !self.is_outage(kind) { self.queue.riding(kind) } else { 0 }
+    }
+
+    /// Whether more waits of a kind than calls of one may carry in a second: then a call of many is worth its delay.
+    /// Below that all goes at once by itself. Neither is a state to flap between: both may go at the same time.
+    fn is_backlog(&self, kind: usize, policy: &Policy) -> bool {
+        let single = self.lanes.iter().find(|lane| lane.kind == kind && !lane.bulk);
+        policy.bulk && single.is_some_and(|lane| self.queue.riding(kind) as u64 > lane.budget.burst())
+    }
+
+    /// Whether neither lane of a kind gets through. Then calls of one find out when that is over: each risks that one
+    /// message may have been sent, and not a thousand.
+    fn is_outage(&self, kind: usize) -> bool {
+        self.lanes.iter().filter(|lane| lane.kind == kind).all(Lane::is_broken)
+    }
+
+    /// Whether what may ride with others waits for a call of many: there is a backlog, and such a call can go, if only
+    /// after one that is under way. While their limits hold them back, calls of one carry what they can.
+    fn rides(&mut self, kind: usize, now: Instant, policy: &Policy) -> bool {
+        if !self.is_backlog(kind, policy) || self.is_outage(kind) {
+            return false;
+        }
+        let Some(number) = self.lanes.iter().position(|lane| lane.kind == kind && lane.bulk) else {
+            return false;
+        };
+        let holds =
+            [self.stops.start_when(number, now), self.lanes[number].start_when(now, policy.max_in_flight)];
+        holds.iter().all(|hold| !matches!(hold, Start::At(_)))
+    }
+
     /// When to look again, if nothing else happens.
     pub fn wakes_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
         let mut watched = false;
-        for (number, lane) in self.lanes.iter_mut().enumerate() {
+        for number in 0..self.lanes.len() {
             let may = self.session.is_some() && self.stops.is_open(number);
-            watched |= lane.show(now, self.queue.ready(number), may);
+            let ready = self.ready(number, now, policy);
+            watched |= self.lanes[number].show(now, ready, may);
         }
         let mut wake = watched.then(|| now + LOOK);
         if self.session.is_none() {
@@ -235,11 +264,12 @@ impl Account {
         {
             wake = earlier(wake, Some(at));
         }
-        for (position, lane) in self.lanes.iter_mut().enumerate() {
-            if !self.queue.has_ready(position) {
+        for number in 0..self.lanes.len() {
+            if self.ready(number, now, policy) == 0 {
                 continue;
             }
-            let holds = [self.stops.start_when(position, now), lane.start_when(now, policy.max_in_flight)];
+            let lane = &mut self.lanes[number];
+            let holds = [self.stops.start_when(number, now), lane.start_when(now, policy.max_in_flight)];
             let at = holds.into_iter().try_fold(now, |at, hold| match hold {
                 Start::Now => Some(at),
                 Start::At(later) => Some(at.max(later)),
@@ -287,40 +317,41 @@ impl Account {
             report.account_state = self.news(before, now);
             return report;
         }
+        let messages = &call.carried.messages;
         if let Some(gauges) = lane.gauges() {
-            let enqueued = call.messages.iter().map(|queued| queued.message.enqueued_at);
+            let enqueued = messages.iter().map(|queued| queued.message.enqueued_at);
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
         let stopped = self.learn(&verdict, &mut call, now, policy);
-        let together = call.messages.len() > 1;
-        let mut settled = Vec::new();
-        let mut again = Vec::new();
-        for mut queued in call.messages {
+        let mut carried = call.carried;
+        carried.part(&verdict);
+        let bulk = carried.is_bulk();
+        let mut waits = VecDeque::with_capacity(carried.messages.len());
+        for queued in &mut carried.messages {
             queued.message.attempts += 1;
-            let backoff = || policy.backoff.delay(queued.message.attempts);
-            let spent = queued.message.strikes >= policy.max_strikes;
-            let wait = match &verdict {
-                Verdict::Accepted { .. } => None,
-                Verdict::Refused { .. } => together.then_some(Duration::ZERO),
-                Verdict::Throttled { .. } => Some(held),
-                Verdict::Stopped { .. } => (!spent).then(|| stopped + backoff()),
-                Verdict::Trouble { retry_after, .. } => {
-                    (!spent).then(|| backoff().max(retry_after.unwrap_or_default()))
-                }
-            };
-            queued.alone |= together && matches!(verdict, Verdict::Refused { .. });
-            let ending = self.ending(&verdict, &queued, wait);
-            report.outcomes.push(Outcome::of(&queued.message, call.sent_at, ending));
-            match wait {
-                Some(wait) => {
-                    queued.not_before = (!wait.is_zero()).then(|| now + wait);
-                    again.push(queued);
-                }
-                None => settled.push(queued),
-            }
         }
-        let accepted = matches!(verdict, Verdict::Accepted { .. });
-        self.queue.ended(call.group, if accepted { &settled } else { &[] }, again, now);
+        for queued in &carried.messages {
+            let wait = carried.wait(&verdict, queued, policy, (held, stopped));
+            let ending = self.ending(&verdict, queued, wait);
+            report.outcomes.push(Outcome::of(&queued.message, call.sent_at, bulk, ending));
+            waits.push_back(wait);
+        }
+        let mut messages = carried.messages.into_iter();
+        for (group, number) in carried.groups {
+            let mut settled = Vec::new();
+            let mut again = Vec::new();
+            for mut queued in messages.by_ref().take(number) {
+                match waits.pop_front().flatten() {
+                    Some(wait) => {
+                        queued.not_before = (!wait.is_zero()).then(|| now + wait);
+                        again.push(queued);
+                    }
+                    None => settled.push(queued),
+                }
+            }
+            let accepted = matches!(verdict, Verdict::Accepted { .. });
+            self.queue.ended(group, if accepted { &settled } else { &[] }, again, now);
+        }
         report.account_state = self.news(before, now);
         report
     }
@@ -328,11 +359,12 @@ impl Account {
     /// A call of an account that has been removed since. What Klaviyo took it took; the rest is not ours to decide.
     fn late(&self, call: Call, verdict: &Verdict) -> Report {
         let mut report = Report::new(&self.name, Some(self.lanes[call.lane].endpoint));
+        let bulk = call.carried.is_bulk();
         if matches!(verdict, Verdict::Accepted { .. }) {
-            for mut queued in call.messages {
+            for mut queued in call.carried.messages {
                 queued.message.attempts += 1;
                 let ending = self.ending(verdict, &queued, None);
-                report.outcomes.push(Outcome::of(&queued.message, call.sent_at, ending));
+                report.outcomes.push(Outcome::of(&queued.message, call.sent_at, bulk, ending));
             }
         }
         report
@@ -348,11 +380,15 @@ impl Account {
         let current = self.last_session.as_ref() == Some(&call.session);
         match verdict {
             Verdict::Trouble { failure, .. } => {
-                call.messages.iter_mut().for_each(|queued| strike(queued, failure, &self.lanes[call.lane]));
+                // Whose doing it is that a call of many fails nobody can tell.
+                if !call.carried.is_bulk() {
+                    let messages = call.carried.messages.iter_mut();
+                    messages.for_each(|queued| strike(queued, failure, &self.lanes[call.lane]));
+                }
                 Duration::ZERO
             }
             Verdict::Stopped { scope, failure } if current => {
-                let messages = &mut call.messages;
+                let messages = &mut call.carried.messages;
                 self.stops.refused(call.lane, *scope, &failure.reason, messages, (now, until))
             }
             _ => Duration::ZERO,
@@ -366,7 +402,7 @@ impl Account {
                 let (status, resource_id) = (*status, resource_id.clone());
                 return Ending::Accepted { status, resource_id, state_of: self.queue.state_of(queued) };
             }
-            Verdict::Refused { failure }
+            Verdict::Refused { failure, .. }
             | Verdict::Throttled { failure, .. }
             | Verdict::Stopped { failure, .. }
             | Verdict::Trouble { failure, .. } => failure.clone(),

@@ -51,6 +51,11 @@ impl Budget {
         self.show(now);
     }
 
+    /// Calls that may be made in a second, and no more than Klaviyo allows.
+    pub fn burst(&self) -> u64 {
+        u64::from(self.endpoint.limits.burst).min(scaled(self.endpoint.limits.burst, self.share))
+    }
+
     /// Counts calls of an earlier life of ours.
     pub fn occupy(&mut self, now: Instant, age: Duration, calls: u64) {
         for window in &mut self.windows {

@@ -18,7 +18,8 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::account::{Account, AccountOptions, Call, Policy, earlier};
+use crate::account::{Account, AccountOptions, Policy, earlier};
+use crate::call::Call;
 use crate::gauges::Place;
 use crate::message::{Message, Report};
 

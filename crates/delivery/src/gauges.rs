@@ -224,7 +224,7 @@ impl LaneGauges {
                 self.throttled.fetch_add(1, Relaxed);
                 failure
             }
-            Verdict::Refused { failure }
+            Verdict::Refused { failure, .. }
             | Verdict::Stopped { failure, .. }
             | Verdict::Trouble { failure, .. } => failure,
         };

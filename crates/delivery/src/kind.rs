@@ -2,9 +2,12 @@
 //! of it merge. [`ALL`] is the list.
 
 pub mod event;
+mod event_batch;
 pub mod profile;
 
 use klaviyo::Endpoint;
+
+use crate::batch::Batch;
 
 /// What the scheduler and the HTTP thread must know of a message. Where an answer is lost it is sent again: of an
 /// event Klaviyo drops the repeat, by its `unique_id`, and the same state again ends in the same state.
@@ -36,10 +39,29 @@ pub trait Kind: Sync {
 
     /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing.
     fn stale(&self, payload: &str) -> Option<String>;
+
+    /// Whether a message that no call has carried may go in a call of many.
+    fn rides(&self, id: [u8; 16], payload: &str) -> bool;
+
+    /// The call that carries many messages of it, where there is one.
+    fn bulk(&self) -> Option<&'static Endpoint>;
+
+    /// An empty body of that call.
+    fn batch(&self) -> Option<Box<dyn Batch>>;
 }
 
 /// Every kind there is.
 pub const ALL: [&dyn Kind; 2] = [&event::Event, &profile::Profile];
+
+/// The number of a kind in [`ALL`].
+pub fn number(kind: &dyn Kind) -> usize {
+    ALL.iter().position(|other| other.name() == kind.name()).expect("all kinds are listed")
+}
+
+/// Which kind an endpoint's calls are of, by its number in [`ALL`].
+pub fn of(endpoint: &Endpoint) -> Option<usize> {
+    ALL.iter().position(|kind| [Some(kind.endpoint()), kind.bulk()].contains(&Some(endpoint)))
+}
 
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static dyn Kind> {

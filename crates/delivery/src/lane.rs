@@ -9,6 +9,10 @@ use crate::backoff::Backoff;
 use crate::breaker::Breaker;
 use crate::budget::Budget;
 use crate::gauges::{LaneGauges, Place, microseconds};
+use crate::kind;
+
+/// Calls of many that may be under way: each is worth a thousand, which a crash sends again, one by one.
+const BULK_IN_FLIGHT: u32 = 4;
 
 /// How long to hold back after a 429 that does not say.
 const THROTTLED: Duration = Duration::from_secs(1);
@@ -16,6 +20,9 @@ const THROTTLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Lane {
     pub endpoint: &'static Endpoint,
+    /// What it carries, by number, and whether many in a call.
+    pub kind: usize,
+    pub bulk: bool,
     pub budget: Budget,
     breaker: Breaker,
     /// Klaviyo's `Retry-After`.
@@ -32,6 +39,11 @@ pub struct Lane {
     gauges: Option<&'static LaneGauges>,
 }
 
+/// Calls of an endpoint that may be under way or not yet settled, which is what a crash sends again.
+pub fn most_in_flight(endpoint: &Endpoint, max_in_flight: u32) -> u32 {
+    if endpoint.max_items > 1 { max_in_flight.min(BULK_IN_FLIGHT) } else { max_in_flight }
+}
+
 /// Whether a call may start.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Start {
@@ -46,6 +58,8 @@ impl Lane {
     pub fn new(endpoint: &'static Endpoint, share: f64, now: Instant) -> Self {
         Self {
             endpoint,
+            kind: kind::of(endpoint).expect("every endpoint carries a kind"),
+            bulk: endpoint.max_items > 1,
             budget: Budget::new(endpoint, share, now),
             breaker: Breaker::default(),
             held_until: None,
@@ -85,7 +99,7 @@ impl Lane {
     }
 
     pub fn start_when(&mut self, now: Instant, max_in_flight: u32) -> Start {
-        if self.under_way + self.unsettled >= max_in_flight {
+        if self.under_way + self.unsettled >= most_in_flight(self.endpoint, max_in_flight) {
             return Start::AfterCall;
         }
         let mut at = now;
@@ -161,6 +175,11 @@ impl Lane {
         self.breaker.undecided();
         self.hold(Some(now + wait));
         wait
+    }
+
+    /// Whether its breaker is open.
+    pub fn is_broken(&self) -> bool {
+        self.breaker.is_open()
     }
 
     /// The account was refused: says nothing about the lane.

@@ -5,8 +5,10 @@
 
 mod account;
 mod backoff;
+mod batch;
 mod breaker;
 mod budget;
+mod call;
 mod engine;
 pub mod gaps;
 pub mod gauges;
@@ -33,6 +35,7 @@ pub use account::{AccountOptions, Policy};
 pub use backoff::Backoff;
 pub use engine::{Command, Engine, Gone, Past, PastCalls};
 pub use klaviyo;
+pub use lane::most_in_flight;
 pub use message::{AccountState, Ending, Failure, Message, Outcome, Report};
 pub use preflight::{Allowed, Finding};
 pub use stale::{Stale, StaleAction};

@@ -29,6 +29,9 @@ pub struct Message {
     pub wait: Duration,
     /// Whether it comes from the dead letters, and may be older than what has been sent since.
     pub redriven: bool,
+    /// Whether it may go in a call of many: its kind says so, and it is certain that no call has carried it, neither of an
+    /// earlier life of ours nor of a database that this one is a copy of.
+    pub rides: bool,
 }
 
 /// What one call, or the refusal to make it, meant for a message.
@@ -40,12 +43,14 @@ pub struct Outcome {
     pub attempts: u32,
     /// When the last of them was sent.
     pub sent_at: SystemTime,
+    /// Whether that was a call of many.
+    pub bulk: bool,
     pub ending: Ending,
 }
 
 impl Outcome {
-    pub fn of(message: &Message, sent_at: SystemTime, ending: Ending) -> Self {
-        Self { seq: message.seq, id: message.id, attempts: message.attempts, sent_at, ending }
+    pub fn of(message: &Message, sent_at: SystemTime, bulk: bool, ending: Ending) -> Self {
+        Self { seq: message.seq, id: message.id, attempts: message.attempts, sent_at, bulk, ending }
     }
 }
 

@@ -7,9 +7,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
-use klaviyo::Endpoint;
-
 use crate::key::{Aliases, Hasher, Identifier};
+use crate::kind;
 use crate::message::Message;
 use crate::recent::Recent;
 use crate::stale::{Stale, StaleAction};
@@ -27,6 +26,10 @@ const REMEMBERED: usize = 50_000;
 /// than a message can have with all that are known to belong to its three, so that looking is always worth it.
 const IDENTIFIERS: usize = 32;
 
+mod bulk;
+
+pub use bulk::Bulk;
+
 pub type GroupId = u64;
 
 /// A message with what its earlier attempts taught.
@@ -39,6 +42,8 @@ pub struct Queued {
     pub refusal: Option<Refusal>,
     /// Was refused together with others; goes alone now.
     pub alone: bool,
+    /// How many may be in the call that carries it at the most; 0 where it must have one of its own.
+    pub rides: usize,
     identifiers: Vec<Identifier>,
 }
 
@@ -56,8 +61,25 @@ struct Group {
 enum Place {
     #[default]
     None,
-    Ready(usize, i64),
+    /// By its kind and the seq of its oldest message; and how many messages it has, if that one may ride with others.
+    Ready(usize, i64, Option<usize>),
     Sleeping(Instant),
+}
+
+/// The groups whose oldest message is of one kind and may go, by its seq.
+#[derive(Default)]
+struct Ready {
+    /// Those whose oldest message must go by itself, and those whose oldest may ride with others.
+    alone: BTreeSet<(i64, GroupId)>,
+    riders: BTreeSet<(i64, GroupId)>,
+    /// Messages of the riders' groups: what would ride, if each may that comes behind another.
+    riding: usize,
+}
+
+impl Ready {
+    fn set(&mut self, rides: bool) -> &mut BTreeSet<(i64, GroupId)> {
+        if rides { &mut self.riders } else { &mut self.alone }
+    }
 }
 
 /// What to do with the oldest message of a lane.
@@ -69,7 +91,6 @@ pub enum Next {
 }
 
 pub struct Queue {
-    lanes: Vec<&'static Endpoint>,
     pub stale: Option<Stale>,
     hasher: Hasher,
     aliases: Aliases,
@@ -81,16 +102,15 @@ pub struct Queue {
     /// Groups that became part of another while calls of theirs were under way: into which, and how many calls.
     joined: HashMap<GroupId, (GroupId, u32)>,
     next_group: GroupId,
-    /// For each lane the groups whose oldest message may go, by its seq.
-    ready: Vec<BTreeSet<(i64, GroupId)>>,
+    /// By the kind's number.
+    ready: [Ready; kind::ALL.len()],
     sleeping: BTreeSet<(Instant, GroupId)>,
 }
 
 impl Queue {
-    pub fn new(lanes: Vec<&'static Endpoint>) -> Self {
+    pub fn new() -> Self {
         Self {
-            ready: vec![BTreeSet::new(); lanes.len()],
-            lanes,
+            ready: Default::default(),
             stale: None,
             hasher: Hasher::default(),
             aliases: Aliases::default(),
@@ -121,28 +141,27 @@ impl Queue {
         let all = self.aliases.expand(&identifiers);
         let id = self.group_of(all);
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
+        let bulk = message.kind.bulk().filter(|_| message.rides && message.attempts == 0);
+        let rides = bulk.map_or(0, |bulk| bulk.max_items);
         self.insert(
             id,
-            Queued { message, not_before, seen: None, refusal: None, alone: false, identifiers },
+            Queued { message, not_before, seen: None, refusal: None, alone: false, rides, identifiers },
             now,
         );
     }
 
-    /// Whether a message of that lane may go, as far as its key is concerned.
-    pub fn has_ready(&self, lane: usize) -> bool {
-        !self.ready[lane].is_empty()
-    }
-
-    /// How many keys have a message of that lane that may go.
-    pub fn ready(&self, lane: usize) -> usize {
-        self.ready[lane].len()
+    /// How many keys have a message of that kind that may go, and goes in a call of its own; with `riders`, also those
+    /// whose message may ride with others.
+    pub fn ready(&self, kind: usize, riders: bool) -> usize {
+        let ready = &self.ready[kind];
+        ready.alone.len() + if riders { ready.riders.len() } else { 0 }
     }
 
     /// Forgets all messages. Calls under way may still end.
     pub fn clear(&mut self) {
         // Numbers go on, so that a call of before is no group's of after.
         let (next_group, stale) = (self.next_group, self.stale);
-        *self = Self { next_group, stale, ..Self::new(std::mem::take(&mut self.lanes)) };
+        *self = Self { next_group, stale, ..Self::new() };
     }
 
     /// When the next message comes out of its backoff.
@@ -180,9 +199,12 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest message that may go in that lane, with those that merge into its call.
-    pub fn next(&mut self, lane: usize, now: Instant) -> Option<Next> {
-        let (_, id) = self.ready[lane].first().copied()?;
+    /// Takes the oldest message of that kind that may go in a call of its own, with those that merge into it. With
+    /// `riders` it may be one that could ride with others.
+    pub fn next(&mut self, kind: usize, riders: bool, now: Instant) -> Option<Next> {
+        let ready = &self.ready[kind];
+        let firsts = [ready.alone.first(), ready.riders.first().filter(|_| riders)];
+        let (_, id) = firsts.into_iter().flatten().min().copied()?;
         self.displace(id);
         let first = self.groups.get_mut(&id)?.queue.pop_front()?;
         let kind = first.message.kind;
@@ -347,11 +369,13 @@ impl Queue {
                 self.sleeping.insert((at, id));
             }
             _ => {
-                let endpoint = first.message.kind.endpoint();
-                let lane =
-                    self.lanes.iter().position(|lane| *lane == endpoint).expect("every kind has a lane");
-                group.place = Place::Ready(lane, first.message.seq);
-                self.ready[lane].insert((first.message.seq, id));
+                let (seq, rides) = (first.message.seq, first.rides > 0);
+                let kind = kind::number(first.message.kind);
+                let riding = rides.then_some(group.queue.len());
+                group.place = Place::Ready(kind, seq, riding);
+                let ready = &mut self.ready[kind];
+                ready.set(rides).insert((seq, id));
+                ready.riding += riding.unwrap_or_default();
             }
         }
     }
@@ -377,7 +401,11 @@ impl Queue {
         let Some(group) = self.groups.get_mut(&id) else { return };
         match std::mem::take(&mut group.place) {
             Place::None => false,
-            Place::Ready(lane, seq) => self.ready[lane].remove(&(seq, id)),
+            Place::Ready(kind, seq, riding) => {
+                let ready = &mut self.ready[kind];
+                ready.riding -= riding.unwrap_or_default();
+                ready.set(riding.is_some()).remove(&(seq, id))
+            }
             Place::Sleeping(at) => self.sleeping.remove(&(at, id)),
         };
     }

@@ -1,7 +1,5 @@
 use std::time::{Duration, SystemTime};
 
-use klaviyo::{CREATE_EVENT, UPSERT_PROFILE};
-
 use super::*;
 use crate::kind;
 
@@ -9,7 +7,7 @@ const EVENTS: usize = 0;
 const PROFILES: usize = 1;
 
 fn queue() -> Queue {
-    Queue::new(vec![&CREATE_EVENT, &UPSERT_PROFILE])
+    Queue::new()
 }
 
 fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
@@ -28,12 +26,13 @@ fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
         strikes: 0,
         wait: Duration::ZERO,
         redriven: false,
+        rides: false,
     }
 }
 
 /// The seqs of the next call of a lane, and the call.
 fn call(queue: &mut Queue, lane: usize, now: Instant) -> Option<(Vec<i64>, GroupId, Vec<Queued>)> {
-    match queue.next(lane, now)? {
+    match queue.next(lane, true, now)? {
         Next::Call { group, messages, .. } => {
             Some((messages.iter().map(|queued| queued.message.seq).collect(), group, messages))
         }
@@ -52,9 +51,9 @@ fn one_of_a_key_at_a_time_oldest_first_across_lanes() {
     let (seqs, group, sent) = call(&mut queue, EVENTS, now).expect("the first of a");
     assert_eq!(seqs, [1]);
     assert_eq!(call(&mut queue, EVENTS, now).expect("b is not held up").0, [4]);
-    assert!(!queue.has_ready(EVENTS) && !queue.has_ready(PROFILES));
+    assert!(queue.ready(EVENTS, true) == 0 && queue.ready(PROFILES, true) == 0);
     queue.ended(group, &sent, vec![], now);
-    assert!(!queue.has_ready(EVENTS), "2 goes before 3");
+    assert!(queue.ready(EVENTS, true) == 0, "2 goes before 3");
     let (seqs, group, sent) = call(&mut queue, PROFILES, now).expect("the second");
     assert_eq!(seqs, [2]);
     queue.ended(group, &sent, vec![], now);
@@ -71,21 +70,21 @@ fn a_message_with_two_identifiers_ties_two_keys_even_with_calls_under_way() {
     let (_, second, sent_second) = call(&mut queue, EVENTS, now).expect("2, not known to be the same");
     queue.add(message(3, "event", &["email", "id"]), now);
     queue.add(message(4, "event", &["id"]), now);
-    assert!(!queue.has_ready(EVENTS));
+    assert!(queue.ready(EVENTS, true) == 0);
     queue.ended(first, &[], sent_first, now);
-    assert!(!queue.has_ready(EVENTS), "the other call is still under way");
+    assert!(queue.ready(EVENTS, true) == 0, "the other call is still under way");
     queue.ended(second, &sent_second, vec![], now);
     for expected in [1, 3, 4] {
         let (seqs, group, sent) = call(&mut queue, EVENTS, now).expect("in order");
         assert_eq!(seqs, [expected]);
-        assert!(!queue.has_ready(EVENTS));
+        assert!(queue.ready(EVENTS, true) == 0);
         queue.ended(group, &sent, vec![], now);
     }
     assert!(queue.groups.is_empty() && queue.by_identifier.is_empty() && queue.joined.is_empty());
     queue.add(message(5, "event", &["email"]), now);
     queue.add(message(6, "event", &["id"]), now);
     assert_eq!(call(&mut queue, EVENTS, now).expect("5").0, [5]);
-    assert!(!queue.has_ready(EVENTS), "that they are one profile is remembered");
+    assert!(queue.ready(EVENTS, true) == 0, "that they are one profile is remembered");
 }
 
 #[test]
@@ -95,7 +94,9 @@ fn states_side_by_side_merge_and_an_event_between_keeps_them_apart() {
     for (seq, kind) in [(1, "profile"), (2, "profile"), (3, "event"), (4, "profile")] {
         queue.add(message(seq, kind, &["a"]), now);
     }
-    let Some(Next::Call { group, messages, body }) = queue.next(PROFILES, now) else { panic!("a call") };
+    let Some(Next::Call { group, messages, body }) = queue.next(PROFILES, true, now) else {
+        panic!("a call")
+    };
     assert_eq!(messages.len(), 2);
     let body = String::from_utf8(body).expect("UTF-8");
     assert!(body.contains("\"n1\":1") && body.contains("\"n2\":2") && !body.contains("\"n4\""), "{body}");
@@ -117,7 +118,7 @@ fn backoff_holds_the_key_and_only_the_key() {
     queue.ended(group, &[], sent, now);
     queue.add(message(3, "event", &["b"]), now);
     assert_eq!(call(&mut queue, EVENTS, now).expect("b").0, [3]);
-    assert!(!queue.has_ready(EVENTS));
+    assert!(queue.ready(EVENTS, true) == 0);
     assert_eq!(queue.wakes_at(), Some(later));
     queue.wake(later);
     assert_eq!(call(&mut queue, EVENTS, later).expect("1 again").0, [1]);
@@ -131,18 +132,18 @@ fn a_redriven_state_never_follows_a_newer_one() {
     let (_, group, sent) = call(&mut queue, PROFILES, now).expect("7");
     queue.add(Message { redriven: true, ..message(5, "profile", &["a"]) }, now);
     queue.ended(group, &sent, vec![], now);
-    let Some(Next::Unsendable { message: queued, code, .. }) = queue.next(PROFILES, now) else {
+    let Some(Next::Unsendable { message: queued, code, .. }) = queue.next(PROFILES, true, now) else {
         panic!("superseded while it waited");
     };
     assert_eq!((queued.message.seq, code), (5, "superseded"));
     queue.add(Message { redriven: true, ..message(6, "profile", &["a"]) }, now);
     assert!(
-        matches!(queue.next(PROFILES, now), Some(Next::Unsendable { .. })),
+        matches!(queue.next(PROFILES, true, now), Some(Next::Unsendable { .. })),
         "remembered when all is sent"
     );
     queue.add(Message { redriven: true, ..message(8, "profile", &["a"]) }, now);
     queue.add(Message { redriven: true, ..message(2, "event", &["a"]) }, now);
-    assert!(!queue.has_ready(PROFILES), "the event is older");
+    assert!(queue.ready(PROFILES, true) == 0, "the event is older");
     assert_eq!(call(&mut queue, EVENTS, now).expect("events are no states").0, [2]);
 }
 
@@ -156,7 +157,8 @@ fn a_redriven_state_never_follows_a_newer_one_under_another_identifier() {
     let (_, group, sent) = call(&mut queue, PROFILES, now).expect("20");
     queue.ended(group, &sent, vec![], now);
     queue.add(Message { redriven: true, ..message(10, "profile", &["email"]) }, now);
-    let Some(Next::Unsendable { message: queued, code: "superseded", .. }) = queue.next(PROFILES, now) else {
+    let Some(Next::Unsendable { message: queued, code: "superseded", .. }) = queue.next(PROFILES, true, now)
+    else {
         panic!("superseded");
     };
     assert_eq!(queue.newer(&queued), Some(20));
@@ -168,7 +170,10 @@ fn a_foreign_payload_is_put_aside() {
     let mut queue = queue();
     queue.add(Message { payload: "[]".to_owned(), ..message(1, "event", &["a"]) }, now);
     queue.add(message(2, "event", &["a"]), now);
-    assert!(matches!(queue.next(EVENTS, now), Some(Next::Unsendable { code: "malformed_payload", .. })));
+    assert!(matches!(
+        queue.next(EVENTS, true, now),
+        Some(Next::Unsendable { code: "malformed_payload", .. })
+    ));
     assert_eq!(call(&mut queue, EVENTS, now).expect("the next").0, [2]);
 }
 
@@ -201,7 +206,11 @@ fn order_holds_under_random_play() {
         let mut under_way: Vec<(GroupId, Vec<Queued>)> = Vec::new();
         let mut done: Vec<(i64, Vec<String>)> = Vec::new();
         let mut seq = 0;
-        while seq < 400 || !under_way.is_empty() || queue.has_ready(EVENTS) || queue.has_ready(PROFILES) {
+        while seq < 400
+            || !under_way.is_empty()
+            || (queue.ready(EVENTS, true) > 0)
+            || (queue.ready(PROFILES, true) > 0)
+        {
             if seq < 400 && dice.bool() {
                 seq += 1;
                 let profile = dice.usize(0..6);
@@ -254,10 +263,10 @@ fn a_stale_event_goes_as_history_or_is_put_aside_and_a_state_goes_as_ever() {
         (StaleAction::DeadLetter, false, None),
         (StaleAction::DeadLetter, true, Some(true)),
     ] {
-        let mut queue = Queue::new(vec![&CREATE_EVENT, &UPSERT_PROFILE]);
+        let mut queue = Queue::new();
         queue.stale = Some(Stale { after: day, action });
         queue.add(old(1, "event", redriven), now);
-        let sent = match queue.next(EVENTS, now).expect("the event") {
+        let sent = match queue.next(EVENTS, true, now).expect("the event") {
             Next::Call { body, .. } => {
                 Some(String::from_utf8(body).expect("text").contains("\"backfill\":true"))
             }
@@ -268,9 +277,9 @@ fn a_stale_event_goes_as_history_or_is_put_aside_and_a_state_goes_as_ever() {
         };
         assert_eq!(sent, expected, "{action:?}, redriven: {redriven}");
         queue.add(old(2, "profile", false), now);
-        assert!(matches!(queue.next(PROFILES, now), Some(Next::Call { .. })));
+        assert!(matches!(queue.next(PROFILES, true, now), Some(Next::Call { .. })));
         queue.add(Message { enqueued_at: SystemTime::now(), ..old(3, "event", false) }, now);
-        let Some(Next::Call { body, .. }) = queue.next(EVENTS, now) else { panic!("a fresh event") };
+        let Some(Next::Call { body, .. }) = queue.next(EVENTS, true, now) else { panic!("a fresh event") };
         assert!(!String::from_utf8(body).expect("text").contains("backfill"));
     }
 }

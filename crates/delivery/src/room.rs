@@ -9,10 +9,14 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::key::{Aliases, Hasher, Identifier};
-use crate::kind;
+use crate::kind::{self, Kind};
 
 /// Messages of one lane in memory: some seconds of work for the fastest.
 const LANE_MESSAGES: usize = 2_000;
+
+/// Messages in memory that may ride in calls of many. Reading goes on when half of them have left: by then there must
+/// still be what four calls of a thousand carry, and what the next is made of.
+const RIDERS: usize = 12_000;
 
 /// Bytes of payload of one lane in memory. A message is let in whatever its size while there is any room.
 const LANE_BYTES: usize = 8 << 20;
@@ -24,7 +28,21 @@ const PASSED_OVER: usize = 2_000;
 const PASSED_OVER_A_SECOND: usize = 20_000;
 const PASSED_OVER_AT_MOST: usize = 200_000;
 
-/// Room taken by one lane: an account's messages of one kind.
+/// Of what an account's lanes are: messages of one kind, those that may ride in calls of many and those that may not.
+/// These leave much faster than those, and neither may be in the way of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Class {
+    pub kind: &'static str,
+    pub rides: bool,
+}
+
+impl Class {
+    fn most(self) -> usize {
+        if self.rides { RIDERS } else { LANE_MESSAGES }
+    }
+}
+
+/// Room taken by one lane: an account's messages of one class.
 #[derive(Debug, Default)]
 struct Lane {
     messages: usize,
@@ -32,12 +50,12 @@ struct Lane {
 }
 
 impl Lane {
-    fn has_room(&self) -> bool {
-        self.messages < LANE_MESSAGES && self.bytes < LANE_BYTES
+    fn has_room(&self, class: Class) -> bool {
+        self.messages < class.most() && self.bytes < LANE_BYTES
     }
 
-    fn has_much_room(&self) -> bool {
-        self.messages <= LANE_MESSAGES / 2 && self.bytes <= LANE_BYTES / 2
+    fn has_much_room(&self, class: Class) -> bool {
+        self.messages <= class.most() / 2 && self.bytes <= LANE_BYTES / 2
     }
 }
 
@@ -54,8 +72,8 @@ struct Behind {
     unseen: Option<i64>,
     /// Identifiers of those that were looked at.
     keys: HashSet<Identifier>,
-    /// Kinds that found no room.
-    waiting: HashSet<&'static str>,
+    /// Classes that found no room.
+    waiting: HashSet<Class>,
     /// Passed over because the account could not send.
     closed: bool,
 }
@@ -83,23 +101,30 @@ impl Behind {
 #[derive(Debug, Default)]
 struct Account {
     open: bool,
-    lanes: HashMap<&'static str, Lane>,
+    lanes: HashMap<Class, Lane>,
     behind: Option<Behind>,
     /// Which identifiers belong together, as the queue that orders messages has it.
     aliases: Aliases,
 }
 
 impl Account {
+    fn has_room(&self, class: Class) -> bool {
+        self.lanes.get(&class).is_none_or(|lane| lane.has_room(class))
+    }
+
     /// Whether looking further could find something to take.
     fn can_take(&self) -> bool {
-        self.open && kind::ALL.iter().any(|kind| self.lanes.get(kind.name()).is_none_or(Lane::has_room))
+        let rides = |kind: &&dyn Kind| kind.bulk().map(|_| Class { kind: kind.name(), rides: true });
+        let single = kind::ALL.iter().map(|kind| Class { kind: kind.name(), rides: false });
+        let mut classes = single.chain(kind::ALL.iter().filter_map(rides));
+        self.open && classes.any(|class| self.has_room(class))
     }
 }
 
 #[derive(Debug)]
 struct Entry {
     account: String,
-    kind: &'static str,
+    class: Class,
     bytes: usize,
 }
 
@@ -150,9 +175,9 @@ impl Room {
 
     /// Whether a message found in the outbox is to be taken. If not, it is remembered as passed over. Messages of an
     /// account are to be offered in order, but for those that committed late.
-    pub fn admit(&mut self, seq: i64, account: &str, kind: &'static str, key: &[String]) -> bool {
+    pub fn admit(&mut self, seq: i64, account: &str, class: Class, key: &[String]) -> bool {
         let account = self.accounts.entry(account.to_owned()).or_default();
-        let room = account.open && account.lanes.get(kind).is_none_or(Lane::has_room);
+        let room = account.open && account.has_room(class);
         let can_take = account.can_take();
         let keys: Vec<Identifier> = key.iter().map(|text| self.hasher.identifier(text)).collect();
         account.aliases.link(&keys);
@@ -164,6 +189,8 @@ impl Room {
             return false;
         }
         let keys = account.aliases.expand(&keys);
+        // What was passed over for want of room comes before what lies behind it.
+        let room = room && !behind.waiting.contains(&class);
         if room && keys.iter().all(|key| !behind.keys.contains(key)) {
             return true;
         }
@@ -171,7 +198,7 @@ impl Room {
         behind.passed = true;
         behind.closed |= !account.open;
         if account.open && !room {
-            behind.waiting.insert(kind);
+            behind.waiting.insert(class);
         }
         behind.keys.extend(keys);
         if !can_take || behind.is_far() {
@@ -181,18 +208,18 @@ impl Room {
     }
 
     /// A message is in memory from now on.
-    pub fn add(&mut self, seq: i64, account: &str, kind: &'static str, bytes: usize) {
-        let lane = self.accounts.entry(account.to_owned()).or_default().lanes.entry(kind).or_default();
+    pub fn add(&mut self, seq: i64, account: &str, class: Class, bytes: usize) {
+        let lane = self.accounts.entry(account.to_owned()).or_default().lanes.entry(class).or_default();
         lane.messages += 1;
         lane.bytes += bytes;
-        self.entries.insert(seq, Entry { account: account.to_owned(), kind, bytes });
+        self.entries.insert(seq, Entry { account: account.to_owned(), class, bytes });
     }
 
     /// A message has left for good.
     pub fn remove(&mut self, seq: i64) {
         let Some(entry) = self.entries.remove(&seq) else { return };
         let account = self.accounts.get_mut(&entry.account);
-        if let Some(lane) = account.and_then(|account| account.lanes.get_mut(entry.kind)) {
+        if let Some(lane) = account.and_then(|account| account.lanes.get_mut(&entry.class)) {
             lane.messages -= 1;
             lane.bytes -= entry.bytes;
         }
@@ -228,10 +255,11 @@ impl Room {
         self.accounts.get(account).is_some_and(|account| account.open)
     }
 
-    /// Whether a lane of an account that can send has no room.
+    /// Whether an account that can send has no room for messages of a kind in calls of one.
     pub fn is_full(&self, account: &str, kind: &str) -> bool {
         let account = self.accounts.get(account).filter(|account| account.open);
-        account.and_then(|account| account.lanes.get(kind)).is_some_and(|lane| !lane.has_room())
+        let mut lanes = account.into_iter().flat_map(|account| &account.lanes);
+        lanes.any(|(class, lane)| class.kind == kind && !class.rides && !lane.has_room(*class))
     }
 
     /// An account of which something is to be read again: from the first that was passed over when a lane that found
@@ -240,7 +268,8 @@ impl Room {
         for (name, account) in self.accounts.iter_mut().filter(|(_, account)| account.open) {
             let can_take = account.can_take();
             let Some(behind) = &mut account.behind else { continue };
-            let much_room = |kind: &&str| account.lanes.get(*kind).is_some_and(Lane::has_much_room);
+            let much_room =
+                |class: &Class| account.lanes.get(class).is_some_and(|lane| lane.has_much_room(*class));
             if behind.closed || behind.waiting.iter().any(much_room) {
                 let from = behind.from;
                 *behind = Behind { unseen: Some(from), ..Behind::new(from) };

@@ -141,7 +141,7 @@ impl Stops {
         part.refused += 1;
         if suspect {
             // Which of them it is shows when they go one by one.
-            messages.iter_mut().for_each(|queued| queued.alone = true);
+            messages.iter_mut().for_each(|queued| (queued.alone, queued.rides) = (true, 0));
         } else if part.stop.is_none() {
             part.stop = Some(Stop { reason: reason.to_owned(), since: now, until, probing: false });
         }

@@ -22,6 +22,8 @@ pub enum Verdict {
     Trouble {
         retry_after: Option<Duration>,
         failure: Failure,
+        /// Whether Klaviyo may have done what it was asked.
+        ambiguous: bool,
     },
     /// No such call of this account gets through until someone changes something.
     Stopped {
@@ -31,6 +33,8 @@ pub enum Verdict {
     /// Klaviyo will never take this message.
     Refused {
         failure: Failure,
+        /// What is wrong, as JSON pointers into the body, as far as it says.
+        pointers: Vec<String>,
     },
 }
 
@@ -52,7 +56,8 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
                 TransportError::Lost(_) => "connection_lost",
             };
             let failure = Failure { code: code.to_owned(), reason: error.to_string(), ..Failure::default() };
-            return Verdict::Trouble { retry_after: None, failure };
+            let ambiguous = !matches!(error, TransportError::Connect(_));
+            return Verdict::Trouble { retry_after: None, failure, ambiguous };
         }
     };
     let errors = errors_of(&answer.body);
@@ -63,19 +68,21 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
         200..=299 => Verdict::Accepted { status: answer.status, resource_id: resource_id(&answer.body) },
         429 => Verdict::Throttled { retry_after: answer.retry_after, failure },
         401 => stopped(Scope::Account, failure, "Klaviyo does not accept the private key"),
-        413 => Verdict::Refused { failure },
-        408 | 425 | 500..=599 => Verdict::Trouble { retry_after: answer.retry_after, failure },
+        413 => refused(failure, errors),
+        408 | 425 | 500..=599 => {
+            Verdict::Trouble { retry_after: answer.retry_after, failure, ambiguous: true }
+        }
         // Without Klaviyo's error body it is the answer of a firewall in between, which may dislike this one message,
         // or of somebody else at a wrong address.
         status if errors.is_empty() => {
             let reason = format!("answer {status} is not one of Klaviyo's API; is the base URL right?");
             let failure = Failure { reason, ..failure };
-            Verdict::Trouble { retry_after: answer.retry_after, failure }
+            Verdict::Trouble { retry_after: answer.retry_after, failure, ambiguous: true }
         }
         400 | 404 | 410 if about_revision => {
             stopped(Scope::Account, failure, "Klaviyo does not accept the revision")
         }
-        400 | 409 | 422 => Verdict::Refused { failure },
+        400 | 409 | 422 => refused(failure, errors),
         403 => {
             let Endpoint { path, scope, .. } = endpoint;
             let why = format!("the private key may not call {path}; it needs the scope {scope}");
@@ -87,6 +94,11 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
             stopped(Scope::Lane, failure, &why)
         }
     }
+}
+
+fn refused(failure: Failure, errors: Vec<klaviyo::ApiError>) -> Verdict {
+    let pointers = errors.into_iter().filter_map(|error| error.source.pointer).collect();
+    Verdict::Refused { failure, pointers }
 }
 
 fn stopped(scope: Scope, failure: Failure, why: &str) -> Verdict {
@@ -164,9 +176,12 @@ mod tests {
 
     #[test]
     fn a_refusal_names_klaviyos_error() {
-        let Verdict::Refused { failure } = verdict(400, &error("invalid", r#"{"pointer":"/data"}"#)) else {
+        let Verdict::Refused { failure, pointers } =
+            verdict(400, &error("invalid", r#"{"pointer":"/data"}"#))
+        else {
             panic!("refused");
         };
+        assert_eq!(pointers, ["/data"]);
         assert_eq!(failure.error_id.as_deref(), Some("e1"));
         assert_eq!((failure.code.as_str(), failure.reason.as_str()), ("invalid", "T. D (at /data)"));
         let Verdict::Stopped { failure, .. } = verdict(403, &error("permission_denied", "{}")) else {

@@ -40,6 +40,8 @@ pub struct Endpoint {
     pub limits: Limits,
     /// Largest request body in bytes (spec: the call's description).
     pub max_body: usize,
+    /// How many events or profiles a call may carry (spec: the call's description).
+    pub max_items: usize,
 }
 
 /// `create_event`: one event; makes or updates the profile it names.
@@ -49,6 +51,7 @@ pub const CREATE_EVENT: Endpoint = Endpoint {
     scope: "events:write",
     limits: Limits { burst: 350, steady: 3_500, daily: None },
     max_body: 5_000_000,
+    max_items: 1,
 };
 
 /// `create_or_update_profile`: the upsert of one profile.
@@ -58,10 +61,21 @@ pub const UPSERT_PROFILE: Endpoint = Endpoint {
     scope: "profiles:write",
     limits: Limits { burst: 75, steady: 750, daily: None },
     max_body: 100_000,
+    max_items: 1,
+};
+
+/// `bulk_create_events`: many events, all of them or none; makes or updates the profiles they name.
+pub const BULK_CREATE_EVENTS: Endpoint = Endpoint {
+    name: "event-bulk-create-jobs",
+    path: "/api/event-bulk-create-jobs",
+    scope: "events:write",
+    limits: Limits { burst: 10, steady: 150, daily: None },
+    max_body: 5_000_000,
+    max_items: 1_000,
 };
 
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 2] = [&CREATE_EVENT, &UPSERT_PROFILE];
+pub const ENDPOINTS: [&Endpoint; 3] = [&CREATE_EVENT, &UPSERT_PROFILE, &BULK_CREATE_EVENTS];
 
 #[cfg(test)]
 mod tests {

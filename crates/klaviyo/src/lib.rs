@@ -3,14 +3,16 @@
 //! In here: the wire. Not in here: Postgres, queues, retries, pacing. What is a fact of the API stands beside
 //! its source, `spec` being Klaviyo's OpenAPI document of revision [`REVISION`].
 
+mod bulk;
 mod client;
 mod endpoint;
 mod error;
 mod session;
 mod types;
 
+pub use bulk::{EventsBody, Place, event_at};
 pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
-pub use endpoint::{CREATE_EVENT, ENDPOINTS, Endpoint, Limits, UPSERT_PROFILE};
+pub use endpoint::{BULK_CREATE_EVENTS, CREATE_EVENT, ENDPOINTS, Endpoint, Limits, UPSERT_PROFILE};
 pub use error::{ApiError, errors_of};
 pub use session::{Session, SessionError, is_loopback};
 pub use types::{event_body, profile_body, resource_id};

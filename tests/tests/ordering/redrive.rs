@@ -59,7 +59,7 @@ fn assert_newest(shop: &Shop, person: &str, newest: i32) {
     assert_eq!(kept(shop, person, "first_name"), json!(format!("name {newest}")));
     assert_eq!(accepted(shop, person).last(), Some(&i64::from(newest)));
     shop.assert_requests_conform();
-    assert_never_overtaken(&shop.sandbox.receipts());
+    assert_never_overtaken(&shop.sandbox.messages());
 }
 
 #[test]

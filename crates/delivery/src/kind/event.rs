@@ -3,16 +3,20 @@
 //! Payload: `{"profile": {…}, "event": {…}}`, both being attributes as Klaviyo names them. They are kept apart so
 //! that a call for many events can put them together anew by copying.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use iso_currency::Currency;
 use jiff::Timestamp;
-use klaviyo::{CREATE_EVENT, Endpoint};
+use klaviyo::{BULK_CREATE_EVENTS, CREATE_EVENT, Endpoint};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
+use super::event_batch::EventBatch;
 use super::profile::{check_attributes, open_object};
 use super::{Checked, Kind, push_raw, push_string};
+use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
 use crate::json::JsonLimits;
@@ -181,11 +185,23 @@ fn rfc3339(micros: i64) -> String {
 }
 
 #[derive(Deserialize)]
-struct Payload<'a> {
+pub(super) struct Payload<'a> {
     #[serde(borrow)]
-    profile: &'a RawValue,
+    pub profile: &'a RawValue,
     #[serde(borrow)]
-    event: &'a RawValue,
+    pub event: &'a RawValue,
+}
+
+impl<'a> Payload<'a> {
+    pub(super) fn read(payload: &'a str) -> Result<Self, String> {
+        let payload: Self = serde_json::from_str(payload).map_err(|error| error.to_string())?;
+        for part in [payload.profile, payload.event] {
+            if open_object(part.get()).is_none() {
+                return Err("profile and event must be objects that are not empty".to_owned());
+            }
+        }
+        Ok(payload)
+    }
 }
 
 fn profile_of(payload: &str) -> Option<BTreeMap<String, &RawValue>> {
@@ -206,13 +222,8 @@ impl Kind for Event {
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {
-        let payload: Payload = serde_json::from_str(payload).map_err(|error| error.to_string())?;
-        for part in [payload.profile, payload.event] {
-            if open_object(part.get()).is_none() {
-                return Err("profile and event must be objects that are not empty".to_owned());
-            }
-        }
-        Ok(klaviyo::event_body(payload.event, payload.profile))
+        let Payload { profile, event } = Payload::read(payload)?;
+        Ok(klaviyo::event_body(event, profile))
     }
 
     fn merge(&self, _: &str, _: &str) -> Option<String> {
@@ -243,6 +254,28 @@ impl Kind for Event {
         let Payload { profile, event } = serde_json::from_str(payload).ok()?;
         let event = open_object(event.get())?;
         Some(format!("{{\"profile\":{profile},\"event\":{{\"backfill\":true,{event}}}}}"))
+    }
+
+    /// One that carries the id that we have made for its message, which nobody else can know.
+    fn rides(&self, id: [u8; 16], payload: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Identity<'a> {
+            #[serde(borrow)]
+            unique_id: Cow<'a, str>,
+        }
+        let Ok(Payload { event, .. }) = serde_json::from_str(payload) else { return false };
+        let identity: Result<Identity, _> = serde_json::from_str(event.get());
+        let mut own = Uuid::encode_buffer();
+        let own = Uuid::from_bytes(id).hyphenated().encode_lower(&mut own);
+        identity.is_ok_and(|identity| identity.unique_id == *own)
+    }
+
+    fn bulk(&self) -> Option<&'static Endpoint> {
+        Some(&BULK_CREATE_EVENTS)
+    }
+
+    fn batch(&self) -> Option<Box<dyn Batch>> {
+        Some(Box::new(EventBatch::default()))
     }
 }
 
@@ -324,6 +357,20 @@ mod tests {
         assert!(!Event.carries_state(plain) && Event.carries_state(stating));
         assert_eq!(Event.redriven(plain), None);
         assert_eq!(Event.redriven(stating).as_deref(), Some(plain));
+    }
+
+    #[test]
+    fn only_what_carries_its_own_id_rides() {
+        let own = Uuid::from_u128(7);
+        let rides = |payload: &str| Event.rides(*own.as_bytes(), payload);
+        let with =
+            |unique_id: &str| format!(r#"{{"profile":{{}},"event":{{"n":1,"unique_id":"{unique_id}"}}}}"#);
+        assert!(rides(&with(&own.to_string())));
+        assert!(rides(&with(&own.to_string().replace('7', "\\u0037"))), "however it is written");
+        for other in [with("order-7"), with(&Uuid::from_u128(8).to_string()), "{}".to_owned(), String::new()]
+        {
+            assert!(!rides(&other), "{other}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::event::too_large;
 use super::{Checked, Kind, push_raw, push_string};
+use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
 use crate::json::JsonLimits;
@@ -255,6 +256,18 @@ impl Kind for Profile {
 
     /// A state starts nothing by itself.
     fn stale(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn rides(&self, _: [u8; 16], _: &str) -> bool {
+        false
+    }
+
+    fn bulk(&self) -> Option<&'static Endpoint> {
+        None
+    }
+
+    fn batch(&self) -> Option<Box<dyn Batch>> {
         None
     }
 }

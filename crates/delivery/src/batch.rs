@@ -1,0 +1,25 @@
+//! The body of a call that carries many messages, while it is being filled.
+
+/// What became of a message that was offered to a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    Taken,
+    /// The batch is full; the message may go in the next.
+    Full,
+    /// It must go in a call of its own.
+    Alone,
+}
+
+pub trait Batch {
+    /// Adds a message, of which this payload is to be sent.
+    fn offer(&mut self, payload: &str) -> Offered;
+
+    /// The body, and where what was taken stands in it.
+    fn finish(self: Box<Self>) -> (Vec<u8>, Box<dyn Places>);
+}
+
+/// Where the messages of a call stand in its body.
+pub trait Places: Send {
+    /// Whether what Klaviyo says by that JSON pointer is about the message that was taken as number `message`, from 0.
+    fn is_about(&self, pointer: &str, message: usize) -> bool;
+}

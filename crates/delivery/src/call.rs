@@ -1,0 +1,115 @@
+//! A call, and the messages it carries.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use klaviyo::Session;
+
+use crate::account::Policy;
+use crate::batch::Places;
+use crate::message::Failure;
+use crate::queue::{Bulk, GroupId, Next, Queued};
+use crate::verdict::Verdict;
+
+/// Calls of many below this size are not worth their place: what is left goes one by one.
+const SMALLEST: usize = 8;
+
+/// A call to be made.
+pub struct Call {
+    pub account: Arc<str>,
+    pub session: Session,
+    pub lane: usize,
+    pub body: Vec<u8>,
+    pub sent_at: SystemTime,
+    pub(crate) started: Instant,
+    /// In which life of the account it was made.
+    pub(crate) life: u32,
+    pub(crate) carried: Carried,
+    /// Finds out whether the key may make this call.
+    pub(crate) preflight: bool,
+}
+
+/// What a call carries; a preflight nothing.
+#[derive(Default)]
+pub struct Carried {
+    pub messages: Vec<Queued>,
+    /// Whose they are, one group after the other, and how many of each.
+    pub groups: Vec<(GroupId, usize)>,
+    /// Where they stand in the body of a call of many.
+    places: Option<Box<dyn Places>>,
+}
+
+impl Carried {
+    pub fn bulk(bulk: Bulk) -> (Vec<u8>, Self) {
+        let Bulk { messages, groups, body, places } = bulk;
+        (body, Self { messages, groups, places: Some(places) })
+    }
+
+    /// A message with those that merge into it, or one of which no call can be made, and why.
+    pub fn single(next: Next) -> Result<(Vec<u8>, Self), (Box<Queued>, Failure)> {
+        match next {
+            Next::Call { group, messages, body } => {
+                Ok((body, Self { groups: vec![(group, messages.len())], messages, places: None }))
+            }
+            Next::Unsendable { message, code, reason } => {
+                Err((message, Failure { code: code.to_owned(), reason, ..Failure::default() }))
+            }
+        }
+    }
+
+    pub fn is_bulk(&self) -> bool {
+        self.places.is_some()
+    }
+
+    /// Whether a refusal may be about another message of the call.
+    fn is_of_many(&self) -> bool {
+        self.is_bulk() || self.messages.len() > 1
+    }
+
+    /// What an answer means for who may go with whom from now on.
+    ///
+    /// Of a call of many that is refused nothing was done. What the answer points at goes by itself, and hears then what
+    /// is wrong with it; the others go in calls half as large, so that a bad one that nobody points at is found as well.
+    /// What may have been done is not done again in a call of many.
+    pub fn part(&mut self, verdict: &Verdict) {
+        let size = self.messages.len();
+        let half = Some(size / 2).filter(|half| *half >= SMALLEST).unwrap_or_default();
+        for (number, queued) in self.messages.iter_mut().enumerate() {
+            match (verdict, &self.places) {
+                (Verdict::Refused { pointers, .. }, Some(places)) => {
+                    let is_named = pointers.iter().any(|pointer| places.is_about(pointer, number));
+                    queued.rides = if is_named { 0 } else { queued.rides.min(half) };
+                }
+                (Verdict::Refused { .. }, None) => queued.alone |= size > 1,
+                (Verdict::Trouble { ambiguous: true, .. }, _) => queued.rides = 0,
+                _ => {}
+            }
+        }
+    }
+
+    /// How long one of the messages waits for its next attempt; none if it has had its last. `held` is for how long its
+    /// lane is throttled, `stopped` for how long what refused it is stopped.
+    pub fn wait(
+        &self,
+        verdict: &Verdict,
+        queued: &Queued,
+        policy: &Policy,
+        (held, stopped): (Duration, Duration),
+    ) -> Option<Duration> {
+        let backoff = || policy.backoff.delay(queued.message.attempts);
+        let spent = queued.message.strikes >= policy.max_strikes;
+        match verdict {
+            Verdict::Accepted { .. } => None,
+            Verdict::Refused { .. } => self.is_of_many().then_some(Duration::ZERO),
+            Verdict::Throttled { .. } => Some(held),
+            Verdict::Stopped { .. } => (!spent).then(|| stopped + backoff()),
+            Verdict::Trouble { retry_after, .. } => {
+                (!spent).then(|| backoff().max(retry_after.unwrap_or_default()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;

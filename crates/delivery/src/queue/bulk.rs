@@ -1,0 +1,97 @@
+//! Calls that carry many messages.
+
+use std::time::Instant;
+
+use super::{GroupId, Queue, Queued};
+use crate::batch::{Batch, Offered, Places};
+use crate::kind;
+use crate::stale::StaleAction;
+
+/// A call of many.
+pub struct Bulk {
+    /// In the order of the body.
+    pub messages: Vec<Queued>,
+    /// Whose they are, one group after the other, and how many of each.
+    pub groups: Vec<(GroupId, usize)>,
+    pub body: Vec<u8>,
+    pub places: Box<dyn Places>,
+}
+
+impl Queue {
+    /// How many messages of that kind may ride in a call of many now, as far as their keys are concerned. Some of them
+    /// may turn out not to when they are put into one.
+    pub fn riding(&self, kind: usize) -> usize {
+        self.ready[kind].riding
+    }
+
+    /// Fills a call with the oldest messages of that kind that may ride in one, each followed by those of its key that
+    /// may go with it. None if none may.
+    pub fn next_bulk(&mut self, kind: usize, now: Instant) -> Option<Bulk> {
+        let mut batch = kind::ALL[kind].batch()?;
+        let (mut messages, mut groups) = (Vec::new(), Vec::new());
+        // The smallest number that any of them may go with.
+        let mut most = usize::MAX;
+        while let Some((_, id)) = self.ready[kind].riders.first().copied() {
+            let before = messages.len();
+            self.displace(id);
+            let full = self.fill(id, now, &mut *batch, &mut messages, &mut most);
+            let taken = messages.len() - before;
+            if taken > 0 {
+                self.groups.get_mut(&id)?.calls += 1;
+                groups.push((id, taken));
+            }
+            // A group with a call under way has no place.
+            self.place(id, now);
+            if full {
+                break;
+            }
+        }
+        if messages.is_empty() {
+            return None;
+        }
+        let (body, places) = batch.finish();
+        Some(Bulk { messages, groups, body, places })
+    }
+
+    /// Takes what rides of one group. Returns whether the batch is full.
+    fn fill(
+        &mut self,
+        id: GroupId,
+        now: Instant,
+        batch: &mut dyn Batch,
+        messages: &mut Vec<Queued>,
+        most: &mut usize,
+    ) -> bool {
+        let stale = self.stale;
+        let Some(group) = self.groups.get_mut(&id) else { return false };
+        let Some(kind) = group.queue.front().map(|first| first.message.kind) else { return false };
+        while let Some(next) = group.queue.front_mut() {
+            let waits = next.not_before.is_some_and(|at| at > now);
+            if next.rides == 0 || waits || next.message.kind.name() != kind.name() {
+                return false;
+            }
+            if messages.len() >= next.rides.min(*most) {
+                return true;
+            }
+            let stale = stale.filter(|stale| stale.applies(&next.message));
+            let history = stale.and_then(|_| kind.stale(&next.message.payload));
+            let aside =
+                history.is_some() && stale.is_some_and(|stale| stale.action == StaleAction::DeadLetter);
+            let offered = match &history {
+                // Putting it aside is not the business of calls.
+                Some(_) if aside => Offered::Alone,
+                Some(history) => batch.offer(history),
+                None => batch.offer(&next.message.payload),
+            };
+            match offered {
+                Offered::Taken => {
+                    *most = next.rides.min(*most);
+                    messages.extend(group.queue.pop_front());
+                }
+                Offered::Full => return true,
+                Offered::Alone => next.rides = 0,
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,102 @@
+-- From 0.1.0 to 0.2.0: calls of many.
+
+\echo Use "ALTER EXTENSION klaviyo_sync UPDATE TO '0.2.0'" to load this file. \quit
+
+ALTER TABLE klaviyo.account ADD COLUMN fresh_from bigint NOT NULL DEFAULT 1;
+COMMENT ON COLUMN klaviyo.account.fresh_from IS 'Messages with a lower seq may have been sent by the database that this one is a copy of: they go in calls of their own';
+
+ALTER TABLE klaviyo.retry ADD COLUMN last_bulk boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN klaviyo.retry.last_bulk IS 'Whether the last call carried many messages';
+-- What was delivered so far went in calls of one.
+ALTER TABLE klaviyo.delivery ADD COLUMN bulk boolean NOT NULL DEFAULT false;
+ALTER TABLE klaviyo.delivery_default ALTER COLUMN bulk DROP DEFAULT;
+COMMENT ON COLUMN klaviyo.delivery.bulk IS 'Whether that call carried many messages';
+COMMENT ON COLUMN klaviyo.delivery_default.bulk IS 'Whether that call carried many messages';
+
+-- One row, of the worker's. No dump carries it: of a copy it would not be true.
+CREATE TABLE klaviyo.claim_mark (
+    single   boolean PRIMARY KEY DEFAULT true CHECK (single),
+    seq      bigint NOT NULL,
+    timeline text NOT NULL,
+    since    timestamptz NOT NULL
+);
+COMMENT ON TABLE klaviyo.claim_mark IS 'Which messages cannot have been in a call yet, whatever ended the worker: only these may ride in calls of many';
+COMMENT ON COLUMN klaviyo.claim_mark.single IS 'There is one row';
+COMMENT ON COLUMN klaviyo.claim_mark.seq IS 'Messages with this seq or a lower one may have been in a call';
+COMMENT ON COLUMN klaviyo.claim_mark.timeline IS 'Timeline of the WAL that this is true of; after a failover or a recovery to a point in time it is true of nothing that waits';
+COMMENT ON COLUMN klaviyo.claim_mark.since IS 'What was queued earlier was restored from somewhere, and may have been in a call there';
+
+-- Called here, and by each worker when it begins. What has no number yet was in no call. On another timeline than before,
+-- after a failover or a recovery to a point in time, the primary of before may have sent all that waits here.
+CREATE FUNCTION klaviyo.open_claim_mark() RETURNS klaviyo.claim_mark
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO klaviyo.claim_mark AS m (seq, timeline, since)
+    VALUES (
+        coalesce(pg_sequence_last_value('klaviyo.outbox_seq_seq'), 0),
+        left(pg_walfile_name(pg_current_wal_lsn()), 8),
+        clock_timestamp()
+    )
+    ON CONFLICT (single) DO UPDATE
+    SET seq = CASE WHEN m.timeline = excluded.timeline THEN least(m.seq, excluded.seq) ELSE excluded.seq END,
+        timeline = excluded.timeline
+    RETURNING *
+$$;
+COMMENT ON FUNCTION klaviyo.open_claim_mark() IS 'Looks whether the mark is still true of this server, and returns it';
+SELECT klaviyo.open_claim_mark();
+
+-- What is new is the owner's alone, whatever ALTER DEFAULT PRIVILEGES says.
+DO $$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT o.name, g.grantee
+        FROM (
+            SELECT 'TABLE klaviyo.claim_mark', c.relacl
+            FROM pg_catalog.pg_class AS c
+            WHERE c.oid = 'klaviyo.claim_mark'::pg_catalog.regclass
+            UNION ALL
+            SELECT 'FUNCTION klaviyo.open_claim_mark()', coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+            FROM pg_catalog.pg_proc AS p
+            WHERE p.oid = 'klaviyo.open_claim_mark'::pg_catalog.regproc
+        ) AS o (name, acl)
+        CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS g
+        WHERE g.grantee <> (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync')
+    LOOP
+        EXECUTE pg_catalog.format(
+            'REVOKE ALL ON %s FROM %s',
+            granted.name,
+            CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::pg_catalog.regrole::text END
+        );
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION @extschema@.klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    account_name text := coalesce(name, 'default');
+BEGIN
+    UPDATE klaviyo.account AS a
+    SET armed_system = (SELECT c.system_identifier FROM pg_catalog.pg_control_system() AS c),
+        armed_database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database()),
+        armed_name = current_database(),
+        armed_instance = coalesce(pg_catalog.current_setting('klaviyo.instance', true), ''),
+        fresh_from = CASE
+            WHEN a.armed_system IS NULL OR klaviyo.is_armed(a) THEN a.fresh_from
+            ELSE (SELECT s.last_value + 1 FROM klaviyo.outbox_seq_seq AS s)
+        END,
+        changed_at = now()
+    WHERE a.name = account_name;
+    IF NOT FOUND THEN
+        PERFORM klaviyo.refuse_unknown_account(account_name);
+    END IF;
+    PERFORM klaviyo.wake_worker(true);
+END
+$$;
+GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
+GRANT UPDATE (fresh_from) ON klaviyo.account TO klaviyo_admin;
