@@ -57,7 +57,7 @@ fn few_and_many(effort: &Effort) -> Result<Section, String> {
     Ok(Section {
         title: format!("{} against {} messages waiting", effort.few, effort.many),
         how: format!(
-            "Two clusters, their workers let go in turns. {} messages are drained of each, one by one, no limiter: all \
+            "Two clusters, their workers let go in turns. {} messages are drained of each, no limiter: all \
              that wait, and the first of the many. {} repetitions, for they are short.",
             effort.few, effort.short_repetitions
         ),
@@ -65,16 +65,9 @@ fn few_and_many(effort: &Effort) -> Result<Section, String> {
     })
 }
 
-/// Queues that many, in statements short enough to be interrupted between.
+/// Queues that many, and has the table be as it would be by itself some minutes later: visibility map and statistics.
 fn fill(db: &mut Client, many: i64) -> Result<(), String> {
-    const IN_A_STATEMENT: i64 = 200_000;
-    let mut first = 1;
-    while first <= many {
-        let last = many.min(first + IN_A_STATEMENT - 1);
-        bed::queue_events(db, "default", first, last)?;
-        first = last + 1;
-    }
-    // As it would be by itself some minutes later: visibility map and statistics.
+    bed::queue_many(db, many)?;
     sql(db, "VACUUM ANALYZE klaviyo.outbox");
     sql(db, "CHECKPOINT");
     Ok(())
@@ -83,19 +76,19 @@ fn fill(db: &mut Client, many: i64) -> Result<(), String> {
 fn held_snapshot(shop: &Shop, effort: &Effort) -> Result<Section, String> {
     let mut db = shop.connect();
     let samples = in_turns("snapshot", effort.repetitions, &[false, true], |held| {
-        bed::queue_events(&mut db, "default", 1, effort.drained)?;
+        bed::queue_events(&mut db, "default", 1, effort.drained_in_bulk)?;
         let mut other = shop.cluster.config("shop").connect(NoTls).map_err(|error| error.to_string())?;
         if *held {
             sql(&mut other, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class LIMIT 1");
         }
-        drain::all(shop, &mut db, effort.drained)
+        drain::all(shop, &mut db, effort.drained_in_bulk)
     })?;
     Ok(Section {
         title: "Without and with a snapshot held".to_owned(),
         how: format!(
-            "{} messages queued and drained, one by one, no limiter. Held: another session is idle in a REPEATABLE READ \
+            "{} messages queued and drained, no limiter. Held: another session is idle in a REPEATABLE READ \
              transaction from before the drain to its end, so that nothing deleted can be cleaned away.",
-            effort.drained
+            effort.drained_in_bulk
         ),
         figures: compared(&samples, &["no snapshot".to_owned(), "snapshot held".to_owned()], "no snapshot"),
     })
@@ -109,7 +102,7 @@ fn accounts(shop: &Shop, effort: &Effort) -> Result<Section, String> {
     }
     let mut all = vec!["default"];
     all.extend(names.iter().map(String::as_str));
-    let each = effort.drained / i64::try_from(all.len()).map_err(|error| error.to_string())?;
+    let each = effort.drained_in_bulk / i64::try_from(all.len()).map_err(|error| error.to_string())?;
     let together = each * i64::try_from(all.len()).map_err(|error| error.to_string())?;
     let samples = in_turns("accounts", effort.repetitions, &[1, all.len()], |accounts| {
         // The same statements in both cases; one account gets them all, or each gets one.
@@ -122,7 +115,7 @@ fn accounts(shop: &Shop, effort: &Effort) -> Result<Section, String> {
     Ok(Section {
         title: format!("1 against {} accounts", effort.accounts),
         how: format!(
-            "{together} messages of one database queued and drained, one by one, no limiter: of one account, or of {} at \
+            "{together} messages of one database queued and drained, no limiter: of one account, or of {} at \
              once, those of each lying together in the outbox.",
             effort.accounts
         ),
@@ -143,7 +136,7 @@ fn compared(samples: &[Vec<Drained>], names: &[String; 2], peer: &str) -> Vec<Fi
         figures.push(Figure::new(format!("{}: {what}", names[0]), unit, one.clone()));
         figures.push(Figure::new(format!("{}: {what}", names[1]), unit, other).against(peer, &one));
     };
-    compare("single calls", "messages/s", |drained| drained.rate);
+    compare("drained", "messages/s", |drained| drained.rate);
     compare("worker's CPU for 10,000", "s", Drained::cpu_per_10k);
     figures
 }

@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use delivery::klaviyo::{CREATE_EVENT, Client, ClientOptions, REVISION, Session, event_body};
+use delivery::klaviyo::{
+    BULK_CREATE_EVENTS, CREATE_EVENT, Client, ClientOptions, Endpoint, EventsBody, REVISION, Session,
+    event_body,
+};
 use harness::{SANDBOX_KEY, Sandbox, query};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -35,19 +38,20 @@ impl BareClient {
     /// Sends one event; returns when it began to.
     pub fn send(&self, body: Vec<u8>) -> Result<SystemTime, String> {
         let began = SystemTime::now();
-        self.runtime.block_on(post(self.client.clone(), self.session.clone(), body))?;
+        self.runtime.block_on(post(self.client.clone(), self.session.clone(), &CREATE_EVENT, body))?;
         Ok(began)
     }
 
-    /// Sends events, so many at a time; returns how many a second were answered.
-    pub fn send_all(&self, bodies: Vec<Vec<u8>>, at_a_time: usize) -> Result<f64, String> {
-        let (began, count) = (Instant::now(), bodies.len());
+    /// Sends bodies, of one or of many events, so many at a time; returns how many seconds that took.
+    pub fn send_all(&self, bodies: Vec<Vec<u8>>, bulk: bool, at_a_time: usize) -> Result<f64, String> {
+        let endpoint = if bulk { &BULK_CREATE_EVENTS } else { &CREATE_EVENT };
+        let began = Instant::now();
         self.runtime.block_on(async {
             let mut bodies = bodies.into_iter();
             let mut calls = JoinSet::new();
             loop {
                 for body in bodies.by_ref().take(at_a_time - calls.len()) {
-                    calls.spawn(post(self.client.clone(), self.session.clone(), body));
+                    calls.spawn(post(self.client.clone(), self.session.clone(), endpoint, body));
                 }
                 match calls.join_next().await {
                     Some(answer) => answer.map_err(|error| error.to_string())??,
@@ -55,33 +59,51 @@ impl BareClient {
                 }
             }
         })?;
-        Ok(count as f64 / began.elapsed().as_secs_f64())
+        Ok(began.elapsed().as_secs_f64())
     }
 }
 
-async fn post(client: Client, session: Session, body: Vec<u8>) -> Result<(), String> {
-    let answer = client.post(&session, &CREATE_EVENT, body).await.map_err(|error| error.to_string())?;
+async fn post(
+    client: Client,
+    session: Session,
+    endpoint: &'static Endpoint,
+    body: Vec<u8>,
+) -> Result<(), String> {
+    let answer = client.post(&session, endpoint, body).await.map_err(|error| error.to_string())?;
     if answer.status == 202 { Ok(()) } else { Err(format!("the sandbox answers {}", answer.status)) }
 }
 
-/// The bodies of the first events in the outbox, as the worker will send them.
-pub fn waiting_bodies(db: &mut postgres::Client, events: i64) -> Result<Vec<Vec<u8>>, String> {
+/// Events in one call of many.
+pub const PER_BULK_CALL: usize = BULK_CREATE_EVENTS.max_items;
+
+/// The bodies of the first events in the outbox, one or many in each, as the worker will send them.
+pub fn waiting_bodies(db: &mut postgres::Client, events: i64, bulk: bool) -> Result<Vec<Vec<u8>>, String> {
     let payloads: Vec<String> = query(
         db,
         "SELECT array_agg(w.payload) FROM (SELECT payload::text FROM klaviyo.outbox ORDER BY seq LIMIT $1) AS w",
         &[&events],
     );
-    payloads.iter().map(|payload| body(payload)).collect()
+    let payloads = payloads.iter().map(|payload| serde_json::from_str(payload));
+    let payloads: Vec<Payload> = payloads.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    if !bulk {
+        return Ok(payloads.iter().map(|Payload { event, profile }| event_body(event, profile)).collect());
+    }
+    payloads.chunks(PER_BULK_CALL).map(bulk_body).collect()
 }
 
-fn body(payload: &str) -> Result<Vec<u8>, String> {
-    #[derive(Deserialize)]
-    struct Payload<'a> {
-        #[serde(borrow)]
-        profile: &'a RawValue,
-        #[serde(borrow)]
-        event: &'a RawValue,
+fn bulk_body(payloads: &[Payload]) -> Result<Vec<u8>, String> {
+    let mut body = EventsBody::default();
+    for Payload { event, profile } in payloads {
+        body.push(event, profile, BULK_CREATE_EVENTS.max_body)
+            .ok_or("the events are too large for one call")?;
     }
-    let payload: Payload = serde_json::from_str(payload).map_err(|error| error.to_string())?;
-    Ok(event_body(payload.event, payload.profile))
+    body.finish().ok_or_else(|| "there are no events".to_owned())
+}
+
+#[derive(Deserialize)]
+struct Payload<'a> {
+    #[serde(borrow)]
+    profile: &'a RawValue,
+    #[serde(borrow)]
+    event: &'a RawValue,
 }

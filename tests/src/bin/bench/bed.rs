@@ -76,6 +76,18 @@ pub fn queue_events(db: &mut Client, account: &str, first: i64, last: i64) -> Re
     if queued == last - first + 1 { Ok(()) } else { Err(format!("{queued} events are queued")) }
 }
 
+/// The same, from 1 on, in statements short enough to be interrupted between.
+pub fn queue_many(db: &mut Client, events: i64) -> Result<(), String> {
+    const IN_A_STATEMENT: i64 = 200_000;
+    let mut first = 1;
+    while first <= events {
+        let last = events.min(first + IN_A_STATEMENT - 1);
+        queue_events(db, "default", first, last)?;
+        first = last + 1;
+    }
+    Ok(())
+}
+
 /// Has both sides forget what was delivered.
 pub fn forget(shop: &Shop, db: &mut Client) {
     shop.sandbox.reset();

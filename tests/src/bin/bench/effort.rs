@@ -17,6 +17,8 @@ pub struct Effort {
     pub drained: i64,
     /// Messages of a drain, the sandbox answering late.
     pub drained_slowly: i64,
+    /// Events of a drain in calls of many.
+    pub drained_in_bulk: i64,
     /// Minutes at Klaviyo's limits.
     pub minutes: u64,
     /// Events whose way to Klaviyo is timed, in each repetition.
@@ -42,6 +44,7 @@ impl Effort {
             rows: 100_000,
             drained: 100_000,
             drained_slowly: 20_000,
+            drained_in_bulk: 300_000,
             minutes: 10,
             timed: 400,
             few: 10_000,
@@ -60,9 +63,9 @@ impl Effort {
             pgbench_seconds: 1,
             drained: 20_000,
             drained_slowly: 4_000,
+            drained_in_bulk: 100_000,
             minutes: 3,
             timed: 150,
-            few: 1_000,
             many: 200_000,
             short_repetitions: 7,
             neighbour_seconds: 4,

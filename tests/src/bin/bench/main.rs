@@ -10,6 +10,7 @@ mod bed;
 mod clock;
 mod commit_to_request;
 mod drain;
+mod drains;
 mod effort;
 mod enqueue;
 mod figure;
@@ -17,7 +18,6 @@ mod machine;
 mod neighbours;
 mod pgbench;
 mod report;
-mod single_calls;
 mod table;
 mod turns;
 mod worker;
@@ -40,7 +40,7 @@ type Measurement = fn(&Effort) -> Result<Vec<Section>, String>;
 /// All there are, in the order in which they run. Another one is another line.
 const MEASUREMENTS: [(&str, Measurement); 6] = [
     ("enqueue", enqueue::measure),
-    ("single-calls", single_calls::measure),
+    ("drains", drains::measure),
     ("limits", at_the_limits::measure),
     ("latency", commit_to_request::measure),
     ("backlog", backlog::measure),

@@ -14,10 +14,10 @@ const SCALE: u32 = 10;
 
 const CLIENTS: usize = 4;
 
-/// Events a second that no worker drains, at Klaviyo's limits and by single calls as fast as it can: so many are queued
-/// that it does not run out of them.
-const PLENTY_AT_THE_LIMITS: i64 = 500;
-const PLENTY: i64 = 20_000;
+/// Events a second that no worker drains, at Klaviyo's limits and as fast as it can: so many are queued that it does not
+/// run out of them.
+const PLENTY_AT_THE_LIMITS: i64 = 12_000;
+const PLENTY: i64 = 100_000;
 
 /// What the worker does meanwhile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
