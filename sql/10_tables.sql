@@ -294,38 +294,46 @@ COMMENT ON TABLE klaviyo.superseded IS 'Dead letters that describe a state of a 
 COMMENT ON COLUMN klaviyo.superseded.message_id IS 'Dead letter';
 COMMENT ON COLUMN klaviyo.superseded.newer_seq IS 'The accepted message''s seq';
 
--- One row, of the worker's. No dump carries it: of a copy it would not be true.
-CREATE TABLE klaviyo.claim_mark (
+-- The worker's, two tables that no dump carries: of a copy they would not be true.
+CREATE TABLE klaviyo.claim_floor (
     single   boolean PRIMARY KEY DEFAULT true CHECK (single),
     seq      bigint NOT NULL,
     timeline text NOT NULL,
     since    timestamptz NOT NULL
 );
-COMMENT ON TABLE klaviyo.claim_mark IS 'Which messages cannot have been in a call yet, whatever ended the worker: only these may ride in calls of many';
-COMMENT ON COLUMN klaviyo.claim_mark.single IS 'There is one row';
-COMMENT ON COLUMN klaviyo.claim_mark.seq IS 'Messages with this seq or a lower one may have been in a call';
-COMMENT ON COLUMN klaviyo.claim_mark.timeline IS 'Timeline of the WAL that this is true of; after a failover or a recovery to a point in time it is true of nothing that waits';
-COMMENT ON COLUMN klaviyo.claim_mark.since IS 'What was queued earlier was restored from somewhere, and may have been in a call there';
+COMMENT ON TABLE klaviyo.claim_floor IS 'Which messages can be known not to have been in a call: only these may ride in calls of many';
+COMMENT ON COLUMN klaviyo.claim_floor.single IS 'There is one row';
+COMMENT ON COLUMN klaviyo.claim_floor.seq IS 'Messages with this seq or a lower one may have been in a call, of whatever account';
+COMMENT ON COLUMN klaviyo.claim_floor.timeline IS 'Timeline of the WAL that this is true of; after a failover or a recovery to a point in time all that waits may have been in a call';
+COMMENT ON COLUMN klaviyo.claim_floor.since IS 'What was queued earlier was restored from somewhere, and may have been in a call there';
 
--- Called here, and by each worker when it begins. What has no number yet was in no call. On another timeline than before,
--- after a failover or a recovery to a point in time, the primary of before may have sent all that waits here.
-CREATE FUNCTION klaviyo.open_claim_mark() RETURNS klaviyo.claim_mark
+CREATE TABLE klaviyo.claim_mark (
+    account text PRIMARY KEY,
+    seq     bigint NOT NULL
+);
+COMMENT ON TABLE klaviyo.claim_mark IS 'How far the messages of an account may have been in calls, whatever ended the worker; raised before they are';
+COMMENT ON COLUMN klaviyo.claim_mark.account IS 'Account';
+COMMENT ON COLUMN klaviyo.claim_mark.seq IS 'Messages of it with a higher seq than this, and than that of claim_floor, have been in no call';
+
+-- Called here, and by each worker when it begins. On another timeline than before, after a failover or a recovery to a
+-- point in time, the primary of before may have sent all that waits here.
+CREATE FUNCTION klaviyo.open_claim_floor() RETURNS klaviyo.claim_floor
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO klaviyo.claim_mark AS m (seq, timeline, since)
+    INSERT INTO klaviyo.claim_floor AS f (seq, timeline, since)
     VALUES (
         coalesce(pg_sequence_last_value('klaviyo.outbox_seq_seq'), 0),
         left(pg_walfile_name(pg_current_wal_lsn()), 8),
         clock_timestamp()
     )
     ON CONFLICT (single) DO UPDATE
-    SET seq = CASE WHEN m.timeline = excluded.timeline THEN least(m.seq, excluded.seq) ELSE excluded.seq END,
+    SET seq = CASE WHEN f.timeline = excluded.timeline THEN f.seq ELSE excluded.seq END,
         timeline = excluded.timeline
     RETURNING *
 $$;
-COMMENT ON FUNCTION klaviyo.open_claim_mark() IS 'Looks whether the mark is still true of this server, and returns it';
-SELECT klaviyo.open_claim_mark();
+COMMENT ON FUNCTION klaviyo.open_claim_floor() IS 'Looks whether the floor is still true of this server, and returns it';
+SELECT klaviyo.open_claim_floor();
 
 -- A dump carries configuration and every message not yet settled; keys and history it does not.
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.account', '');

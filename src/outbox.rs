@@ -1,5 +1,5 @@
-//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `claim_mark`. Nobody else in Rust
-//! reads or writes them.
+//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, and those of marks. Nobody
+//! else in Rust reads or writes them.
 
 pub mod claim;
 pub mod enqueue;

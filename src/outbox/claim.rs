@@ -11,7 +11,7 @@ use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::{self, SpiTupleTable};
 
-use crate::outbox::mark::Mark;
+use crate::outbox::mark::Marks;
 use crate::outbox::remove::Removal;
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, rows};
@@ -69,9 +69,12 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// The highest number of those that are to be known to have been in a call, from now on.
-    pub fn highest(&self) -> Option<i64> {
-        self.messages.values().flatten().filter(|message| message.rides).map(|message| message.seq).max()
+    /// By account, the highest number of those that are to be known to have been in a call, from now on.
+    pub fn highest(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.messages.iter().filter_map(|(account, messages)| {
+            let riders = messages.iter().filter(|message| message.rides);
+            Some((account.as_str(), riders.map(|message| message.seq).max()?))
+        })
     }
 }
 
@@ -86,7 +89,7 @@ struct LatePass {
 pub struct Claimer {
     gaps: Gaps,
     pub room: Room,
-    pub mark: Mark,
+    pub marks: Marks,
     /// Numbers from which on messages of an account are this database's own.
     fresh_from: HashMap<String, i64>,
     /// Numbers below which the messages of an account are those of one that was removed.
@@ -110,7 +113,7 @@ impl Default for Claimer {
         Self {
             gaps: Gaps::default(),
             room: Room::default(),
-            mark: Mark::default(),
+            marks: Marks::default(),
             fresh_from: HashMap::new(),
             removed: HashMap::new(),
             redriven: Some(0),
@@ -293,7 +296,7 @@ impl Claimer {
         };
         let (payload, enqueued_at) = (json_column(row, 6), micros(row, 7));
         let own = self.fresh_from.get(&account).is_some_and(|from| seq >= *from);
-        let fresh = in_turn && own && self.mark.is_above(seq, enqueued_at);
+        let fresh = in_turn && own && self.marks.are_below(&account, seq, enqueued_at);
         let rides = fresh && kind.rides(id, &payload);
         if self.room.admit(seq, &account, Class { kind: kind.name(), rides }, &key) {
             let message = Message {

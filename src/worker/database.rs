@@ -1,6 +1,6 @@
 //! The worker of a database: the one thread that reads the outbox and writes what became of messages.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -20,7 +20,7 @@ use super::slots::{Shared, Slot, shared, state};
 use super::upkeep::Upkeep;
 use super::version::{self, Extension};
 use crate::outbox::claim::{Claimed, Claimer};
-use crate::outbox::mark::Mark;
+use crate::outbox::mark::Marks;
 use crate::outbox::remove::{Remover, Step};
 use crate::{pg, settings};
 
@@ -85,7 +85,7 @@ struct Worker {
     upkeep: Upkeep,
     /// What has been read of the outbox and not handed over.
     claimed: Vec<Claimed>,
-    /// There was no room to raise the mark, so nothing is handed over: when to try again.
+    /// There was no room to raise marks, so nothing is handed over: when to try again.
     held_until: Option<Instant>,
     /// Accounts that the HTTP thread sends for.
     sending: HashSet<Arc<str>>,
@@ -138,7 +138,7 @@ impl Worker {
         worker.introduce(accounts)?;
         // As they are by now.
         let accounts = worker.accounts.load(number);
-        worker.claimer.mark = transaction(c"reading the mark", Mark::open);
+        worker.claimer.marks = transaction(c"reading marks", Marks::open);
         worker.look()?;
         worker.recover();
         worker.configure(accounts)?;
@@ -311,9 +311,9 @@ impl Worker {
         claimed
     }
 
-    /// Hands over what has been read, if the mark stands above it or can be raised.
+    /// Hands over what has been read, if the marks stand above it or can be raised.
     fn hand_over(&mut self) -> Result<(), String> {
-        if self.is_held() || !self.raise_mark() {
+        if self.is_held() || !self.raise_marks() {
             return Ok(());
         }
         std::mem::take(&mut self.claimed).into_iter().try_for_each(|claimed| self.dispatch(claimed))
@@ -323,12 +323,20 @@ impl Worker {
         self.held_until.is_some_and(|until| Instant::now() < until)
     }
 
-    fn raise_mark(&mut self) -> bool {
-        let highest = self.claimed.iter().filter_map(Claimed::highest).max();
-        let Some(highest) = highest.filter(|seq| !self.claimer.mark.covers(*seq)) else { return true };
-        match attempt(c"raising the mark", is_lack_of_room, || Mark::raise(highest)) {
-            Ok(to) => {
-                self.claimer.mark.raised(to);
+    fn raise_marks(&mut self) -> bool {
+        let mut above = HashMap::new();
+        for (account, seq) in self.claimed.iter().flat_map(Claimed::highest) {
+            if !self.claimer.marks.cover(account, seq) {
+                let highest = above.entry(account.to_owned()).or_insert(seq);
+                *highest = seq.max(*highest);
+            }
+        }
+        if above.is_empty() {
+            return true;
+        }
+        match attempt(c"raising marks", is_lack_of_room, || Marks::raise(&above)) {
+            Ok(()) => {
+                self.claimer.marks.raised(above);
                 self.held_until = None;
                 true
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::{
     BULK_EVENTS, Bulk, Fault, Ledger, ORDER, PATIENCE, Receipt, Shop, Signal, Stop, count, kill, place,
-    place_orders, query, sql, wait_for_crash, wait_for_worker,
+    place_orders, place_orders_of, query, sql, wait_for_crash, wait_for_worker,
 };
 
 /// More than single calls may carry in a second, several times.
@@ -157,6 +157,26 @@ fn no_kill_loses_an_event() {
         println!("{reading}: {rode} rode, {alone} went alone");
         assert!(rode > 8_000, "{reading}: {rode} rode, {alone} did not");
     }
+}
+
+/// What one account sends tells nothing of what another's messages have been through, though they lie before.
+#[test]
+fn after_an_end_each_account_goes_on_by_what_it_has_sent() {
+    let mut shop = shop("after");
+    let mut db = shop.connect();
+    shop.add_account(&mut db, "other", "pk_other");
+    sql(&mut db, "SELECT klaviyo_pause_account('other')");
+    place_orders_of("other", &mut db, 1, ORDERS);
+    place_orders(&mut db, ORDERS + 1, ORDERS + 1_000);
+    shop.eventually("the account that may has sent all", PATIENCE, || {
+        count(&mut db, "SELECT count(*) FROM klaviyo.delivery WHERE account = 'default'") == 1_000
+    });
+    shop.cluster.restart(Stop::Fast);
+    db = shop.connect();
+    sql(&mut db, "SELECT klaviyo_resume_account('other')");
+    assert_all_there(&shop, ORDERS + 1_000, 0);
+    let rode = count(&mut db, "SELECT count(*) FROM klaviyo.delivery WHERE bulk AND account = 'other'");
+    assert!(rode > ORDERS / 2, "{rode} rode");
 }
 
 /// What waits in a copy may have been sent by the original: of it nothing rides.
