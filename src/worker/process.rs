@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering::SeqCst};
 use std::time::Duration;
 
 use nix::libc;
@@ -21,8 +21,14 @@ pub const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
 /// Sends us SIGTERM once more when that time is up. None yet: zero is no timer Linux hands out to us.
 static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 
+/// The postmaster signals a process and then its process group (signal_child in postmaster/postmaster.c), so each SIGTERM
+/// of its may come twice. What comes within this time of the first is that.
+const ECHO_MS: i64 = 200;
+
 /// Somebody wants us to end.
 static TERMINATE: AtomicBool = AtomicBool::new(false);
+/// When that was first said, in milliseconds of the monotonic clock.
+static TERMINATE_AT: AtomicI64 = AtomicI64::new(0);
 /// We may be waiting for a lock, where only an ordinary termination gets us out.
 static IN_TRANSACTION: AtomicBool = AtomicBool::new(false);
 
@@ -89,15 +95,28 @@ unsafe extern "C-unwind" fn on_sigterm(signal: i32) {
     // The first time it is a wish, which is seen to between two transactions. The second time, by the timer or by
     // somebody without patience, a transaction is cut short.
     let again = TERMINATE.swap(true, SeqCst);
+    let now = monotonic_ms();
+    if !again {
+        TERMINATE_AT.store(now, SeqCst);
+    }
+    let echo = now - TERMINATE_AT.load(SeqCst) < ECHO_MS;
     // SAFETY: both are made to be called from a signal handler; MyLatch is set before signals are let in.
     unsafe {
-        if again && IN_TRANSACTION.load(SeqCst) {
+        if again && !echo && IN_TRANSACTION.load(SeqCst) {
             pg_sys::die(signal);
         } else {
             set_timer(PATIENCE);
             pg_sys::SetLatch(pg_sys::MyLatch);
         }
     }
+}
+
+/// Milliseconds of the monotonic clock. May be called from a signal handler.
+fn monotonic_ms() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills a structure; clock_gettime is one of the functions POSIX allows in a signal handler.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec * 1_000 + now.tv_nsec / 1_000_000
 }
 
 /// Settings that must not reach our processes, whoever made them: postgresql.conf, a database, a role.

@@ -370,6 +370,32 @@ fn an_orderly_end_sends_nothing_again() {
     assert!(ledger.resends() <= long_ends * IN_FLIGHT, "{} sent again although answered", ledger.resends());
 }
 
+/// The postmaster signals a process and its process group, so one wish to end may come twice: that is no impatience.
+#[test]
+fn a_wish_to_end_that_comes_twice_is_one() {
+    let shop = not_yet_sending();
+    let (mut db, mut locker) = (shop.connect(), shop.connect());
+    sql(&mut locker, "BEGIN; LOCK TABLE klaviyo.outbox IN SHARE MODE");
+    shop.cluster.set("klaviyo.enabled", "on");
+    shop.eventually("the worker waits for the lock", PATIENCE, || waits_for_lock(&mut db));
+    let worker = Process::find(wait_for_worker(&mut db)).expect("it runs");
+    let began = Instant::now();
+    worker.signal(Signal::SIGTERM);
+    // Or the kernel makes one of them.
+    thread::sleep(Duration::from_millis(5));
+    worker.signal(Signal::SIGTERM);
+    let twice = began.elapsed();
+    thread::sleep(Duration::from_millis(50));
+    sql(&mut locker, "ROLLBACK");
+    let free = began.elapsed();
+    assert!(worker.wait_gone(PATIENCE), "the worker does not end");
+    let cut_short = shop.cluster.log().contains("terminating background worker \"klaviyo_sync worker\"");
+    // On a machine so slow that the second came much later, or the lock was held for long, it was right to give up.
+    let in_time = twice < Duration::from_millis(150) && free < Duration::from_millis(800);
+    assert!(!cut_short || !in_time, "cut short, signalled {twice:?} apart, {free:?} before it could go on");
+    shop.drain_soon();
+}
+
 /// Calls that hang are given up at an orderly end; those that have been answered meanwhile are not sent again.
 #[test]
 fn an_orderly_end_gives_up_only_what_hangs() {
