@@ -78,7 +78,13 @@ fn a_wrong_base_url_is_asked_about_and_costs_nothing() {
     shop.eventually("the breaker is open", PATIENCE, || {
         query(&mut db, "SELECT EXISTS (SELECT FROM klaviyo.lane WHERE state = 'breaker open')", &[])
     });
-    let reason: String = query(&mut db, "SELECT min(last_error) FROM klaviyo.retry", &[]);
+    // The breaker is seen in shared memory, before what opened it is recorded.
+    let mut reason = None::<String>;
+    shop.eventually("a reason is recorded", PATIENCE, || {
+        reason = query(&mut db, "SELECT min(last_error) FROM klaviyo.retry", &[]);
+        reason.is_some()
+    });
+    let reason = reason.expect("found above");
     assert!(reason.contains("is the base URL right?"), "{reason}");
     shop.eventually("it was tried many times", PATIENCE, || shop.sandbox.faults()[0].fired >= 30);
     shop.sandbox.clear_faults();
