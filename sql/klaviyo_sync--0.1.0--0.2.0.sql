@@ -1,4 +1,4 @@
--- From 0.1.0 to 0.2.0: calls of many.
+-- From 0.1.0 to 0.2.0: calls of many, cheaper queueing.
 
 \echo Use "ALTER EXTENSION klaviyo_sync UPDATE TO '0.2.0'" to load this file. \quit
 
@@ -53,6 +53,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.open_claim_floor() IS 'Looks whether the floor is still true of this server, and returns it';
 SELECT klaviyo.open_claim_floor();
+
+-- They write with the owner's rights by themselves now.
+ALTER FUNCTION @extschema@.klaviyo_track_event(text, text, jsonb, numeric, text, text, timestamptz, text, text, jsonb, text)
+    SECURITY INVOKER RESET ALL;
+ALTER FUNCTION @extschema@.klaviyo_upsert_profile(text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text[])
+    SECURITY INVOKER RESET ALL;
 
 -- What is new is the owner's alone, whatever ALTER DEFAULT PRIVILEGES says.
 DO $$

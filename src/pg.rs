@@ -3,6 +3,7 @@
 pub mod function;
 pub mod jsonb;
 pub mod spi;
+pub mod table;
 pub mod transaction;
 pub mod utility;
 

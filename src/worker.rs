@@ -19,6 +19,7 @@ use delivery::gauges::AccountGauges;
 use crate::pg;
 use crate::pg::transaction::{AtCommit, at_commit};
 use crate::pg::utility::{self, Statement};
+use crate::settings;
 
 /// Called while the postmaster loads us: asks for shared memory, for the launcher, and to be told of statements.
 pub fn register() {
@@ -75,8 +76,13 @@ pub fn tell(note: AtCommit) {
     if note.announce {
         shared.announce(pg::database());
     }
+    let configuration = note.configuration || note.announce;
+    // While nothing is sent nothing is read. All that waits is when that ends.
+    if !configuration && !settings::ENABLED.get() {
+        return;
+    }
     if let Some(slot) = shared.slot_of(pg::database()) {
         // A worker that is just finding out that there is no extension finds out that it was wrong.
-        slot.tell(note.configuration || note.announce);
+        slot.tell(configuration);
     }
 }

@@ -250,8 +250,10 @@ impl Slot {
         if configuration {
             self.configuration.store(true, SeqCst);
         }
-        self.pending.store(true, SeqCst);
-        set_latch(&self.latch);
+        // Where it is set, whoever set it rings, and the worker reads what is committed after it has taken it back.
+        if !self.pending.swap(true, SeqCst) || configuration {
+            set_latch(&self.latch);
+        }
     }
 
     /// Whether something was committed since the last look.

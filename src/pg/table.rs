@@ -1,0 +1,152 @@
+//! Tables, used without the executor: for the one statement that every transaction of the shop pays for.
+
+use std::ffi::CStr;
+
+use pgrx::{IntoDatum, PgRelation, pg_sys};
+
+// commands/sequence.h, the same from 14 to 18. pgrx has no binding; this is how it calls all others.
+unsafe extern "C-unwind" {
+    fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+}
+
+/// A table, open, and locked until the transaction ends. Whoever may call us may use it: nobody's rights are looked at.
+pub struct Table(PgRelation);
+
+impl Table {
+    /// None where there is none of that name.
+    pub fn open(schema: &CStr, name: &CStr, lock: u32) -> Option<Self> {
+        let table = find(schema, name)?;
+        // SAFETY: locked before it is opened, as table_open() does; what has been dropped meanwhile is not found.
+        unsafe {
+            pg_sys::LockRelationOid(table, lock as pg_sys::LOCKMODE);
+            let relation = pg_sys::RelationIdGetRelation(table);
+            (!relation.is_null()).then(|| Self(PgRelation::from_pg_owned(relation)))
+        }
+    }
+
+    pub fn owner(&self) -> pg_sys::Oid {
+        self.class().relowner
+    }
+
+    /// Whether a row of columns of these types can be put into it by nothing but the table's access method and its
+    /// primary key: no trigger, rule or policy wants to know of it, and nothing else is to be computed or checked.
+    pub fn is_plain(&self, types: &[pg_sys::Oid]) -> bool {
+        let class = self.class();
+        let columns = self.0.tuple_desc();
+        // SAFETY: the relcache entry is ours while it is open.
+        let (triggers, constraints) =
+            unsafe { ((*self.0.as_ptr()).trigdesc, (*columns.as_ptr()).constr.as_ref()) };
+        class.relkind as u8 == pg_sys::RELKIND_RELATION
+            && class.relam == pg_sys::HEAP_TABLE_AM_OID
+            && !(class.relrowsecurity || class.relhasrules || class.relispartition)
+            && triggers.is_null()
+            && constraints
+                .is_none_or(|constraints| constraints.num_check == 0 && !constraints.has_generated_stored)
+            && columns.iter().map(|column| column.atttypid).eq(types.iter().copied())
+            && matches!(self.indexes(), (1, Some(_)))
+    }
+
+    /// Whether it has a row whose primary key, a text and its first column, is this. None where it has no such key.
+    pub fn has(&self, text: &str) -> Option<bool> {
+        let (_, Some(index)) = self.indexes() else { return None };
+        let columns = self.0.tuple_desc();
+        let column = columns.get(0).filter(|column| column.atttypid == pg_sys::TEXTOID)?;
+        let key = text.into_datum()?;
+        // SAFETY: the index is one of this table's. With the column's own collation the scan finds what `=` finds; a column
+        // that is not in the index is an error. The snapshot is registered while it is used.
+        unsafe {
+            let mut scan_key = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyEntryInitialize(
+                &mut scan_key,
+                0,
+                1,
+                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                pg_sys::InvalidOid,
+                column.attcollation,
+                pg_sys::F_TEXTEQ.into(),
+                key,
+            );
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot());
+            let scan = pg_sys::systable_beginscan(self.0.as_ptr(), index, true, snapshot, 1, &mut scan_key);
+            let found = !pg_sys::systable_getnext(scan).is_null();
+            pg_sys::systable_endscan(scan);
+            pg_sys::UnregisterSnapshot(snapshot);
+            Some(found)
+        }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Safety
+    /// The table must be plain, and the values those of its columns, none of them NULL.
+    pub unsafe fn insert<const COLUMNS: usize>(&self, values: &mut [pg_sys::Datum; COLUMNS]) {
+        // SAFETY: as the caller says. Made for catalogues, this is a heap_insert() and an index_insert() for each index.
+        unsafe {
+            let columns = self.0.tuple_desc();
+            let row =
+                pg_sys::heap_form_tuple(columns.as_ptr(), values.as_mut_ptr(), [false; COLUMNS].as_mut_ptr());
+            pg_sys::CatalogTupleInsert(self.0.as_ptr(), row);
+            pg_sys::heap_freetuple(row);
+        }
+    }
+
+    fn class(&self) -> &pg_sys::FormData_pg_class {
+        // SAFETY: the relcache entry is ours while it is open, and has a pg_class row.
+        unsafe { &*(*self.0.as_ptr()).rd_rel }
+    }
+
+    /// How many there are, and which is the primary key's.
+    fn indexes(&self) -> (i32, Option<pg_sys::Oid>) {
+        // SAFETY: the list is a copy; making it finds out which is the primary key's (utils/cache/relcache.c).
+        unsafe {
+            let relation = self.0.as_ptr();
+            let list = pg_sys::RelationGetIndexList(relation);
+            let count = list.as_ref().map_or(0, |list| list.length);
+            pg_sys::list_free(list);
+            let primary = (*relation).rd_pkindex;
+            (count, (primary != pg_sys::InvalidOid).then_some(primary))
+        }
+    }
+}
+
+/// The next number of a sequence; None where there is none of that name.
+pub fn next_number(schema: &CStr, sequence: &CStr) -> Option<i64> {
+    let sequence = find(schema, sequence)?;
+    // SAFETY: refuses what is no sequence; the guard turns errors into panics.
+    Some(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) })
+}
+
+fn find(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: looked up in the catalogue caches.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        let found = pg_sys::get_relname_relid(name.as_ptr(), schema);
+        (found != pg_sys::InvalidOid).then_some(found)
+    }
+}
+
+/// Runs statements with the rights of that user, and with our own `search_path`, as a SECURITY DEFINER function would be:
+/// what ends by an error is put back by whoever catches that (utils/fmgr/fmgr.c, `fmgr_security_definer`).
+pub fn with_rights_of<R>(user: pg_sys::Oid, run: impl FnOnce() -> R) -> R {
+    let (mut before, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: puts back what it finds, innermost first.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut before, &mut context);
+        pg_sys::SetUserIdAndSecContext(user, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        let level = pg_sys::NewGUCNestLevel();
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        let result = run();
+        pg_sys::AtEOXact_GUC(true, level);
+        pg_sys::SetUserIdAndSecContext(before, context);
+        result
+    }
+}
