@@ -77,7 +77,8 @@ pub fn tell(note: AtCommit) {
         shared.announce(pg::database());
     }
     let configuration = note.configuration || note.announce;
-    // While nothing is sent nothing is read. All that waits is when that ends.
+    // While nothing is sent nothing is read. All that waits is read when that ends; what a session queues then that has
+    // not heard of it yet, the poll finds.
     if !configuration && !settings::ENABLED.get() {
         return;
     }
