@@ -24,15 +24,15 @@ const INSERT_DEAD: &str = "
         (message_id, seq, account, kind, key, payload, code, reason, attempts, enqueued_at, died_at)
     VALUES ($1, NULL, $2, $3, '{}', $4, $5, $6, 0, $7, $7)";
 
-/// The types of the columns of `klaviyo.outbox`.
-const COLUMNS: [pg_sys::Oid; 7] = [
-    pg_sys::INT8OID,
-    pg_sys::UUIDOID,
-    pg_sys::TEXTOID,
-    pg_sys::TEXTOID,
-    pg_sys::TEXTARRAYOID,
-    pg_sys::JSONOID,
-    pg_sys::TIMESTAMPTZOID,
+/// The columns of `klaviyo.outbox`.
+const COLUMNS: [(&CStr, pg_sys::Oid); 7] = [
+    (c"seq", pg_sys::INT8OID),
+    (c"message_id", pg_sys::UUIDOID),
+    (c"account", pg_sys::TEXTOID),
+    (c"kind", pg_sys::TEXTOID),
+    (c"key", pg_sys::TEXTARRAYOID),
+    (c"payload", pg_sys::JSONOID),
+    (c"enqueued_at", pg_sys::TIMESTAMPTZOID),
 ];
 
 /// What a row of the outbox is made of, but for its number.

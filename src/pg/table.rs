@@ -28,9 +28,9 @@ impl Table {
         self.class().relowner
     }
 
-    /// Whether a row of columns of these types can be put into it by nothing but the table's access method and its
+    /// Whether it has these columns, and a row can be put into it by nothing but the table's access method and its
     /// primary key: no trigger, rule or policy wants to know of it, and nothing else is to be computed or checked.
-    pub fn is_plain(&self, types: &[pg_sys::Oid]) -> bool {
+    pub fn is_plain(&self, expected: &[(&CStr, pg_sys::Oid)]) -> bool {
         let class = self.class();
         let columns = self.0.tuple_desc();
         // SAFETY: the relcache entry is ours while it is open.
@@ -42,7 +42,7 @@ impl Table {
             && triggers.is_null()
             && constraints
                 .is_none_or(|constraints| constraints.num_check == 0 && !constraints.has_generated_stored)
-            && columns.iter().map(|column| column.atttypid).eq(types.iter().copied())
+            && columns.iter().map(|column| (name(column), column.atttypid)).eq(expected.iter().copied())
             && matches!(self.indexes(), (1, Some(_)))
     }
 
@@ -114,6 +114,11 @@ pub fn next_number(schema: &CStr, sequence: &CStr) -> Option<i64> {
     let sequence = find(schema, sequence)?;
     // SAFETY: refuses what is no sequence; the guard turns errors into panics.
     Some(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) })
+}
+
+fn name(column: &pg_sys::FormData_pg_attribute) -> &CStr {
+    // SAFETY: a name ends in NUL.
+    unsafe { CStr::from_ptr(column.attname.data.as_ptr()) }
 }
 
 fn find(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
