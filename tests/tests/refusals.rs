@@ -21,9 +21,14 @@ fn stopped(db: &mut Client) -> Option<String> {
 }
 
 fn wait_for_stop(shop: &Shop, db: &mut Client) -> String {
+    wait_for_reason(shop, "calls are refused", || stopped(db))
+}
+
+/// Waits until there is a reason, and says it.
+fn wait_for_reason(shop: &Shop, what: &str, mut look: impl FnMut() -> Option<String>) -> String {
     let mut reason = None;
-    shop.eventually("calls are refused", PATIENCE, || {
-        reason = stopped(db);
+    shop.eventually(what, PATIENCE, || {
+        reason = look();
         reason.is_some()
     });
     reason.expect("found above")
@@ -79,12 +84,8 @@ fn a_wrong_base_url_is_asked_about_and_costs_nothing() {
         query(&mut db, "SELECT EXISTS (SELECT FROM klaviyo.lane WHERE state = 'breaker open')", &[])
     });
     // The breaker is seen in shared memory, before what opened it is recorded.
-    let mut reason = None::<String>;
-    shop.eventually("a reason is recorded", PATIENCE, || {
-        reason = query(&mut db, "SELECT min(last_error) FROM klaviyo.retry", &[]);
-        reason.is_some()
-    });
-    let reason = reason.expect("found above");
+    let last_error = "SELECT min(last_error) FROM klaviyo.retry";
+    let reason = wait_for_reason(&shop, "a reason is recorded", || query(&mut db, last_error, &[]));
     assert!(reason.contains("is the base URL right?"), "{reason}");
     shop.eventually("it was tried many times", PATIENCE, || shop.sandbox.faults()[0].fired >= 30);
     shop.sandbox.clear_faults();

@@ -118,13 +118,14 @@ fn run(shop: &Shop, db: &mut Client, minutes: u64) -> Result<(), String> {
     bed::hold(shop, db)
 }
 
+/// Calls that passed.
+fn passed<'a>(receipts: &'a [Receipt], endpoint: &'static Endpoint) -> impl Iterator<Item = &'a Receipt> {
+    receipts.iter().filter(|receipt| receipt.path == endpoint.path && receipt.accepted)
+}
+
 /// Calls that passed, in each full minute since the first.
-fn by_minute(receipts: &[Receipt], endpoint: &Endpoint, minutes: u64) -> Vec<f64> {
-    let passed: Vec<u64> = receipts
-        .iter()
-        .filter(|receipt| receipt.path == endpoint.path && receipt.accepted)
-        .map(|receipt| receipt.at_us)
-        .collect();
+fn by_minute(receipts: &[Receipt], endpoint: &'static Endpoint, minutes: u64) -> Vec<f64> {
+    let passed: Vec<u64> = passed(receipts, endpoint).map(|receipt| receipt.at_us).collect();
     let first = passed.iter().min().copied().unwrap_or_default();
     let calls = |minute: u64| passed.iter().filter(|at| (*at - first) / MINUTE_US == minute).count();
     (0..minutes).map(|minute| calls(minute) as f64).collect()
@@ -132,10 +133,8 @@ fn by_minute(receipts: &[Receipt], endpoint: &Endpoint, minutes: u64) -> Vec<f64
 
 /// Events of a call of many, on average.
 fn carried(receipts: &[Receipt], events: u64) -> f64 {
-    let passed = |endpoint: &Endpoint| {
-        receipts.iter().filter(|receipt| receipt.path == endpoint.path && receipt.accepted).count() as f64
-    };
-    (events as f64 - passed(&CREATE_EVENT)) / passed(&BULK_CREATE_EVENTS)
+    let calls = |endpoint| passed(receipts, endpoint).count() as f64;
+    (events as f64 - calls(&CREATE_EVENT)) / calls(&BULK_CREATE_EVENTS)
 }
 
 /// An error unless everything is either on record, and at Klaviyo, or still waiting.
