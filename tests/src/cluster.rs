@@ -158,6 +158,8 @@ impl Cluster {
     /// leaves behind have noticed and ended: until then their shared memory forbids a new start.
     pub fn kill9_postmaster(&mut self) {
         let postmaster = self.postmaster().expect("the server runs");
+        // Frozen first, or it could yet start a process that is not among those waited for.
+        postmaster.freeze();
         let children = Process::children_of(postmaster.pid);
         postmaster.signal(Signal::SIGKILL);
         assert!(self.reap(PATIENCE), "the postmaster survives SIGKILL");

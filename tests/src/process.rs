@@ -17,6 +17,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid, setsid};
 use serde::{Deserialize, Serialize};
 
+use crate::wait::{PATIENCE, becomes_true};
+
 /// One process. Its start time tells it from a later process under the same number.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Process {
@@ -32,6 +34,7 @@ struct Stat {
     parent: i32,
     /// Ticks of the processor, in user mode and in the kernel.
     ticks: u64,
+    threads: u32,
     started: u64,
 }
 
@@ -46,14 +49,23 @@ fn stat(pid: i32) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let user: u64 = fields.nth(9)?.parse().ok()?;
     let kernel: u64 = fields.next()?.parse().ok()?;
-    let started = fields.nth(6)?.parse().ok()?;
-    Some(Stat { state, parent, ticks: user + kernel, started })
+    let threads = fields.nth(4)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    Some(Stat { state, parent, ticks: user + kernel, threads, started })
+}
+
+impl Stat {
+    /// A process is a zombie as soon as its first thread has ended; until the others have too, its memory stays, and with
+    /// it the shared memory that forbids another server to start.
+    fn runs(&self) -> bool {
+        self.state != 'Z' || self.threads > 1
+    }
 }
 
 impl Process {
     /// The living process under this number.
     pub fn find(pid: i32) -> Option<Self> {
-        let found = stat(pid).filter(|found| found.state != 'Z')?;
+        let found = stat(pid).filter(Stat::runs)?;
         Some(Self { pid, started: found.started })
     }
 
@@ -83,6 +95,12 @@ impl Process {
     /// Whether a SIGSTOP holds it.
     pub fn is_stopped(self) -> bool {
         self.is_alive() && stat(self.pid).is_some_and(|stat| stat.state == 'T')
+    }
+
+    /// Freezes it, and returns when it does nothing more, not even finish what it had begun.
+    pub fn freeze(self) {
+        self.signal(Signal::SIGSTOP);
+        assert!(becomes_true(PATIENCE, || self.is_stopped()), "process {} does not stop", self.pid);
     }
 
     /// The processor's time that it has used, all its threads together.
@@ -164,4 +182,38 @@ fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
     let (reply, answer) = channel();
     spawner.send((command, reply)).expect("the spawning thread lives as long as the process");
     answer.recv().expect("the spawning thread answers every order")
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::wait::waitpid;
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+
+    /// A child whose first thread ends at once, and whose second does nothing.
+    fn half_ended() -> Pid {
+        // SAFETY: the child needs nothing of what this process' other threads may hold, but memory, whose locks the C
+        // library takes care of in fork().
+        match unsafe { fork() }.expect("this process can be doubled") {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => loop {
+                thread::spawn(|| thread::sleep(PATIENCE));
+                // SAFETY: it ends this thread, which holds nothing.
+                unsafe { nix::libc::syscall(nix::libc::SYS_exit, 0) };
+            },
+        }
+    }
+
+    #[test]
+    fn a_process_runs_as_long_as_one_of_its_threads() {
+        let child = half_ended();
+        let is_zombie = || stat(child.as_raw()).is_some_and(|stat| stat.state == 'Z');
+        assert!(becomes_true(PATIENCE, is_zombie), "its first thread does not end");
+        let process = Process::find(child.as_raw()).expect("its other thread runs");
+        assert!(!process.wait_gone(Duration::from_millis(100)));
+        process.signal(Signal::SIGKILL);
+        assert!(process.wait_gone(PATIENCE));
+        waitpid(child, None).expect("it can be waited for");
+    }
 }

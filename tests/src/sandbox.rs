@@ -123,8 +123,7 @@ impl Sandbox {
     /// Has it take connections and requests, and neither read nor answer anything, until the value goes.
     pub fn freeze(&self) -> Frozen {
         let process = self.process().expect("it runs");
-        process.signal(Signal::SIGSTOP);
-        assert!(becomes_true(PATIENCE, || process.is_stopped()), "the sandbox does not stop");
+        process.freeze();
         Frozen(process)
     }
 

@@ -189,7 +189,7 @@ fn waiting_for_a_worker_can_be_interrupted() {
     let mut postgres = shop.cluster.connect("postgres");
     let worker = worker_of(&mut postgres, "shop").expect("it runs");
     let process = Process::find(worker).expect("it runs");
-    process.signal(Signal::SIGSTOP);
+    process.freeze();
     // Far below the time after which waiting ends by itself, and Postgres asks who is in the database.
     let began = Instant::now();
     sql(&mut postgres, "SET statement_timeout = '300ms'");
@@ -199,7 +199,7 @@ fn waiting_for_a_worker_can_be_interrupted() {
     delivers_again(&shop, 2);
     // Nor is it for ever.
     let process = Process::find(worker_of(&mut postgres, "shop").expect("it runs")).expect("it runs");
-    process.signal(Signal::SIGSTOP);
+    process.freeze();
     sql(&mut postgres, "RESET statement_timeout");
     assert_eq!(refused(&mut postgres, "DROP DATABASE shop"), "55006");
     process.signal(Signal::SIGCONT);

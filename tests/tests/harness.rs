@@ -46,9 +46,8 @@ fn a_frozen_backend_does_not_prevent_a_restart() {
     let mut cluster = plain();
     let mut client = cluster.connect("postgres");
     let pid: i32 = query(&mut client, "SELECT pg_backend_pid()", &[]);
-    kill(pid, Signal::SIGSTOP);
     let backend = Process::find(pid).expect("the backend runs");
-    eventually("the backend is frozen", PATIENCE, || backend.is_stopped());
+    backend.freeze();
     cluster.kill9_postmaster();
     assert!(!backend.is_alive());
     cluster.start();

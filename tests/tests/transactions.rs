@@ -298,7 +298,7 @@ fn a_backend_frozen_before_it_takes_a_number_is_waited_for() {
         );
     });
     let backend = wait_for_blocked(&shop, &mut db);
-    backend.signal(Signal::SIGSTOP);
+    backend.freeze();
     for order in 100..200 {
         place(&mut db, order);
     }
@@ -340,7 +340,7 @@ fn a_backend_frozen_between_its_number_and_its_row_is_waited_for() {
         place(&mut db, 1);
     });
     let backend = wait_for_blocked(&shop, &mut db);
-    backend.signal(Signal::SIGSTOP);
+    backend.freeze();
     for order in 100..200 {
         place(&mut db, order);
     }
