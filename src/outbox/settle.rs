@@ -9,25 +9,48 @@ use pgrx::{Uuid, spi};
 use crate::pg;
 use crate::pg::spi::{arg, run, value};
 
+/// The rows of a table with the numbers `$1`, and with the message ids `$2`, which make sure of them: after the
+/// extension has been dropped and made anew, numbers begin anew. There may be thousands, so no row is compared with all
+/// ids, and OFFSET 0 keeps the planner, which knows nothing of how long the queue is, from reading any but these.
+macro_rules! these {
+    ($table:literal) => {
+        concat!(
+            "ARRAY(
+                SELECT f.ctid
+                FROM unnest($1::bigint[], $2::uuid[]) AS g (seq, message_id)
+                CROSS JOIN LATERAL (
+                    SELECT t.ctid FROM ",
+            $table,
+            " AS t WHERE t.seq = g.seq AND t.message_id = g.message_id OFFSET 0
+                ) AS f
+            )"
+        )
+    };
+}
+
 /// Where a message is on record already (a restored dump can bring one back), the record stays and the row goes: the
 /// inserts below have ON CONFLICT DO NOTHING.
 ///
-/// What leaves `outbox` and `retry` for good, in the columns the two have in common. `$1` are the numbers, which find
-/// the rows, and `$2` the message ids, which make sure of them: after the extension has been dropped and made anew,
-/// numbers begin anew.
+/// What leaves `outbox` and `retry` for good, in the columns the two have in common.
 macro_rules! gone {
     () => {
-        "WITH of_outbox AS (
-            DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1) AND o.message_id = ANY ($2)
-            RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at,
-                      NULL::integer AS last_status, NULL::text AS error_id
-        ), of_retry AS (
-            DELETE FROM klaviyo.retry AS r WHERE r.seq = ANY ($1) AND r.message_id = ANY ($2)
-            RETURNING r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.last_status,
-                      r.last_error_id
-        ), gone AS (
-            SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry
-        )"
+        concat!(
+            "WITH of_outbox AS (
+                DELETE FROM klaviyo.outbox AS o WHERE o.ctid = ANY (",
+            these!("klaviyo.outbox"),
+            ")
+                RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at,
+                          NULL::integer AS last_status, NULL::text AS error_id
+            ), of_retry AS (
+                DELETE FROM klaviyo.retry AS r WHERE r.ctid = ANY (",
+            these!("klaviyo.retry"),
+            ")
+                RETURNING r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.last_status,
+                          r.last_error_id
+            ), gone AS (
+                SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry
+            )"
+        )
     };
 }
 
@@ -69,13 +92,16 @@ const DEAD: &str = concat!(
 );
 
 /// The first failure moves a message from `outbox` to `retry`, further ones change its row there.
-const RETRY: &str = "
+const RETRY: &str = concat!(
+    "
     WITH outcome AS (
-        SELECT * FROM unnest($1::bigint[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::timestamptz[],
-                             $9::timestamptz[], $10::text[], $11::boolean[])
-            AS o (seq, status, attempts, strikes, code, reason, sent_at, not_before, error_id, bulk)
+        SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[],
+                             $8::timestamptz[], $9::timestamptz[], $10::text[], $11::boolean[])
+            AS o (seq, message_id, status, attempts, strikes, code, reason, sent_at, not_before, error_id, bulk)
     ), moved AS (
-        DELETE FROM klaviyo.outbox AS o WHERE o.seq = ANY ($1) AND o.message_id = ANY ($2)
+        DELETE FROM klaviyo.outbox AS o WHERE o.ctid = ANY (",
+    these!("klaviyo.outbox"),
+    ")
         RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at
     ), changed AS (
         UPDATE klaviyo.retry AS r
@@ -83,7 +109,7 @@ const RETRY: &str = "
             last_status = o.status, last_code = o.code, last_error = o.reason, last_error_id = o.error_id,
             last_bulk = o.bulk
         FROM outcome AS o
-        WHERE r.seq = o.seq AND r.seq = ANY ($1) AND r.message_id = ANY ($2)
+        WHERE r.seq = o.seq AND r.message_id = o.message_id
     )
     INSERT INTO klaviyo.retry
         (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before, last_attempt_at,
@@ -92,7 +118,8 @@ const RETRY: &str = "
            o.sent_at, o.status, o.code, o.reason, o.error_id, o.bulk
     FROM outcome AS o
     JOIN moved AS m ON m.seq = o.seq
-    ON CONFLICT DO NOTHING";
+    ON CONFLICT DO NOTHING"
+);
 
 /// States that were just accepted stand above older ones of the same profile that are put aside or redriven. A profile
 /// is known by the identifiers of the message and by those known to belong to them: (`$1`, `$2`) are the message's id and
