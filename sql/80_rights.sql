@@ -127,6 +127,7 @@ GRANT SELECT ON
     klaviyo.account_check,
     klaviyo.account_status,
     klaviyo.acknowledged,
+    klaviyo.bulk_job,
     klaviyo.dead_letter,
     klaviyo.delivery,
     klaviyo.lane,

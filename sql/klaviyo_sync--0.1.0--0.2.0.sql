@@ -13,7 +13,7 @@ ALTER TABLE klaviyo.delivery_default ALTER COLUMN bulk DROP DEFAULT;
 COMMENT ON COLUMN klaviyo.delivery.bulk IS 'Whether that call carried many messages';
 COMMENT ON COLUMN klaviyo.delivery_default.bulk IS 'Whether that call carried many messages';
 
--- The worker's, two tables that no dump carries: of a copy they would not be true.
+-- The worker's, three tables that no dump carries: of a copy they would not be true.
 CREATE TABLE klaviyo.claim_floor (
     single   boolean PRIMARY KEY DEFAULT true CHECK (single),
     seq      bigint NOT NULL,
@@ -33,6 +33,34 @@ CREATE TABLE klaviyo.claim_mark (
 COMMENT ON TABLE klaviyo.claim_mark IS 'How far the messages of an account may have been in calls, whatever ended the worker; raised before they are';
 COMMENT ON COLUMN klaviyo.claim_mark.account IS 'Account';
 COMMENT ON COLUMN klaviyo.claim_mark.seq IS 'Messages of it with a higher seq than this, and than that of claim_floor, have been in no call';
+
+CREATE TABLE klaviyo.bulk_job (
+    job_id       uuid PRIMARY KEY,
+    account      text NOT NULL,
+    status       text NOT NULL,
+    klaviyo_id   text,
+    profiles     integer NOT NULL,
+    failed       integer,
+    seqs         bigint[],
+    positions    integer[],
+    announced_at timestamptz NOT NULL,
+    made_at      timestamptz,
+    ended_at     timestamptz
+);
+CREATE INDEX bulk_job_open_idx ON klaviyo.bulk_job (announced_at) WHERE ended_at IS NULL;
+CREATE INDEX bulk_job_ended_at_idx ON klaviyo.bulk_job (ended_at);
+COMMENT ON TABLE klaviyo.bulk_job IS 'Jobs that Klaviyo makes of calls that import many profiles, followed to their end; for klaviyo.delivery_retention';
+COMMENT ON COLUMN klaviyo.bulk_job.job_id IS 'Our name of it';
+COMMENT ON COLUMN klaviyo.bulk_job.account IS 'Account';
+COMMENT ON COLUMN klaviyo.bulk_job.status IS 'announced: Klaviyo is about to be asked for it; made: it is under way; complete; cancelled by Klaviyo; refused: Klaviyo has not made it; lost: whether Klaviyo has is not known';
+COMMENT ON COLUMN klaviyo.bulk_job.klaviyo_id IS 'Klaviyo''s id of it';
+COMMENT ON COLUMN klaviyo.bulk_job.profiles IS 'Profiles it is made of';
+COMMENT ON COLUMN klaviyo.bulk_job.failed IS 'Those of them that it could not import, once it has ended: their messages go by themselves';
+COMMENT ON COLUMN klaviyo.bulk_job.seqs IS 'Its messages, until it has ended';
+COMMENT ON COLUMN klaviyo.bulk_job.positions IS 'Place of each message''s profile in the call, from 0, until it has ended';
+COMMENT ON COLUMN klaviyo.bulk_job.announced_at IS 'When it was written down, before Klaviyo was asked for it';
+COMMENT ON COLUMN klaviyo.bulk_job.made_at IS 'When Klaviyo had made it';
+COMMENT ON COLUMN klaviyo.bulk_job.ended_at IS 'When it was known to have ended; NULL until then';
 
 -- Called here, and by each worker when it begins. On another timeline than before, after a failover or a recovery to a
 -- point in time, the primary of before may have sent all that waits here.
@@ -70,7 +98,8 @@ BEGIN
         FROM (
             SELECT 'TABLE klaviyo.' || c.relname, c.relacl
             FROM pg_catalog.pg_class AS c
-            WHERE c.oid IN ('klaviyo.claim_floor'::pg_catalog.regclass, 'klaviyo.claim_mark'::pg_catalog.regclass)
+            WHERE c.oid IN ('klaviyo.claim_floor'::pg_catalog.regclass, 'klaviyo.claim_mark'::pg_catalog.regclass,
+                            'klaviyo.bulk_job'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION klaviyo.open_claim_floor()', coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             FROM pg_catalog.pg_proc AS p
@@ -114,3 +143,4 @@ END
 $$;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
 GRANT UPDATE (fresh_from) ON klaviyo.account TO klaviyo_admin;
+GRANT SELECT ON klaviyo.bulk_job TO klaviyo_reader;

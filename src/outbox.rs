@@ -1,8 +1,9 @@
-//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, and those of marks. Nobody
-//! else in Rust reads or writes them.
+//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, and those of marks.
+//! Nobody else in Rust reads or writes them.
 
 pub mod claim;
 pub mod enqueue;
+pub mod import;
 pub mod mark;
 pub mod remove;
 pub mod retention;

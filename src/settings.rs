@@ -279,6 +279,7 @@ pub fn policy() -> delivery::Policy {
         max_strikes: MAX_STRIKES.get().unsigned_abs(),
         max_in_flight: max_in_flight(),
         bulk: BULK.get(),
+        request_timeout: client().request_timeout,
     }
 }
 

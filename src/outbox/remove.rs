@@ -29,6 +29,10 @@ const FORGET: &str = "
         SELECT WHERE NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = $1)
     ), status AS (
         DELETE FROM klaviyo.account_status AS s USING gone WHERE s.account = $1
+    ), jobs AS (
+        UPDATE klaviyo.bulk_job AS j
+        SET status = 'lost', seqs = NULL, positions = NULL, ended_at = pg_catalog.clock_timestamp()
+        WHERE j.account = $1 AND j.ended_at IS NULL AND j.seqs[1] < $2
     ), checks AS (
         DELETE FROM klaviyo.account_check AS c USING gone WHERE c.account = $1
     )

@@ -227,7 +227,7 @@ impl Accounts {
                 &[
                     arg(account),
                     arg(endpoint.path),
-                    arg(endpoint.scope),
+                    arg(endpoint.scopes.join(", ")),
                     arg(allowed.name()),
                     arg(status),
                     arg(detail),

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{AccountOptions, Command, Ending, Engine, Gone, Policy, Report};
+use delivery::{AccountOptions, Command, Ending, Engine, Gone, ImportReport, ImportStep, Policy, Report};
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
@@ -140,9 +140,18 @@ impl Worker {
         let accounts = worker.accounts.load(number);
         worker.claimer.marks = transaction(c"reading marks", Marks::open);
         worker.look()?;
+        worker.follow()?;
         worker.recover();
         worker.configure(accounts)?;
         Ok(worker)
+    }
+
+    /// Has import jobs of an earlier worker followed to their end. Before anything else is read: their keys are held.
+    fn follow(&mut self) -> Result<(), String> {
+        let imports = transaction(c"reading import jobs", || self.claimer.imports());
+        imports
+            .into_iter()
+            .try_for_each(|(account, import)| self.tell(Command::Follow { account: account.into(), import }))
     }
 
     /// Shows what its accounts have spent, and waits until the other databases have shown it too: after a start of the
@@ -370,9 +379,17 @@ impl Worker {
     /// Records what the HTTP thread reports. Returns whether that made room for more.
     fn settle(&mut self, reports: Vec<Report>) -> bool {
         self.recorder.take(reports);
-        let Some(Recorded { outcomes, lanes }) = self.recorder.record(&mut self.accounts) else {
+        let Some(Recorded { outcomes, lanes, imports }) = self.recorder.record(&mut self.accounts) else {
             return false;
         };
+        let announced = |(_, report): &(_, ImportReport)| matches!(report.step, ImportStep::Announced { .. });
+        if imports.iter().any(announced) {
+            // As what is handed over: none is asked for that a crash would undo.
+            pg::transaction::flush();
+        }
+        for (account, report) in imports.into_iter().filter(announced) {
+            let _ = self.tell(Command::Import { account, id: report.id });
+        }
         for (account, lane) in lanes {
             // In vain where the thread has ended, as it was told to.
             let _ = self.tell(Command::Settled { account, lane });

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use delivery::{AccountState, Finding, Outcome, Report};
+use delivery::{AccountState, Finding, ImportReport, Outcome, Report};
 use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::accounts::Accounts;
 use super::process::{NO_ROOM_PAUSE, attempt, is_lack_of_room};
+use crate::outbox::import;
 use crate::outbox::settle::Settler;
 
 /// What is not recorded yet.
@@ -21,14 +22,16 @@ pub struct Recorder {
     lanes: Vec<(Arc<str>, &'static str)>,
     states: Vec<(Arc<str>, AccountState)>,
     found: Vec<(Arc<str>, Vec<Finding>)>,
+    imports: Vec<(Arc<str>, ImportReport)>,
     /// There was no room; when to try again.
     again_at: Option<Instant>,
 }
 
-/// What has just been recorded: outcomes, and the lanes of their calls.
+/// What has just been recorded: outcomes, the lanes of their calls, and how far import jobs have come.
 pub struct Recorded {
     pub outcomes: Vec<Outcome>,
     pub lanes: Vec<(Arc<str>, &'static str)>,
+    pub imports: Vec<(Arc<str>, ImportReport)>,
 }
 
 impl Recorder {
@@ -39,8 +42,9 @@ impl Recorder {
 
     /// Takes reports.
     pub fn take(&mut self, reports: Vec<Report>) {
-        for Report { account, lane, outcomes, account_state, findings } in reports {
+        for Report { account, lane, outcomes, account_state, findings, import } in reports {
             self.outcomes.extend(outcomes);
+            self.imports.extend(import.map(|import| (account.clone(), import)));
             self.found.extend(findings.map(|findings| (account.clone(), findings)));
             self.states.extend(account_state.map(|state| (account.clone(), state)));
             self.lanes.extend(lane.map(|lane| (account, lane.name)));
@@ -64,12 +68,16 @@ impl Recorder {
 
     /// Records what there is. None: there is nothing, or no room.
     pub fn record(&mut self, accounts: &mut Accounts) -> Option<Recorded> {
-        let nothing = self.outcomes.is_empty() && self.states.is_empty() && self.lanes.is_empty();
+        let nothing = self.outcomes.is_empty()
+            && self.states.is_empty()
+            && self.lanes.is_empty()
+            && self.imports.is_empty();
         if nothing || self.again_at.is_some_and(|again_at| Instant::now() < again_at) {
             return None;
         }
         let recorded = attempt(c"recording outcomes", is_lack_of_room, || {
             self.settler.settle(&self.outcomes)?;
+            self.imports.iter().try_for_each(|(account, report)| import::record(account, report))?;
             self.found.iter().try_for_each(|(account, findings)| accounts.found(account, findings))?;
             self.states.iter().try_for_each(|(account, state)| accounts.note(account, state))
         });
@@ -93,6 +101,7 @@ impl Recorder {
         Some(Recorded {
             outcomes: std::mem::take(&mut self.outcomes),
             lanes: std::mem::take(&mut self.lanes),
+            imports: std::mem::take(&mut self.imports),
         })
     }
 }

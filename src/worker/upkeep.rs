@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::process::attempt;
-use crate::outbox::retention;
+use crate::outbox::{import, retention};
 use crate::settings::{self, Retention};
 
 /// Between two rounds. Days are long, and partitions made days ahead.
@@ -28,15 +28,17 @@ enum Step {
     AddDays,
     DropDays,
     DeleteStrays,
+    DeleteOldJobs,
     DeleteOldDeadLetters,
     CountDeadLetters,
     DeleteSurplusDeadLetters,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
+    Step::DeleteOldJobs,
     Step::DeleteOldDeadLetters,
     Step::CountDeadLetters,
     Step::DeleteSurplusDeadLetters,
@@ -135,6 +137,7 @@ impl Upkeep {
             Step::AddDays => retention::add_day(),
             Step::DropDays => delivery.map_or(Ok(0), retention::drop_day),
             Step::DeleteStrays => delivery.map_or(Ok(0), retention::delete_strays),
+            Step::DeleteOldJobs => delivery.map_or(Ok(0), import::delete_old),
             Step::DeleteOldDeadLetters => dead_letter.map_or(Ok(0), retention::delete_old_dead_letters),
             Step::CountDeadLetters => {
                 self.surplus = dead_letters.map_or(Ok(0), retention::surplus_dead_letters)?;
@@ -163,6 +166,9 @@ impl Upkeep {
             Step::DeleteStrays => {
                 log!("klaviyo_sync: dropped deliveries older than klaviyo.delivery_retention: {done}")
             }
+            Step::DeleteOldJobs => {
+                log!("klaviyo_sync: dropped import jobs older than klaviyo.delivery_retention: {done}");
+            }
             Step::DeleteOldDeadLetters => {
                 log!("klaviyo_sync: dropped dead letters older than klaviyo.dead_letter_retention: {done}");
             }
@@ -185,6 +191,7 @@ impl Step {
             Self::AddDays => "partitions of the days to come",
             Self::DropDays => "partitions of old days",
             Self::DeleteStrays => "old deliveries without a partition",
+            Self::DeleteOldJobs => "old import jobs",
             Self::DeleteOldDeadLetters => "old dead letters",
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",
         }

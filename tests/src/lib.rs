@@ -39,7 +39,7 @@ pub use openapi::{BULK_CALLS, CALLS, OpenApi};
 pub use pg_bin::PgBin;
 pub use port::Port;
 pub use process::{Process, kill};
-pub use receipt::{BULK_EVENTS, Receipt, signed_with, value_at};
+pub use receipt::{BULK_EVENTS, BULK_PROFILES, Receipt, signed_with, value_at};
 pub use sandbox::{Frozen, Sandbox, SandboxBuilder};
 pub use server_user::ServerUser;
 pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder};

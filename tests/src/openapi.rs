@@ -19,9 +19,10 @@ const DOCUMENT: &str = "KLAVIYO_OPENAPI";
 pub const CALLS: [&str; 2] = ["/api/events", "/api/profile-import"];
 
 /// The bulk calls that the sandbox answers besides, as the document writes them.
-pub const BULK_CALLS: [(&str, &str); 4] = [
+pub const BULK_CALLS: [(&str, &str); 5] = [
     ("post", "/api/event-bulk-create-jobs"),
     ("post", "/api/profile-bulk-import-jobs"),
+    ("get", "/api/profile-bulk-import-jobs"),
     ("get", "/api/profile-bulk-import-jobs/{job_id}"),
     ("get", "/api/profile-bulk-import-jobs/{id}/import-errors"),
 ];
@@ -36,12 +37,13 @@ const ERROR_MEMBERS: [&str; 3] = ["status", "links", "meta"];
 #[derive(Debug)]
 pub struct OpenApi {
     revision: String,
-    calls: BTreeMap<&'static str, Call>,
+    calls: Vec<Call>,
 }
 
 #[derive(Debug)]
 struct Call {
     method: &'static str,
+    path: &'static str,
     /// None of a call that has no body.
     request: Option<Validator>,
     /// By status or class of statuses, such as `4XX`; none where an answer has no body.
@@ -78,28 +80,31 @@ impl OpenApi {
                 });
                 (status.clone(), content)
             });
-            (path, Call { method, request, answers: answers.collect() })
+            Call { method, path, request, answers: answers.collect() }
         });
         let calls = calls.collect();
         Self { revision: revision.expect("the document has a revision"), calls }
     }
 
     /// What is wrong with a request's body, if anything is.
-    pub fn fault_of_request(&self, path: &str, body: &Value) -> Option<String> {
-        let Some(call) = self.call(path) else { return Some(format!("there is no call {path}")) };
+    pub fn fault_of_request(&self, method: &str, path: &str, body: &Value) -> Option<String> {
+        let Some(call) = self.call(method, path) else {
+            return Some(format!("there is no call {method} {path}"));
+        };
         match &call.request {
             Some(request) => faults(request, body),
             None => (body.as_str() != Some("")).then(|| format!("{path} has a body")),
         }
     }
 
-    fn call(&self, path: &str) -> Option<&Call> {
-        self.calls.iter().find(|(template, _)| is_at(template, path)).map(|(_, call)| call)
+    fn call(&self, method: &str, path: &str) -> Option<&Call> {
+        let mut calls = self.calls.iter().filter(|call| is_at(call.path, path));
+        calls.find(|call| call.method.eq_ignore_ascii_case(method))
     }
 
-    /// What is wrong with an answer, if anything is. A path that the document does not have is answered as any.
-    pub fn fault_of_answer(&self, path: &str, status: u16, body: &str) -> Option<String> {
-        let call = self.call(path).unwrap_or(&self.calls[CALLS[0]]);
+    /// What is wrong with an answer, if anything is. A call that the document does not have is answered as any.
+    pub fn fault_of_answer(&self, method: &str, path: &str, status: u16, body: &str) -> Option<String> {
+        let call = self.call(method, path).unwrap_or(&self.calls[0]);
         let class = format!("{}XX", status / 100);
         let answer = call.answers.get(&status.to_string()).or_else(|| call.answers.get(&class));
         match answer {
@@ -120,13 +125,11 @@ impl OpenApi {
         let mut counts = BTreeMap::new();
         for receipt in receipts {
             let about = format!("request {} ({} {})", receipt.n, receipt.method, receipt.path);
-            let method = self.call(&receipt.path).map_or("post", |call| call.method);
-            assert!(receipt.method.eq_ignore_ascii_case(method), "{about}");
-            if method == "post" {
+            if receipt.method == "POST" {
                 assert_eq!(receipt.content_type.as_deref(), Some(MEDIA_TYPE), "{about}");
             }
             assert_eq!(receipt.revision.as_deref(), Some(self.revision.as_str()), "{about}");
-            let fault = self.fault_of_request(&receipt.path, &receipt.body);
+            let fault = self.fault_of_request(&receipt.method, &receipt.path, &receipt.body);
             assert!(fault.is_none(), "{about}: {}\n{:#}", fault.unwrap_or_default(), receipt.body);
             *counts.entry(receipt.path.clone()).or_default() += 1;
         }

@@ -44,14 +44,23 @@ impl Receipt {
 /// The path of calls that carry many events.
 pub const BULK_EVENTS: &str = "/api/event-bulk-create-jobs";
 
+/// The path of calls that carry many profiles, and of those that ask about the jobs these make.
+pub const BULK_PROFILES: &str = "/api/profile-bulk-import-jobs";
+
 impl Receipt {
     /// What it carried, each as if it had come in a call of its own.
     pub fn messages(&self) -> Vec<Self> {
+        let head = self.without_body();
+        let mut messages = Vec::new();
+        if self.path == BULK_PROFILES {
+            for profile in list(self.at("data.attributes.profiles.data")) {
+                messages.push(Self { body: json!({ "data": profile }), ..head.clone() });
+            }
+            return messages;
+        }
         if self.path != BULK_EVENTS {
             return vec![self.clone()];
         }
-        let head = self.without_body();
-        let mut messages = Vec::new();
         for entry in list(self.at("data.attributes.events-bulk-create.data")) {
             for event in list(value_at(entry, "attributes.events.data")) {
                 let mut event = event.clone();

@@ -138,11 +138,11 @@ fn a_changed_request_is_found_out() {
         let receipt =
             receipts.iter().find(|receipt| receipt.path == call && receipt.body.to_string().contains(full));
         let body = &receipt.expect("the fullest one was sent").body;
-        assert_eq!(document.fault_of_request(call, body), None);
+        assert_eq!(document.fault_of_request("POST", call, body), None);
         for (what, change) in mutations {
             let mut changed = body.clone();
             change(&mut changed);
-            assert!(document.fault_of_request(call, &changed).is_some(), "{call}: {what} passes");
+            assert!(document.fault_of_request("POST", call, &changed).is_some(), "{call}: {what} passes");
         }
     }
 }
@@ -172,7 +172,7 @@ impl<'a> Hand<'a> {
         let status = answer.status().as_u16();
         let text = answer.body_mut().read_to_string().expect("the answer is text");
         assert!(expected.contains(&status), "{method} {path}: {status} {text}");
-        let fault = self.document.fault_of_answer(path, status, &text);
+        let fault = self.document.fault_of_answer(method, path, status, &text);
         assert!(fault.is_none(), "{method} {path}, {status}: {}\n{text}", fault.unwrap_or_default());
         *self.counts.entry((path.to_owned(), status)).or_default() += 1;
     }
@@ -293,7 +293,7 @@ fn the_sandbox_answers_bulk_calls_as_the_document_says() {
     let cluster = Cluster::builder().preload(false).start();
     let sandbox = Sandbox::builder().arguments(["--rates", "off"]).start(cluster.directory());
     let mut hand = Hand::new(&sandbox, &document);
-    let [(_, bulk), (_, jobs), (_, job), (_, errors)] = BULK_CALLS;
+    let [(_, bulk), (_, jobs), _, (_, job), (_, errors)] = BULK_CALLS;
     let events = |ids: &[&str]| {
         let metric = json!({"data": {"type": "metric", "attributes": {"name": "Placed Order"}}});
         let event = |id: &&str| {
@@ -312,7 +312,7 @@ fn the_sandbox_answers_bulk_calls_as_the_document_says() {
         profile(&json!({"phone_number": "+10005550007"})),
     ]}}}});
     for (call, body) in [(bulk, &events(&["1"])), (jobs, &people)] {
-        assert_eq!(document.fault_of_request(call, body), None);
+        assert_eq!(document.fault_of_request("POST", call, body), None);
     }
 
     hand.post(bulk, &events(&["1", "2"]).to_string(), 202);
@@ -329,6 +329,7 @@ fn the_sandbox_answers_bulk_calls_as_the_document_says() {
     {
         let (queued_ms, processing_ms) = (Some(queued_ms), Some(processing_ms));
         sandbox.set_bulk(&Bulk { queued_ms, processing_ms, ..Bulk::default() });
+        hand.send("GET", jobs, &HEADERS, "", &[200]);
         hand.send("GET", &job, &HEADERS, "", &[200]);
         hand.send("GET", &errors, &HEADERS, "", &[200]);
         assert_eq!(sandbox.jobs()[0].status, status);
@@ -345,11 +346,13 @@ fn the_sandbox_answers_bulk_calls_as_the_document_says() {
             hand.post(call, bad, 400);
         }
         hand.send("POST", call, &[REVISION, MEDIA_TYPE], "{}", &[401]);
-        hand.send("GET", call, &HEADERS, "", &[405]);
+        hand.send("PUT", call, &HEADERS, "", &[405]);
         hand.post(call, &"x".repeat(5_000_001), 413);
     }
-    for path in [&job, &errors] {
+    for path in [jobs, &job, &errors] {
         hand.send("GET", path, &[REVISION], "", &[401]);
+    }
+    for path in [&job, &errors] {
         hand.send("POST", path, &HEADERS, "{}", &[405]);
         hand.send("GET", &format!("{path}?include=lists"), &HEADERS, "", &[400]);
         hand.send("GET", &path.replace(id, "nobody"), &HEADERS, "", &[404]);

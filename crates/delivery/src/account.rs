@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::{Answer, ENDPOINTS, Session, TransportError};
+use klaviyo::{Answer, ENDPOINTS, Request, Session, TransportError};
 
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
-use crate::call::{Call, Carried};
+use crate::call::{Call, Carried, Purpose};
 use crate::gauges::Place;
 use crate::lane::{Lane, Start};
 use crate::message::{AccountState, Ending, Outcome, Report};
@@ -18,6 +18,10 @@ use crate::stale::Stale;
 use crate::stops::Stops;
 use crate::strikes::{Seen, strike};
 use crate::verdict::{self, Verdict};
+
+mod imports;
+
+use imports::Imports;
 
 /// What the engine is told of an account.
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ pub struct Policy {
     pub max_in_flight: u32,
     /// Whether calls may carry many messages.
     pub bulk: bool,
+    /// How long a call may take; and so how long one may still be on its way that nobody waits for any more.
+    pub request_timeout: Duration,
 }
 
 pub struct Account {
@@ -56,6 +62,7 @@ pub struct Account {
     queue: Queue,
     stops: Stops,
     preflight: Preflight,
+    imports: Imports,
 }
 
 impl Account {
@@ -70,6 +77,7 @@ impl Account {
             queue: Queue::new(),
             stops: Stops::default(),
             preflight: Preflight::default(),
+            imports: Imports::default(),
         };
         account.queue.stale = options.stale;
         account.spend(options.session, options.place, now);
@@ -93,6 +101,7 @@ impl Account {
         if options.session.is_some() && self.last_session != options.session {
             report = self.go_on(now);
             self.queue.wake_all(now);
+            self.imports.wake_all(now);
             self.last_session.clone_from(&options.session);
         }
         self.queue.stale = options.stale;
@@ -118,6 +127,7 @@ impl Account {
         self.life += 1;
         self.spend(None, None, now);
         self.queue.clear();
+        self.imports.clear();
         self.preflight = Preflight::default();
         self.go_on(now)
     }
@@ -149,14 +159,18 @@ impl Account {
             && self.lanes[lane].take(now, policy.max_in_flight)
         {
             self.preflight.started();
-            return self.start(lane, preflight::BODY.to_vec(), Carried::default(), true, now);
+            let request = preflight::request(self.lanes[lane].endpoint);
+            return self.start(lane, request, Carried::default(), Purpose::Preflight, now);
+        }
+        if let Some(question) = self.next_question(now, policy) {
+            return Some(question);
         }
         for number in 0..self.lanes.len() {
+            let Lane { kind: Some(kind), bulk, endpoint, .. } = self.lanes[number] else { continue };
             while self.ready(number, now, policy) > 0
                 && self.stops.start_when(number, now) == Start::Now
                 && self.lanes[number].take(now, policy.max_in_flight)
             {
-                let Lane { kind, bulk, .. } = self.lanes[number];
                 let next = match bulk {
                     true => self.queue.next_bulk(kind, now).map(|bulk| Ok(Carried::bulk(bulk))),
                     false => {
@@ -170,7 +184,11 @@ impl Account {
                         for queued in &mut carried.messages {
                             queued.seen.get_or_insert_with(|| Seen::of(&self.lanes[number]));
                         }
-                        return self.start(number, body, carried, false, now);
+                        let purpose = match self.lanes[number].is_followed() {
+                            true => Purpose::Import(imports::new_id()),
+                            false => Purpose::Deliver,
+                        };
+                        return self.start(number, Request::post(endpoint, body), carried, purpose, now);
                     }
                     Some(Err((message, failure))) => {
                         self.lanes[number].budget.give_back(now);
@@ -191,9 +209,9 @@ impl Account {
     fn start(
         &mut self,
         lane: usize,
-        body: Vec<u8>,
+        request: Request,
         carried: Carried,
-        preflight: bool,
+        purpose: Purpose,
         now: Instant,
     ) -> Option<Call> {
         self.lanes[lane].started(now);
@@ -201,50 +219,65 @@ impl Account {
             account: self.name.clone(),
             session: self.session.clone()?,
             lane,
-            body,
+            request: Some(request),
             sent_at: SystemTime::now(),
             started: now,
             life: self.life,
+            purpose,
             carried,
-            preflight,
         })
+    }
+
+    /// Whether a call that was held back may still be made.
+    pub fn sends(&self, call: &Call) -> bool {
+        self.life == call.life && self.session.as_ref() == Some(&call.session)
     }
 
     /// How many keys have something that a lane may carry now, as far as they are concerned.
     fn ready(&mut self, number: usize, now: Instant, policy: &Policy) -> usize {
-        let Lane { kind, bulk, .. } = self.lanes[number];
+        let Lane { kind: Some(kind), bulk, .. } = self.lanes[number] else { return 0 };
         if !bulk {
             let riders = !self.rides(kind, now, policy);
             return self.queue.ready(kind, riders);
         }
-        if self.is_backlog(kind, policy) && !self.is_outage(kind) { self.queue.riding(kind) } else { 0 }
+        let may = self.is_backlog(kind, policy) && !self.is_outage(kind) && self.may_follow(number);
+        if may { self.queue.riding(kind) } else { 0 }
     }
 
     /// Whether more waits of a kind than calls of one may carry in a second: then a call of many is worth its delay.
     /// Below that all goes at once by itself. Neither is a state to flap between: both may go at the same time.
     fn is_backlog(&self, kind: usize, policy: &Policy) -> bool {
-        let single = self.lanes.iter().find(|lane| lane.kind == kind && !lane.bulk);
+        let single = self.lanes.iter().find(|lane| lane.kind == Some(kind) && !lane.bulk);
         policy.bulk && single.is_some_and(|lane| self.queue.riding(kind) as u64 > lane.budget.burst())
     }
 
     /// Whether neither lane of a kind gets through. Then calls of one find out when that is over: each risks that one
     /// message may have been sent, and not a thousand.
     fn is_outage(&self, kind: usize) -> bool {
-        self.lanes.iter().filter(|lane| lane.kind == kind).all(Lane::is_broken)
+        self.lanes.iter().filter(|lane| lane.kind == Some(kind)).all(Lane::is_broken)
     }
 
     /// Whether what may ride with others waits for a call of many: there is a backlog, and such a call can go, if only
-    /// after one that is under way. While their limits hold them back, calls of one carry what they can.
+    /// after one that is under way. While their limits hold them back, calls of one carry what they can; also while as many
+    /// jobs are under way as may be, for these can take minutes.
     fn rides(&mut self, kind: usize, now: Instant, policy: &Policy) -> bool {
         if !self.is_backlog(kind, policy) || self.is_outage(kind) {
             return false;
         }
-        let Some(number) = self.lanes.iter().position(|lane| lane.kind == kind && lane.bulk) else {
+        let Some(number) = self.lanes.iter().position(|lane| lane.kind == Some(kind) && lane.bulk) else {
             return false;
         };
+        if !self.may_follow(number) {
+            return false;
+        }
         let holds =
             [self.stops.start_when(number, now), self.lanes[number].start_when(now, policy.max_in_flight)];
-        holds.iter().all(|hold| !matches!(hold, Start::At(_)))
+        let followed = self.lanes[number].is_followed();
+        holds.iter().all(|hold| match hold {
+            Start::Now => true,
+            Start::At(_) => false,
+            Start::AfterCall => !followed,
+        })
     }
 
     /// When to look again, if nothing else happens.
@@ -264,6 +297,7 @@ impl Account {
         {
             wake = earlier(wake, Some(at));
         }
+        wake = earlier(wake, self.asks_at(now, policy));
         for number in 0..self.lanes.len() {
             if self.ready(number, now, policy) == 0 {
                 continue;
@@ -290,10 +324,15 @@ impl Account {
     ) -> Report {
         let lane = &mut self.lanes[call.lane];
         let rate = result.as_ref().ok().and_then(|answer| answer.rate);
+        let is_question = matches!(call.purpose, Purpose::Ask(_) | Purpose::TryAsking);
+        let body = result.as_ref().ok().filter(|_| is_question).map(|answer| answer.body.clone());
         let verdict = verdict::of(lane.endpoint, result);
         if call.life != self.life {
             lane.undecided();
             lane.ended(now, None);
+            if is_question {
+                lane.settled();
+            }
             return self.late(call, &verdict);
         }
         match &verdict {
@@ -308,7 +347,7 @@ impl Account {
         lane.ended(now, rate);
         let mut report = Report::new(&self.name, Some(lane.endpoint));
         let before = self.stops.reason();
-        if call.preflight {
+        if call.purpose == Purpose::Preflight {
             // Allowed is allowed. What is refused is one for messages to find out.
             if matches!(verdict, Verdict::Accepted { .. } | Verdict::Refused { .. }) {
                 self.stops.ended(call.lane, call.started, &verdict, now);
@@ -323,37 +362,79 @@ impl Account {
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
         let stopped = self.learn(&verdict, &mut call, now, policy);
-        let mut carried = call.carried;
-        carried.part(&verdict);
-        let bulk = carried.is_bulk();
-        let mut waits = VecDeque::with_capacity(carried.messages.len());
-        for queued in &mut carried.messages {
+        for queued in &mut call.carried.messages {
             queued.message.attempts += 1;
         }
-        for queued in &carried.messages {
-            let wait = carried.wait(&verdict, queued, policy, (held, stopped));
-            let ending = self.ending(&verdict, queued, wait);
-            report.outcomes.push(Outcome::of(&queued.message, call.sent_at, bulk, ending));
-            waits.push_back(wait);
+        let body = body.unwrap_or_default();
+        let mut report = match call.purpose {
+            Purpose::Ask(id) => self.answered(id, &verdict, &body, (now, policy), report),
+            Purpose::TryAsking => self.tried_asking(&verdict, call.lane, (now, policy), report),
+            Purpose::Import(id) => match self.imported(id, call, &verdict, now, report) {
+                Ok(report) => report,
+                Err((call, report)) => self.delivered(call, &verdict, (now, policy), (held, stopped), report),
+            },
+            Purpose::Deliver | Purpose::Preflight => {
+                self.delivered(call, &verdict, (now, policy), (held, stopped), report)
+            }
+        };
+        report.account_state = self.news(before, now);
+        report
+    }
+
+    /// A call that brings messages has ended, and with it what it was to do.
+    fn delivered(
+        &mut self,
+        call: Call,
+        verdict: &Verdict,
+        (now, policy): (Instant, &Policy),
+        holds: (Duration, Duration),
+        mut report: Report,
+    ) -> Report {
+        let mut carried = call.carried;
+        carried.part(verdict);
+        let end = |account: &Self, carried: &Carried, message: usize| {
+            let queued = &carried.messages[message];
+            let wait = carried.wait(verdict, queued, policy, holds);
+            (account.ending(verdict, queued, wait), wait)
+        };
+        self.end(carried, call.sent_at, now, end, &mut report);
+        report
+    }
+
+    /// What a call has carried goes back to its place or leaves, as `how` says of each message: how it ended, and after
+    /// what wait it is tried again.
+    fn end(
+        &mut self,
+        carried: Carried,
+        sent_at: SystemTime,
+        now: Instant,
+        how: impl Fn(&Self, &Carried, usize) -> (Ending, Option<Duration>),
+        report: &mut Report,
+    ) {
+        let bulk = carried.is_bulk();
+        let mut waits = VecDeque::with_capacity(carried.messages.len());
+        for (number, queued) in carried.messages.iter().enumerate() {
+            let (ending, wait) = how(self, &carried, number);
+            let accepted = matches!(ending, Ending::Accepted { .. });
+            report.outcomes.push(Outcome::of(&queued.message, sent_at, bulk, ending));
+            waits.push_back((wait, accepted));
         }
         let mut messages = carried.messages.into_iter();
         for (group, number) in carried.groups {
-            let mut settled = Vec::new();
+            let mut accepted = Vec::new();
             let mut again = Vec::new();
             for mut queued in messages.by_ref().take(number) {
-                match waits.pop_front().flatten() {
-                    Some(wait) => {
+                match waits.pop_front() {
+                    Some((Some(wait), _)) => {
                         queued.not_before = (!wait.is_zero()).then(|| now + wait);
                         again.push(queued);
                     }
-                    None => settled.push(queued),
+                    Some((None, true)) => accepted.push(queued),
+                    _ => {}
                 }
             }
-            let accepted = matches!(verdict, Verdict::Accepted { .. });
-            self.queue.ended(group, if accepted { &settled } else { &[] }, again, now);
+            self.queue.ended(group, &accepted, again, now);
         }
-        report.account_state = self.news(before, now);
-        report
     }
 
     /// A call of an account that has been removed since. What Klaviyo took it took; the rest is not ours to decide.

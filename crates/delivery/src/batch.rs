@@ -11,8 +11,8 @@ pub enum Offered {
 }
 
 pub trait Batch {
-    /// Adds a message, of which this payload is to be sent.
-    fn offer(&mut self, payload: &str) -> Offered;
+    /// Adds a payload, which stands for so many messages.
+    fn offer(&mut self, payload: &str, messages: usize) -> Offered;
 
     /// The body, and where what was taken stands in it.
     fn finish(self: Box<Self>) -> (Vec<u8>, Box<dyn Places>);
@@ -22,4 +22,7 @@ pub trait Batch {
 pub trait Places: Send {
     /// Whether what Klaviyo says by that JSON pointer is about the message that was taken as number `message`, from 0.
     fn is_about(&self, pointer: &str, message: usize) -> bool;
+
+    /// Where in the body that message stands, where the body is a plain list.
+    fn position(&self, message: usize) -> Option<usize>;
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::Session;
+use klaviyo::{Request, Session};
 
 use crate::account::Policy;
 use crate::batch::Places;
-use crate::message::Failure;
+use crate::import::{ImportId, ImportReport, ImportStep};
+use crate::kind::profile_batch::ProfilePlaces;
+use crate::message::{Failure, Report};
 use crate::queue::{Bulk, GroupId, Next, Queued};
 use crate::verdict::Verdict;
 
@@ -19,17 +21,45 @@ pub struct Call {
     pub account: Arc<str>,
     pub session: Session,
     pub lane: usize,
-    pub body: Vec<u8>,
+    /// None once it has been sent.
+    pub request: Option<Request>,
     pub sent_at: SystemTime,
     pub(crate) started: Instant,
     /// In which life of the account it was made.
     pub(crate) life: u32,
+    pub(crate) purpose: Purpose,
     pub(crate) carried: Carried,
-    /// Finds out whether the key may make this call.
-    pub(crate) preflight: bool,
 }
 
-/// What a call carries; a preflight nothing.
+impl Call {
+    /// What is to be written down before the call is made, where that is anything.
+    pub(crate) fn announcement(&self) -> Option<(ImportId, Report)> {
+        let Purpose::Import(id) = self.purpose else { return None };
+        let messages = self.carried.messages.iter().enumerate();
+        let messages = messages
+            .map(|(number, queued)| (queued.message.seq, self.carried.position(number).unwrap_or_default()));
+        let step = ImportStep::Announced { messages: messages.collect() };
+        let import = Some(ImportReport { id, step });
+        Some((id, Report { import, ..Report::new(&self.account, None) }))
+    }
+}
+
+/// What a call is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To bring the messages that it carries.
+    Deliver,
+    /// The same, by a job that Klaviyo makes of them.
+    Import(ImportId),
+    /// To find out how a job stands.
+    Ask(ImportId),
+    /// To find out whether jobs can be asked about.
+    TryAsking,
+    /// To find out whether the key may make this call.
+    Preflight,
+}
+
+/// What a call carries; one that only asks nothing.
 #[derive(Default)]
 pub struct Carried {
     pub messages: Vec<Queued>,
@@ -45,6 +75,11 @@ impl Carried {
         (body, Self { messages, groups, places: Some(places) })
     }
 
+    /// What a call of an earlier life carried, with its messages' places in the body.
+    pub fn past(messages: Vec<Queued>, groups: Vec<(GroupId, usize)>, positions: Vec<usize>) -> Self {
+        Self { messages, groups, places: Some(Box::new(ProfilePlaces(positions))) }
+    }
+
     /// A message with those that merge into it, or one of which no call can be made, and why.
     pub fn single(next: Next) -> Result<(Vec<u8>, Self), (Box<Queued>, Failure)> {
         match next {
@@ -53,6 +88,29 @@ impl Carried {
             }
             Next::Unsendable { message, code, reason } => {
                 Err((message, Failure { code: code.to_owned(), reason, ..Failure::default() }))
+            }
+        }
+    }
+
+    /// Where in the body that message stands, see [`Places::position`].
+    pub fn position(&self, message: usize) -> Option<usize> {
+        self.places.as_ref()?.position(message)
+    }
+
+    /// How many profiles its body has, where that is a plain list of them.
+    pub fn profiles(&self) -> usize {
+        (0..self.messages.len()).filter_map(|message| self.position(message)).max().map_or(0, |last| last + 1)
+    }
+
+    /// What the refusals of a job mean for who may go with whom from now on, as [`Carried::part`]: `halve` where not each
+    /// of them was found.
+    pub fn part_import(&mut self, refusals: &[Option<Failure>], halve: bool) {
+        let half = half(self.messages.len());
+        for (queued, refusal) in self.messages.iter_mut().zip(refusals) {
+            match refusal {
+                Some(_) => queued.rides = 0,
+                None if halve => queued.rides = queued.rides.min(half),
+                None => {}
             }
         }
     }
@@ -73,7 +131,7 @@ impl Carried {
     /// What may have been done is not done again in a call of many.
     pub fn part(&mut self, verdict: &Verdict) {
         let size = self.messages.len();
-        let half = Some(size / 2).filter(|half| *half >= SMALLEST).unwrap_or_default();
+        let half = half(size);
         for (number, queued) in self.messages.iter_mut().enumerate() {
             match (verdict, &self.places) {
                 (Verdict::Refused { pointers, .. }, Some(places)) => {
@@ -110,6 +168,11 @@ impl Carried {
     }
 }
 
+/// How many may go together of so many that were refused together.
+fn half(size: usize) -> usize {
+    Some(size / 2).filter(|half| *half >= SMALLEST).unwrap_or_default()
+}
+
 #[cfg(test)]
 #[path = "call_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use klaviyo::{Answer, Client, ClientOptions, ENDPOINTS, TransportError};
+use klaviyo::{Answer, Client, ClientOptions, TransportError};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::account::{Account, AccountOptions, Policy, earlier};
 use crate::call::Call;
 use crate::gauges::Place;
+use crate::import::{ImportId, PastImport};
 use crate::message::{Message, Report};
 
 /// What the owner of the outbox tells the thread.
@@ -31,6 +32,10 @@ pub enum Command {
     Remember { account: Arc<str>, past: Past },
     /// Say so when all that was told before is done, and shown on the board.
     Acknowledge { done: &'static AtomicBool },
+    /// An import job of an earlier life, which holds the keys of its messages.
+    Follow { account: Arc<str>, import: PastImport },
+    /// An import job has been written down and may be asked for.
+    Import { account: Arc<str>, id: ImportId },
     /// Committed messages of one account.
     Add { account: Arc<str>, messages: Vec<Message> },
     /// Find out which calls the account's key may make. A report brings the findings.
@@ -90,6 +95,7 @@ impl Engine {
                     client,
                     http,
                     calls: JoinSet::new(),
+                    announced: HashMap::new(),
                     reports: outbox,
                     bell,
                     stop_at: None,
@@ -146,6 +152,8 @@ struct State {
     client: ClientOptions,
     http: Client,
     calls: JoinSet<Ended>,
+    /// Calls that make import jobs, until these have been written down.
+    announced: HashMap<ImportId, Call>,
     reports: Sender<Report>,
     bell: UnixStream,
     stop_at: Option<Instant>,
@@ -215,6 +223,16 @@ impl State {
                     account.queue().add(message, now);
                 }
             }
+            Command::Follow { account, import } => self.account(&account).follow(import, now),
+            Command::Import { account, id } => {
+                let Some(call) = self.announced.remove(&id) else { return };
+                if self.account(&account).sends(&call) {
+                    self.send(call);
+                } else {
+                    let reason = "the account was paused or changed before the call was made".to_owned();
+                    self.ended(Ok((call, Err(TransportError::Connect(reason)))));
+                }
+            }
             Command::Check { account } => self.account(&account).check(),
             Command::Forget { account } => {
                 let account = self.accounts.get_mut(&account);
@@ -269,23 +287,36 @@ impl State {
             return self.stop_at;
         }
         let now = Instant::now();
-        let mut reports = Vec::new();
+        let (mut calls, mut reports) = (Vec::new(), Vec::new());
         let mut wake = None;
         for account in self.accounts.values_mut() {
-            while let Some(mut call) = account.next_call(now, &self.policy, &mut reports) {
-                let http = self.http.clone();
-                self.calls.spawn(async move {
-                    let body = std::mem::take(&mut call.body);
-                    let result = http.post(&call.session, ENDPOINTS[call.lane], body).await;
-                    (call, result)
-                });
+            while let Some(call) = account.next_call(now, &self.policy, &mut reports) {
+                calls.push(call);
             }
             wake = earlier(wake, account.wakes_at(now, &self.policy));
+        }
+        for call in calls {
+            match call.announcement() {
+                Some((id, report)) => {
+                    self.announced.insert(id, call);
+                    reports.push(report);
+                }
+                None => self.send(call),
+            }
         }
         for report in reports {
             self.report(report);
         }
         wake
+    }
+
+    fn send(&mut self, mut call: Call) {
+        let Some(request) = call.request.take() else { return };
+        let http = self.http.clone();
+        self.calls.spawn(async move {
+            let result = http.send(&call.session, request).await;
+            (call, result)
+        });
     }
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {

@@ -11,13 +11,18 @@ use crate::recent::Recent;
 /// The identifiers of a profile, each as `name:value`, in the form that compares: e-mail addresses in lower case.
 pub fn of(email: Option<&str>, phone_number: Option<&str>, external_id: Option<&str>) -> Vec<String> {
     [
-        email.map(|email| format!("email:{}", email.to_lowercase())),
-        phone_number.map(|phone_number| format!("phone_number:{phone_number}")),
-        external_id.map(|external_id| format!("external_id:{external_id}")),
+        email.map(|email| identifier("email", email)),
+        phone_number.map(|phone_number| identifier("phone_number", phone_number)),
+        external_id.map(|external_id| identifier("external_id", external_id)),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// One of them.
+pub fn identifier(name: &str, value: &str) -> String {
+    if name == "email" { format!("{name}:{}", value.to_lowercase()) } else { format!("{name}:{value}") }
 }
 
 /// An identifier as the scheduler compares it. Two that collide merely keep an order nobody asked for.

@@ -4,6 +4,7 @@
 pub mod event;
 mod event_batch;
 pub mod profile;
+pub mod profile_batch;
 
 use klaviyo::Endpoint;
 
@@ -40,8 +41,8 @@ pub trait Kind: Sync {
     /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing.
     fn stale(&self, payload: &str) -> Option<String>;
 
-    /// Whether a message that no call has carried may go in a call of many.
-    fn rides(&self, id: [u8; 16], payload: &str) -> bool;
+    /// Whether a message may go in a call of many. `fresh`: it is certain that no call has carried it.
+    fn rides(&self, id: [u8; 16], payload: &str, fresh: bool) -> bool;
 
     /// The call that carries many messages of it, where there is one.
     fn bulk(&self) -> Option<&'static Endpoint>;

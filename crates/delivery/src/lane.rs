@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::{Endpoint, RateHeaders};
+use klaviyo::{BULK_IMPORT_PROFILES, Endpoint, Method, RateHeaders};
 
 use crate::backoff::Backoff;
 use crate::breaker::Breaker;
@@ -11,8 +11,9 @@ use crate::budget::Budget;
 use crate::gauges::{LaneGauges, Place, microseconds};
 use crate::kind;
 
-/// Calls of many that may be under way: each is worth a thousand, which a crash sends again, one by one.
-const BULK_IN_FLIGHT: u32 = 4;
+/// Calls of many that may be under way: each is worth a thousand, which a crash sends again, one by one. Also questions,
+/// of which there are a few for each such call.
+const FEW_IN_FLIGHT: u32 = 4;
 
 /// How long to hold back after a 429 that does not say.
 const THROTTLED: Duration = Duration::from_secs(1);
@@ -20,8 +21,8 @@ const THROTTLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Lane {
     pub endpoint: &'static Endpoint,
-    /// What it carries, by number, and whether many in a call.
-    pub kind: usize,
+    /// What it carries, by number, and whether many in a call; nothing where its calls only ask.
+    pub kind: Option<usize>,
     pub bulk: bool,
     pub budget: Budget,
     breaker: Breaker,
@@ -41,7 +42,8 @@ pub struct Lane {
 
 /// Calls of an endpoint that may be under way or not yet settled, which is what a crash sends again.
 pub fn most_in_flight(endpoint: &Endpoint, max_in_flight: u32) -> u32 {
-    if endpoint.max_items > 1 { max_in_flight.min(BULK_IN_FLIGHT) } else { max_in_flight }
+    let few = endpoint.max_items > 1 || endpoint.method == Method::Get;
+    if few { max_in_flight.min(FEW_IN_FLIGHT) } else { max_in_flight }
 }
 
 /// Whether a call may start.
@@ -58,7 +60,7 @@ impl Lane {
     pub fn new(endpoint: &'static Endpoint, share: f64, now: Instant) -> Self {
         Self {
             endpoint,
-            kind: kind::of(endpoint).expect("every endpoint carries a kind"),
+            kind: kind::of(endpoint),
             bulk: endpoint.max_items > 1,
             budget: Budget::new(endpoint, share, now),
             breaker: Breaker::default(),
@@ -70,6 +72,16 @@ impl Lane {
             failures: 0,
             gauges: None,
         }
+    }
+
+    /// Whether what its calls bring is done later, by jobs that are followed to their end: so long a call holds its place.
+    pub fn is_followed(&self) -> bool {
+        self.endpoint == &BULK_IMPORT_PROFILES
+    }
+
+    /// A call of an earlier life holds a place.
+    pub fn hold_place(&mut self) {
+        self.unsettled += 1;
     }
 
     /// Shows there, from now on, what it does. With the place goes the lane's number.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use klaviyo::Endpoint;
 
+use crate::import::ImportReport;
 use crate::kind::Kind;
 use crate::preflight::Finding;
 
@@ -29,8 +30,7 @@ pub struct Message {
     pub wait: Duration,
     /// Whether it comes from the dead letters, and may be older than what has been sent since.
     pub redriven: bool,
-    /// Whether it may go in a call of many: its kind says so, and it is certain that no call has carried it, neither of an
-    /// earlier life of ours nor of a database that this one is a copy of.
+    /// Whether it may go in a call of many, see [`Kind::rides`].
     pub rides: bool,
 }
 
@@ -90,11 +90,20 @@ pub struct Report {
     pub account_state: Option<AccountState>,
     /// What a preflight has found, with its last call.
     pub findings: Option<Vec<Finding>>,
+    /// What has become of an import job.
+    pub import: Option<ImportReport>,
 }
 
 impl Report {
     pub fn new(account: &Arc<str>, lane: Option<&'static Endpoint>) -> Self {
-        Self { account: account.clone(), lane, outcomes: Vec::new(), account_state: None, findings: None }
+        Self {
+            account: account.clone(),
+            lane,
+            outcomes: Vec::new(),
+            account_state: None,
+            findings: None,
+            import: None,
+        }
     }
 }
 

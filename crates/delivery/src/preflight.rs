@@ -1,16 +1,21 @@
-//! The preflight of an account: may its key make every call we need? Each endpoint is called once with an empty object
-//! for a body. Klaviyo looks at the key and its scopes first, so a key that may make the call is told that the body is
-//! no good, and nothing comes of it.
+//! The preflight of an account: may its key make every call we need? Each endpoint is called once, with an empty object
+//! for a body or for what there is not. Klaviyo looks at the key and its scopes first, so a key that may make the call is
+//! told that the body is no good, or that there is no such thing, and nothing comes of it.
 
 use std::collections::VecDeque;
 
-use klaviyo::{ENDPOINTS, Endpoint};
+use klaviyo::{ENDPOINTS, Endpoint, Method, Request};
 
 use crate::message::Failure;
 use crate::verdict::Verdict;
 
-/// The body that no endpoint takes.
-pub const BODY: &[u8] = b"{}";
+/// A call that does nothing: with a body that no endpoint takes, or about what there is not.
+pub fn request(endpoint: &'static Endpoint) -> Request {
+    match endpoint.method {
+        Method::Post => Request::post(endpoint, b"{}".to_vec()),
+        Method::Get => Request::get(endpoint, "preflight"),
+    }
+}
 
 /// What one call of the preflight found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,6 +47,14 @@ pub struct Queued {
     identifiers: Vec<Identifier>,
 }
 
+impl Queued {
+    fn new(message: Message, identifiers: Vec<Identifier>, not_before: Option<Instant>) -> Self {
+        let bulk = message.kind.bulk().filter(|_| message.rides && message.attempts == 0);
+        let rides = bulk.map_or(0, |bulk| bulk.max_items);
+        Self { message, not_before, seen: None, refusal: None, alone: false, rides, identifiers }
+    }
+}
+
 #[derive(Default)]
 struct Group {
     identifiers: Vec<Identifier>,
@@ -141,13 +149,23 @@ impl Queue {
         let all = self.aliases.expand(&identifiers);
         let id = self.group_of(all);
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
-        let bulk = message.kind.bulk().filter(|_| message.rides && message.attempts == 0);
-        let rides = bulk.map_or(0, |bulk| bulk.max_items);
-        self.insert(
-            id,
-            Queued { message, not_before, seen: None, refusal: None, alone: false, rides, identifiers },
-            now,
-        );
+        self.insert(id, Queued::new(message, identifiers, not_before), now);
+    }
+
+    /// Messages of a call that an earlier life of ours has made: their groups have a call under way from now on. Returns
+    /// them, and one after the other whose they are.
+    pub fn hold(&mut self, messages: Vec<Message>, now: Instant) -> (Vec<Queued>, Vec<(GroupId, usize)>) {
+        let hold = |message: Message| {
+            self.link(&message.key);
+            let identifiers = self.identifiers(&message.key);
+            let id = self.group_of(self.aliases.expand(&identifiers));
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.calls += 1;
+            }
+            self.place(id, now);
+            (Queued::new(message, identifiers, None), (id, 1))
+        };
+        messages.into_iter().map(hold).unzip()
     }
 
     /// How many keys have a message of that kind that may go, and goes in a call of its own; with `riders`, also those
@@ -229,25 +247,10 @@ impl Queue {
                 return Some(Next::Unsendable { message: Box::new(first), code, reason });
             }
         };
-        let mut payload: Option<String> = None;
-        let mut messages = vec![first];
         let group = self.groups.get_mut(&id)?;
-        while let Some(later) = group.queue.front() {
-            let before = payload.as_deref().unwrap_or(&messages[0].message.payload);
-            let may = !messages[0].alone
-                && !later.alone
-                && messages.len() < MERGED
-                && later.message.kind.name() == kind.name()
-                && !later.message.redriven
-                && later.not_before.is_none_or(|at| at <= now);
-            let merged = if may { kind.merge(before, &later.message.payload) } else { None };
-            // The body adds a constant frame to the payload.
-            let Some(merged) = merged.filter(|merged| merged.len() + 64 <= kind.endpoint().max_body) else {
-                break;
-            };
-            payload = Some(merged);
-            messages.extend(group.queue.pop_front());
-        }
+        let (payload, more) = merged(&first, group.queue.iter(), now);
+        let mut messages = vec![first];
+        messages.extend(group.queue.drain(..more));
         group.calls += 1;
         let body = match payload {
             Some(payload) => kind.body(&payload).expect("what merges out of two states is one"),
@@ -371,7 +374,9 @@ impl Queue {
             _ => {
                 let (seq, rides) = (first.message.seq, first.rides > 0);
                 let kind = kind::number(first.message.kind);
-                let riding = rides.then_some(group.queue.len());
+                // Of a profile's states one may be in a call.
+                let most = if first.message.kind.is_state() { 1 } else { group.queue.len() };
+                let riding = rides.then_some(most);
                 group.place = Place::Ready(kind, seq, riding);
                 let ready = &mut self.ready[kind];
                 ready.set(rides).insert((seq, id));
@@ -409,6 +414,33 @@ impl Queue {
             Place::Sleeping(at) => self.sleeping.remove(&(at, id)),
         };
     }
+}
+
+/// One payload for a message and as many of those behind it as merge into it, where any do, and how many.
+fn merged<'a>(
+    first: &'a Queued,
+    behind: impl Iterator<Item = &'a Queued>,
+    now: Instant,
+) -> (Option<String>, usize) {
+    let kind = first.message.kind;
+    let (mut payload, mut more): (Option<String>, usize) = (None, 0);
+    for later in behind {
+        let before = payload.as_deref().unwrap_or(&first.message.payload);
+        let may = !first.alone
+            && !later.alone
+            && more + 1 < MERGED
+            && later.message.kind.name() == kind.name()
+            && !later.message.redriven
+            && later.not_before.is_none_or(|at| at <= now);
+        let merged = if may { kind.merge(before, &later.message.payload) } else { None };
+        // The body adds a constant frame to the payload.
+        let Some(merged) = merged.filter(|merged| merged.len() + 64 <= kind.endpoint().max_body) else {
+            break;
+        };
+        payload = Some(merged);
+        more += 1;
+    }
+    (payload, more)
 }
 
 /// Whether the message, as it is sent, changes the state of a profile.

@@ -51,12 +51,13 @@ pub struct Stops {
 }
 
 impl Stops {
-    /// Why calls are refused; none if all may go.
+    /// Why calls are refused that are needed; none if all those may go.
     pub fn reason(&self) -> Option<String> {
         let reason = |part: &Part| part.stop.as_ref().map(|stop| stop.reason.clone());
         // A key that is not accepted may have no scopes either; of those one hears then.
         reason(&self.parts[ACCOUNT]).or_else(|| {
-            let lanes: Vec<String> = self.parts[..ACCOUNT].iter().filter_map(reason).collect();
+            let parts = self.parts.iter().zip(ENDPOINTS).filter(|(_, endpoint)| !endpoint.optional);
+            let lanes: Vec<String> = parts.filter_map(|(part, _)| reason(part)).collect();
             (!lanes.is_empty()).then(|| lanes.join("; "))
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use klaviyo::{Answer, Endpoint, TransportError, errors_of, resource_id};
+use klaviyo::{Answer, Endpoint, Method, TransportError, errors_of, resource_id};
 
 use crate::message::Failure;
 
@@ -83,9 +83,11 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
             stopped(Scope::Account, failure, "Klaviyo does not accept the revision")
         }
         400 | 409 | 422 => refused(failure, errors),
+        // What was asked for is not there; the path is.
+        404 if endpoint.method == Method::Get => refused(failure, errors),
         403 => {
-            let Endpoint { path, scope, .. } = endpoint;
-            let why = format!("the private key may not call {path}; it needs the scope {scope}");
+            let Endpoint { path, scopes, .. } = endpoint;
+            let why = format!("the private key may not call {path}; it needs {}", scopes.join(" and "));
             stopped(Scope::Lane, failure, &why)
         }
         // 404, 405, 410, 415 and the like: a retired path. True of every message that takes it.

@@ -7,7 +7,7 @@ use reqwest::ClientBuilder;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 
-use crate::{Endpoint, Session};
+use crate::{Method, Request, Session};
 
 const JSON_API: HeaderValue = HeaderValue::from_static("application/vnd.api+json");
 const REVISION: HeaderName = HeaderName::from_static("revision");
@@ -16,8 +16,8 @@ const REVISION: HeaderName = HeaderName::from_static("revision");
 /// connection that a firewall dropped silently is found within their sum, not one request timeout after another.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Answers are cut off there: the longest we read is an error body.
-const MAX_ANSWER: usize = 1 << 20;
+/// Answers are cut off there: the longest we read is a page of what a job could not import.
+const MAX_ANSWER: usize = 4 << 20;
 
 /// How long a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,20 +103,17 @@ impl Client {
     ///
     /// # Errors
     /// When there is no whole answer.
-    pub async fn post(
-        &self,
-        session: &Session,
-        endpoint: &Endpoint,
-        body: Vec<u8>,
-    ) -> Result<Answer, TransportError> {
+    pub async fn send(&self, session: &Session, request: Request) -> Result<Answer, TransportError> {
         let http = if session.is_loopback() { &self.direct } else { &self.http };
-        let mut response = http
-            .post(session.url(endpoint.path))
+        let url = request.url(session);
+        let call = match request.endpoint.method {
+            Method::Get => http.get(url),
+            Method::Post => http.post(url).header(CONTENT_TYPE, JSON_API).body(request.body),
+        };
+        let mut response = call
             .header(AUTHORIZATION, session.authorization())
             .header(REVISION, session.revision())
-            .header(CONTENT_TYPE, JSON_API)
             .header(ACCEPT, JSON_API)
-            .body(body)
             .send()
             .await
             .map_err(transport)?;
@@ -211,7 +208,7 @@ mod tests {
     fn post(client: &Client, base_url: &str) -> Result<Answer, TransportError> {
         let session = Session::new(base_url, crate::REVISION, "pk_test").expect("a session");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(client.post(&session, &CREATE_EVENT, b"{}".to_vec()))
+        runtime.block_on(client.send(&session, Request::post(&CREATE_EVENT, b"{}".to_vec())))
     }
 
     #[test]

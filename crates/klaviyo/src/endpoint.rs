@@ -27,55 +27,138 @@ impl Limits {
     }
 }
 
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// It only asks.
+    Get,
+    /// It brings something.
+    Post,
+}
+
 /// One call of Klaviyo's API.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Short name, the same in logs, views and settings.
     pub name: &'static str,
-    /// Path below the base URL. Every call so far is a POST.
+    /// Its method.
+    pub method: Method,
+    /// Path below the base URL, `{…}` standing for the id that is asked for.
     pub path: &'static str,
     /// What the private key must be allowed to do (spec: `x-klaviyo-scopes`).
-    pub scope: &'static str,
+    pub scopes: &'static [&'static str],
     /// What Klaviyo allows of it.
     pub limits: Limits,
-    /// Largest request body in bytes (spec: the call's description).
+    /// Largest request body in bytes (spec: the call's description); none where there is no body.
     pub max_body: usize,
     /// How many events or profiles a call may carry (spec: the call's description).
     pub max_items: usize,
+    /// Whether what it does can be done without it, only slower: a key that may not make it stops nothing.
+    pub optional: bool,
+}
+
+impl Endpoint {
+    /// The path, with this id in it where it has one.
+    pub fn path_of(&self, id: &str) -> String {
+        match (self.path.split_once('{'), self.path.split_once('}')) {
+            (Some((before, _)), Some((_, after))) => format!("{before}{id}{after}"),
+            _ => self.path.to_owned(),
+        }
+    }
 }
 
 /// `create_event`: one event; makes or updates the profile it names.
 pub const CREATE_EVENT: Endpoint = Endpoint {
     name: "events",
+    method: Method::Post,
     path: "/api/events",
-    scope: "events:write",
+    scopes: &["events:write"],
     limits: Limits { burst: 350, steady: 3_500, daily: None },
     max_body: 5_000_000,
     max_items: 1,
+    optional: false,
 };
 
 /// `create_or_update_profile`: the upsert of one profile.
 pub const UPSERT_PROFILE: Endpoint = Endpoint {
     name: "profile-import",
+    method: Method::Post,
     path: "/api/profile-import",
-    scope: "profiles:write",
+    scopes: &["profiles:write"],
     limits: Limits { burst: 75, steady: 750, daily: None },
     max_body: 100_000,
     max_items: 1,
+    optional: false,
 };
 
 /// `bulk_create_events`: many events, all of them or none; makes or updates the profiles they name.
 pub const BULK_CREATE_EVENTS: Endpoint = Endpoint {
     name: "event-bulk-create-jobs",
+    method: Method::Post,
     path: "/api/event-bulk-create-jobs",
-    scope: "events:write",
+    scopes: &["events:write"],
     limits: Limits { burst: 10, steady: 150, daily: None },
     max_body: 5_000_000,
     max_items: 1_000,
+    optional: false,
 };
 
+/// `bulk_import_profiles`: a job that makes or updates many profiles, each by itself.
+pub const BULK_IMPORT_PROFILES: Endpoint = Endpoint {
+    name: "profile-bulk-import-jobs",
+    method: Method::Post,
+    path: "/api/profile-bulk-import-jobs",
+    scopes: &["lists:write", "profiles:write"],
+    limits: JOB_LIMITS,
+    max_body: 5_000_000,
+    max_items: 10_000,
+    optional: true,
+};
+
+/// `get_bulk_import_profiles_jobs`: which jobs there are.
+pub const GET_IMPORT_JOBS: Endpoint = question(
+    "get-profile-bulk-import-jobs",
+    "/api/profile-bulk-import-jobs",
+    &["lists:read", "profiles:read"],
+);
+
+/// `get_bulk_import_profiles_job`: how a job stands.
+pub const GET_IMPORT_JOB: Endpoint = question(
+    "get-profile-bulk-import-job",
+    "/api/profile-bulk-import-jobs/{job_id}",
+    &["lists:read", "profiles:read"],
+);
+
+/// `get_errors_for_bulk_import_profiles_job`: what a job could not import.
+pub const GET_IMPORT_ERRORS: Endpoint =
+    question("get-import-errors", "/api/profile-bulk-import-jobs/{id}/import-errors", &["profiles:read"]);
+
+const JOB_LIMITS: Limits = Limits { burst: 10, steady: 150, daily: None };
+
+/// A call that only asks about jobs.
+const fn question(name: &'static str, path: &'static str, scopes: &'static [&'static str]) -> Endpoint {
+    Endpoint {
+        name,
+        method: Method::Get,
+        path,
+        scopes,
+        limits: JOB_LIMITS,
+        max_body: 0,
+        max_items: 0,
+        optional: true,
+    }
+}
+
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 3] = [&CREATE_EVENT, &UPSERT_PROFILE, &BULK_CREATE_EVENTS];
+pub const ENDPOINTS: [&Endpoint; 7] = [
+    &CREATE_EVENT,
+    &UPSERT_PROFILE,
+    &BULK_CREATE_EVENTS,
+    &BULK_IMPORT_PROFILES,
+    &GET_IMPORT_JOBS,
+    &GET_IMPORT_JOB,
+    &GET_IMPORT_ERRORS,
+];
 
 #[cfg(test)]
 mod tests {
@@ -88,11 +171,22 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("KLAVIYO_OPENAPI names a readable file");
         let document: serde_json::Value = serde_json::from_str(&text).expect("an OpenAPI document");
         for endpoint in ENDPOINTS {
-            let call = &document["paths"][endpoint.path]["post"];
+            let method = match endpoint.method {
+                Method::Get => "get",
+                Method::Post => "post",
+            };
+            let call = &document["paths"][endpoint.path][method];
             let limit = &call["x-klaviyo-ratelimit"];
             assert_eq!(limit["burst"], format!("{}/s", endpoint.limits.burst), "{}", endpoint.path);
             assert_eq!(limit["steady"], format!("{}/m", endpoint.limits.steady), "{}", endpoint.path);
-            assert_eq!(call["x-klaviyo-scopes"][0], endpoint.scope, "{}", endpoint.path);
+            assert_eq!(call["x-klaviyo-scopes"], serde_json::json!(endpoint.scopes), "{}", endpoint.path);
         }
+    }
+
+    #[test]
+    fn an_id_stands_in_its_place() {
+        assert_eq!(GET_IMPORT_ERRORS.path_of("01J"), "/api/profile-bulk-import-jobs/01J/import-errors");
+        assert_eq!(GET_IMPORT_JOB.path_of("01J"), "/api/profile-bulk-import-jobs/01J");
+        assert_eq!(CREATE_EVENT.path_of(""), "/api/events");
     }
 }

@@ -7,13 +7,23 @@ mod bulk;
 mod client;
 mod endpoint;
 mod error;
+mod import;
+mod request;
 mod session;
 mod types;
 
 pub use bulk::{EventsBody, Place, event_at};
 pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
-pub use endpoint::{BULK_CREATE_EVENTS, CREATE_EVENT, ENDPOINTS, Endpoint, Limits, UPSERT_PROFILE};
+pub use endpoint::{
+    BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, ENDPOINTS, Endpoint, GET_IMPORT_ERRORS,
+    GET_IMPORT_JOB, GET_IMPORT_JOBS, Limits, Method, UPSERT_PROFILE,
+};
 pub use error::{ApiError, errors_of};
+pub use import::{
+    ImportError, ImportJob, ImportStatus, Page, ProfilesBody, ask_import_errors, ask_import_job,
+    ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of, profile_at,
+};
+pub use request::Request;
 pub use session::{Session, SessionError, is_loopback};
 pub use types::{event_body, profile_body, resource_id};
 

@@ -187,7 +187,7 @@ impl Received<'_> {
             Some(seconds) => reply.header(RETRY_AFTER, seconds),
             None => reply,
         };
-        match (reply.status, Call::at(self.head.uri.path()), key(&self.head)) {
+        match (reply.status, Call::at(&self.head.method, self.head.uri.path()), key(&self.head)) {
             (StatusCode::TOO_MANY_REQUESTS, _, _) | (_, None, _) | (_, _, None) => reply,
             (_, Some((call, _)), Some(key)) => {
                 let steady = self.sandbox.state().rates.look(key, call, self.sandbox.now_us());

@@ -13,6 +13,8 @@ pub enum Call {
     ProfileImport,
     /// `POST /api/profile-bulk-import-jobs`: a job that creates or updates many profiles.
     ProfileBulkImport,
+    /// `GET /api/profile-bulk-import-jobs`: which jobs there are.
+    ImportJobs,
     /// `GET /api/profile-bulk-import-jobs/{job_id}`: how far the job is.
     ImportJob,
     /// `GET /api/profile-bulk-import-jobs/{id}/import-errors`: what the job could not take in.
@@ -31,18 +33,22 @@ pub struct Limits {
 
 impl Call {
     /// All calls, in the order of their discriminants.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
         Self::ProfileBulkImport,
+        Self::ImportJobs,
         Self::ImportJob,
         Self::ImportErrors,
     ];
 
-    /// The call that a request path names, and the id in the path, empty where the call has none.
-    pub fn at(path: &str) -> Option<(Self, &str)> {
-        Self::ALL.into_iter().find_map(|call| Some((call, id_in(call.path(), path)?)))
+    /// The call that a request is, and the id in its path, empty where the call has none. Of a path that does not answer
+    /// to the method, one that it answers to.
+    pub fn at<'a>(method: &Method, path: &'a str) -> Option<(Self, &'a str)> {
+        let mut at = Self::ALL.into_iter().filter_map(|call| Some((call, id_in(call.path(), path)?)));
+        let first = at.next()?;
+        std::iter::once(first).chain(at).find(|(call, _)| call.method() == method).or(Some(first))
     }
 
     /// The path as the OpenAPI document writes it.
@@ -51,19 +57,19 @@ impl Call {
             Self::Events => "/api/events",
             Self::EventBulkCreate => "/api/event-bulk-create-jobs",
             Self::ProfileImport => "/api/profile-import",
-            Self::ProfileBulkImport => "/api/profile-bulk-import-jobs",
+            Self::ProfileBulkImport | Self::ImportJobs => "/api/profile-bulk-import-jobs",
             Self::ImportJob => "/api/profile-bulk-import-jobs/{job_id}",
             Self::ImportErrors => "/api/profile-bulk-import-jobs/{id}/import-errors",
         }
     }
 
-    /// The only method that the path answers to.
+    /// The method of the call.
     pub const fn method(self) -> Method {
         match self {
             Self::Events | Self::EventBulkCreate | Self::ProfileImport | Self::ProfileBulkImport => {
                 Method::POST
             }
-            Self::ImportJob | Self::ImportErrors => Method::GET,
+            Self::ImportJobs | Self::ImportJob | Self::ImportErrors => Method::GET,
         }
     }
 
@@ -71,9 +77,11 @@ impl Call {
         match self {
             Self::Events => Limits { burst: 350, steady: 3_500 },
             Self::ProfileImport => Limits { burst: 75, steady: 750 },
-            Self::EventBulkCreate | Self::ProfileBulkImport | Self::ImportJob | Self::ImportErrors => {
-                Limits { burst: 10, steady: 150 }
-            }
+            Self::EventBulkCreate
+            | Self::ProfileBulkImport
+            | Self::ImportJobs
+            | Self::ImportJob
+            | Self::ImportErrors => Limits { burst: 10, steady: 150 },
         }
     }
 
@@ -83,7 +91,7 @@ impl Call {
         match self {
             Self::Events | Self::EventBulkCreate | Self::ProfileBulkImport => Some(5_000_000),
             Self::ProfileImport => Some(100_000),
-            Self::ImportJob | Self::ImportErrors => None,
+            Self::ImportJobs | Self::ImportJob | Self::ImportErrors => None,
         }
     }
 }
@@ -102,17 +110,24 @@ mod tests {
 
     #[test]
     fn paths_name_calls_and_ids() {
-        for (path, call) in [
-            ("/api/events", Some((Call::Events, ""))),
-            ("/api/profile-bulk-import-jobs", Some((Call::ProfileBulkImport, ""))),
-            ("/api/profile-bulk-import-jobs/01J", Some((Call::ImportJob, "01J"))),
-            ("/api/profile-bulk-import-jobs/01J/import-errors", Some((Call::ImportErrors, "01J"))),
-            ("/api/profile-bulk-import-jobs/", None),
-            ("/api/profile-bulk-import-jobs//import-errors", None),
-            ("/api/profile-bulk-import-jobs/01J/profiles", None),
-            ("/api/events/01J", None),
+        for (method, path, call) in [
+            (Method::POST, "/api/events", Some((Call::Events, ""))),
+            (Method::GET, "/api/events", Some((Call::Events, ""))),
+            (Method::POST, "/api/profile-bulk-import-jobs", Some((Call::ProfileBulkImport, ""))),
+            (Method::GET, "/api/profile-bulk-import-jobs", Some((Call::ImportJobs, ""))),
+            (Method::PUT, "/api/profile-bulk-import-jobs", Some((Call::ProfileBulkImport, ""))),
+            (Method::GET, "/api/profile-bulk-import-jobs/01J", Some((Call::ImportJob, "01J"))),
+            (
+                Method::GET,
+                "/api/profile-bulk-import-jobs/01J/import-errors",
+                Some((Call::ImportErrors, "01J")),
+            ),
+            (Method::GET, "/api/profile-bulk-import-jobs/", None),
+            (Method::GET, "/api/profile-bulk-import-jobs//import-errors", None),
+            (Method::GET, "/api/profile-bulk-import-jobs/01J/profiles", None),
+            (Method::POST, "/api/events/01J", None),
         ] {
-            assert_eq!(Call::at(path), call, "{path}");
+            assert_eq!(Call::at(&method, path), call, "{method} {path}");
         }
     }
 }

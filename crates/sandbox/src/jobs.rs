@@ -115,6 +115,11 @@ impl Jobs {
         self.by_id.get(id).map(|&index| &self.jobs[index])
     }
 
+    /// Those not at their end, or all, the latest first.
+    fn latest(&self, open: bool) -> Vec<&Job> {
+        self.jobs.iter().rev().filter(|job| !open || job.completed.is_none()).collect()
+    }
+
     pub fn views(&self) -> Vec<JobView<'_>> {
         self.jobs.iter().map(Job::view).collect()
     }

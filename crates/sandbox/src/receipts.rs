@@ -120,7 +120,7 @@ impl Receipts {
         body: &Bytes,
     ) -> Ticket {
         let path = head.uri.path();
-        let counted = self.text(Call::at(path).map_or(path, |(call, _)| call.path()));
+        let counted = self.text(Call::at(&head.method, path).map_or(path, |(call, _)| call.path()));
         let receipt = Receipt {
             at_us,
             connection,

@@ -256,12 +256,15 @@ impl Kind for Event {
         Some(format!("{{\"profile\":{profile},\"event\":{{\"backfill\":true,{event}}}}}"))
     }
 
-    /// One that carries the id that we have made for its message, which nobody else can know.
-    fn rides(&self, id: [u8; 16], payload: &str) -> bool {
+    /// One that carries the id that we have made for its message, which nobody else can know, and for the first time.
+    fn rides(&self, id: [u8; 16], payload: &str, fresh: bool) -> bool {
         #[derive(Deserialize)]
         struct Identity<'a> {
             #[serde(borrow)]
             unique_id: Cow<'a, str>,
+        }
+        if !fresh {
+            return false;
         }
         let Ok(Payload { event, .. }) = serde_json::from_str(payload) else { return false };
         let identity: Result<Identity, _> = serde_json::from_str(event.get());
@@ -362,7 +365,7 @@ mod tests {
     #[test]
     fn only_what_carries_its_own_id_rides() {
         let own = Uuid::from_u128(7);
-        let rides = |payload: &str| Event.rides(*own.as_bytes(), payload);
+        let rides = |payload: &str| Event.rides(*own.as_bytes(), payload, true);
         let with =
             |unique_id: &str| format!(r#"{{"profile":{{}},"event":{{"n":1,"unique_id":"{unique_id}"}}}}"#);
         assert!(rides(&with(&own.to_string())));

@@ -16,10 +16,10 @@ pub struct EventBatch {
 }
 
 impl Batch for EventBatch {
-    fn offer(&mut self, payload: &str) -> Offered {
+    fn offer(&mut self, payload: &str, messages: usize) -> Offered {
         let Ok(Payload { profile, event }) = Payload::read(payload) else { return Offered::Alone };
         match self.body.push(event, profile, BULK_CREATE_EVENTS.max_body) {
-            Some(place) => self.places.push(place),
+            Some(place) => self.places.extend(std::iter::repeat_n(place, messages)),
             // By itself it is too long for the frame of such a call, if not for that of a call of its own.
             None if self.places.is_empty() => return Offered::Alone,
             None => return Offered::Full,
@@ -41,6 +41,10 @@ impl Places for EventPlaces {
         };
         place.entry == entry && event.is_none_or(|event| place.event == event)
     }
+
+    fn position(&self, _: usize) -> Option<usize> {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -55,7 +59,7 @@ mod tests {
     fn what_is_none_of_ours_goes_alone() {
         let mut batch = EventBatch::default();
         for payload in ["{}", "nonsense", r#"{"profile":{},"event":{"a":1}}"#] {
-            assert_eq!(batch.offer(payload), Offered::Alone, "{payload}");
+            assert_eq!(batch.offer(payload, 1), Offered::Alone, "{payload}");
         }
         assert_eq!(batch.places.len(), 0);
     }
@@ -64,7 +68,7 @@ mod tests {
     fn what_is_too_long_for_the_rest_of_a_call_waits_for_the_next() {
         let long = payload(&"x".repeat(3_000_000));
         let mut batch = EventBatch::default();
-        let offered = [&long, &long, &payload("")].map(|payload| batch.offer(payload));
+        let offered = [&long, &long, &payload("")].map(|payload| batch.offer(payload, 1));
         assert_eq!(offered, [Offered::Taken, Offered::Full, Offered::Taken]);
         let (body, places) = Box::new(batch).finish();
         assert!(body.len() <= BULK_CREATE_EVENTS.max_body);
@@ -73,6 +77,6 @@ mod tests {
         let profile = "/data/attributes/events-bulk-create/data/0/attributes/profile";
         assert_eq!([0, 1, 2].map(|message| places.is_about(profile, message)), [true, true, false]);
         let longest = payload(&"x".repeat(BULK_CREATE_EVENTS.max_body));
-        assert_eq!(EventBatch::default().offer(&longest), Offered::Alone);
+        assert_eq!(EventBatch::default().offer(&longest, 1), Offered::Alone);
     }
 }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use klaviyo::{Endpoint, UPSERT_PROFILE};
+use klaviyo::{BULK_IMPORT_PROFILES, Endpoint, UPSERT_PROFILE};
 use serde_json::value::RawValue;
 
 use super::event::too_large;
+use super::profile_batch::ProfileBatch;
 use super::{Checked, Kind, push_raw, push_string};
 use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
@@ -259,16 +260,17 @@ impl Kind for Profile {
         None
     }
 
-    fn rides(&self, _: [u8; 16], _: &str) -> bool {
-        false
+    /// The same state again ends in the same state.
+    fn rides(&self, _: [u8; 16], payload: &str, _: bool) -> bool {
+        self.body(payload).is_ok()
     }
 
     fn bulk(&self) -> Option<&'static Endpoint> {
-        None
+        Some(&BULK_IMPORT_PROFILES)
     }
 
     fn batch(&self) -> Option<Box<dyn Batch>> {
-        None
+        Some(Box::new(ProfileBatch::default()))
     }
 }
 

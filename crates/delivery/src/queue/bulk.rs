@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{GroupId, Queue, Queued};
+use super::{GroupId, Queue, Queued, merged};
 use crate::batch::{Batch, Offered, Places};
 use crate::kind;
 use crate::stale::StaleAction;
@@ -65,7 +65,7 @@ impl Queue {
         let stale = self.stale;
         let Some(group) = self.groups.get_mut(&id) else { return false };
         let Some(kind) = group.queue.front().map(|first| first.message.kind) else { return false };
-        while let Some(next) = group.queue.front_mut() {
+        while let Some(next) = group.queue.front() {
             let waits = next.not_before.is_some_and(|at| at > now);
             if next.rides == 0 || waits || next.message.kind.name() != kind.name() {
                 return false;
@@ -73,23 +73,36 @@ impl Queue {
             if messages.len() >= next.rides.min(*most) {
                 return true;
             }
+            let (state, more) = match kind.is_state() {
+                true => merged(next, group.queue.iter().skip(1), now),
+                false => (None, 0),
+            };
+            let payload = state.as_ref().unwrap_or(&next.message.payload);
             let stale = stale.filter(|stale| stale.applies(&next.message));
-            let history = stale.and_then(|_| kind.stale(&next.message.payload));
+            let history = stale.and_then(|_| kind.stale(payload));
             let aside =
                 history.is_some() && stale.is_some_and(|stale| stale.action == StaleAction::DeadLetter);
             let offered = match &history {
                 // Putting it aside is not the business of calls.
                 Some(_) if aside => Offered::Alone,
-                Some(history) => batch.offer(history),
-                None => batch.offer(&next.message.payload),
+                Some(history) => batch.offer(history, 1),
+                None => batch.offer(payload, 1 + more),
             };
             match offered {
                 Offered::Taken => {
                     *most = next.rides.min(*most);
-                    messages.extend(group.queue.pop_front());
+                    messages.extend(group.queue.drain(..=more));
+                    // Which of two states of a profile stays, where both are in one call, nobody says.
+                    if kind.is_state() {
+                        return false;
+                    }
                 }
                 Offered::Full => return true,
-                Offered::Alone => next.rides = 0,
+                Offered::Alone => {
+                    if let Some(next) = group.queue.front_mut() {
+                        next.rides = 0;
+                    }
+                }
             }
         }
         false

@@ -38,6 +38,7 @@ impl Received<'_> {
             Call::EventBulkCreate => self.event_bulk(state, &body, ticket),
             Call::ProfileImport => self.profile(state, &body),
             Call::ProfileBulkImport => self.profile_bulk(state, &body, ticket),
+            Call::ImportJobs => self.jobs(state),
             Call::ImportJob => self.job(state, id),
             Call::ImportErrors => self.job_errors(state, id),
         }
@@ -114,6 +115,11 @@ impl Received<'_> {
         query::none(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
         let job = find(state, id)?;
         Ok(document(StatusCode::OK, &job.document(&self.sandbox.settings.api_url)))
+    }
+
+    fn jobs(&self, state: &State) -> Result<Reply, Reply> {
+        let (page, open) = query::jobs(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        Ok(document(StatusCode::OK, &state.jobs.list(page, open, &self.sandbox.settings.api_url)))
     }
 
     fn job_errors(&self, state: &State, id: &str) -> Result<Reply, Reply> {

@@ -22,7 +22,7 @@ impl Received<'_> {
     pub(super) fn perform(&self, state: &mut State, ticket: Ticket) -> Result<Reply, Reply> {
         let refused = |error: ApiError| Reply::errors(&[error]);
         let path = self.head.uri.path();
-        let (call, id) = Call::at(path).ok_or_else(|| {
+        let (call, id) = Call::at(&self.head.method, path).ok_or_else(|| {
             refused(ApiError::new(
                 StatusCode::NOT_FOUND,
                 "not_found",

@@ -12,6 +12,11 @@ const MAX_PAGE_SIZE: usize = 100;
 
 /// The page that a query asks for. No other parameter is known here.
 pub fn page(uri: &Uri) -> Result<Page, ApiError> {
+    page_with(uri, |_, _| false)
+}
+
+/// The same, with further parameters, of which `known` says whether it knows them.
+fn page_with(uri: &Uri, mut known: impl FnMut(&str, &str) -> bool) -> Result<Page, ApiError> {
     let mut page = Page { start: 0, size: PAGE_SIZE };
     for (name, value) in parameters(uri)? {
         let number: Option<usize> = value.parse().ok();
@@ -24,10 +29,26 @@ pub fn page(uri: &Uri) -> Result<Page, ApiError> {
             "page[cursor]" => {
                 page.start = number.ok_or_else(|| ApiError::parameter(&name, "Invalid cursor."))?;
             }
+            _ if known(&name, &value) => {}
             _ => return Err(unknown(&name)),
         }
     }
     Ok(page)
+}
+
+/// The page that a query for jobs asks for, the latest first, and whether only of jobs that are not at their end. Of
+/// filters this one is known.
+pub fn jobs(uri: &Uri) -> Result<(Page, bool), ApiError> {
+    let mut open = false;
+    let page = page_with(uri, |name, value| match (name, value) {
+        ("filter", r#"any(status,["queued","processing"])"#) => {
+            open = true;
+            true
+        }
+        ("sort", "-created_at") => true,
+        _ => false,
+    })?;
+    Ok((page, open))
 }
 
 /// Refuses any parameter.

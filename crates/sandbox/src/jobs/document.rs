@@ -5,7 +5,7 @@ use std::ops::Range;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Failure, Job};
+use super::{Failure, Job, Jobs};
 use crate::call::Call;
 use crate::store::rfc3339;
 
@@ -20,31 +20,60 @@ pub struct Page {
     pub size: usize,
 }
 
+impl Jobs {
+    /// A page of the jobs, or of those not at their end (`GetProfileImportJobResponseCollectionCompoundDocument`).
+    pub fn list(&self, page: Page, open: bool, api_url: &str) -> Value {
+        let jobs = self.latest(open);
+        let (range, links) = page.of(jobs.len(), &format!("{api_url}{}", Call::ImportJobs.path()));
+        let jobs = jobs[range].iter().map(|job| job.resource(api_url));
+        json!({"data": jobs.collect::<Vec<_>>(), "links": links})
+    }
+}
+
+impl Page {
+    /// The rows of it that there are, and the links of a list that has so many.
+    fn of(self, count: usize, url: &str) -> (Range<usize>, Value) {
+        let Range { start, end } = self.start.min(count)..self.start.saturating_add(self.size).min(count);
+        let link = |start: usize| format!("{url}?page%5Bcursor%5D={start}&page%5Bsize%5D={}", self.size);
+        let mut links = json!({"self": link(self.start)});
+        // The document's links are strings: where there is none, the member is missing.
+        if end < count {
+            links["next"] = link(end).into();
+        }
+        if start > 0 {
+            links["prev"] = link(start.saturating_sub(self.size)).into();
+        }
+        (start..end, links)
+    }
+}
+
 impl Job {
     /// The answer to the job's creation and to a question for it (`GetProfileImportJobResponseCompoundDocument`).
     pub fn document(&self, api_url: &str) -> Value {
+        let resource = self.resource(api_url);
+        json!({"links": resource["links"], "data": resource})
+    }
+
+    fn resource(&self, api_url: &str) -> Value {
         let url = format!("{api_url}{}/{}", Call::ProfileBulkImport.path(), self.id);
         let related = |name: &str| json!({"self": format!("{url}/relationships/{name}/"), "related": format!("{url}/{name}/")});
         json!({
-            "data": {
-                "type": "profile-bulk-import-job",
-                "id": self.id,
-                "attributes": {
-                    "status": self.status(),
-                    "created_at": rfc3339(self.created),
-                    "total_count": self.total,
-                    "completed_count": self.imported,
-                    "failed_count": self.failures.len(),
-                    "started_at": self.started.map(rfc3339),
-                    "completed_at": self.completed.map(rfc3339),
-                    "expires_at": rfc3339(expiry(self.created)),
-                },
-                "relationships": {
-                    "lists": {"data": [], "links": related("lists")},
-                    "profiles": {"links": related("profiles")},
-                    "import-errors": {"links": {"related": format!("{url}/import-errors/")}},
-                },
-                "links": {"self": url},
+            "type": "profile-bulk-import-job",
+            "id": self.id,
+            "attributes": {
+                "status": self.status(),
+                "created_at": rfc3339(self.created),
+                "total_count": self.total,
+                "completed_count": self.imported,
+                "failed_count": self.failures.len(),
+                "started_at": self.started.map(rfc3339),
+                "completed_at": self.completed.map(rfc3339),
+                "expires_at": rfc3339(expiry(self.created)),
+            },
+            "relationships": {
+                "lists": {"data": [], "links": related("lists")},
+                "profiles": {"links": related("profiles")},
+                "import-errors": {"links": {"related": format!("{url}/import-errors/")}},
             },
             "links": {"self": url},
         })
@@ -53,18 +82,8 @@ impl Job {
     /// A page of what could not be imported so far (`GetImportErrorResponseCollection`).
     pub fn errors(&self, page: Page, original_payloads: bool, api_url: &str) -> Value {
         let url = format!("{api_url}{}/{}/import-errors", Call::ProfileBulkImport.path(), self.id);
-        let count = self.failures.len();
-        let Range { start, end } = page.start.min(count)..page.start.saturating_add(page.size).min(count);
-        let link = |start: usize| format!("{url}?page%5Bcursor%5D={start}&page%5Bsize%5D={}", page.size);
-        let mut links = json!({"self": link(page.start)});
-        // The document's links are strings: where there is none, the member is missing.
-        if end < count {
-            links["next"] = link(end).into();
-        }
-        if start > 0 {
-            links["prev"] = link(start.saturating_sub(page.size)).into();
-        }
-        let errors = self.failures[start..end].iter().map(|failure| failure.resource(original_payloads));
+        let (range, links) = page.of(self.failures.len(), &url);
+        let errors = self.failures[range].iter().map(|failure| failure.resource(original_payloads));
         json!({"data": errors.collect::<Vec<_>>(), "links": links})
     }
 }

@@ -138,7 +138,28 @@ fn a_bad_form_fails_the_call() {
         assert_eq!(api.get(&path).unwrap().status, 404);
         assert_eq!(api.post(&path, &json!({})).unwrap().header("allow"), Some("GET"));
     }
-    assert_eq!(api.get(JOBS).unwrap().header("allow"), Some("POST"));
+    let open = format!("{JOBS}?filter=any(status,%5B%22queued%22,%22processing%22%5D)&sort=-created_at");
+    assert_eq!(api.get(&open).unwrap().json()["data"], json!([]));
+}
+
+#[test]
+fn jobs_are_listed_latest_first() {
+    let sandbox = Sandbox::start(&["--job-queued", "0", "--job-processing", "0"]);
+    let mut api = sandbox.api();
+    let complete = create(&mut api, &people(1));
+    sandbox.control("PUT", "bulk", json!({"queued_ms": 3_600_000}));
+    let open = [2, 3].map(|count| create(&mut api, &people(count)));
+    let mut list = |query: &str| -> Vec<String> {
+        let answer = api.get(&format!("{JOBS}?{query}")).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let jobs = answer.json()["data"].as_array().unwrap().clone();
+        jobs.iter().map(|job| format!("{JOBS}/{}", job["id"].as_str().unwrap())).collect()
+    };
+    let [second, third] = open;
+    assert_eq!(list("sort=-created_at"), [third.as_str(), &second, &complete]);
+    assert_eq!(list("page%5Bsize%5D=1&page%5Bcursor%5D=1"), [second.as_str()]);
+    let filter = "filter=any(status,%5B%22queued%22,%22processing%22%5D)";
+    assert_eq!(list(filter), [third, second]);
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use delivery::klaviyo::{
-    BULK_CREATE_EVENTS, CREATE_EVENT, Client, ClientOptions, Endpoint, EventsBody, REVISION, Session,
-    event_body,
+    BULK_CREATE_EVENTS, CREATE_EVENT, Client, ClientOptions, Endpoint, EventsBody, REVISION, Request,
+    Session, event_body,
 };
 use harness::{SANDBOX_KEY, Sandbox, query};
 use serde::Deserialize;
@@ -69,7 +69,8 @@ async fn post(
     endpoint: &'static Endpoint,
     body: Vec<u8>,
 ) -> Result<(), String> {
-    let answer = client.post(&session, endpoint, body).await.map_err(|error| error.to_string())?;
+    let answer =
+        client.send(&session, Request::post(endpoint, body)).await.map_err(|error| error.to_string())?;
     if answer.status == 202 { Ok(()) } else { Err(format!("the sandbox answers {}", answer.status)) }
 }
 

@@ -1,0 +1,270 @@
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use klaviyo::{
+    Answer, BULK_IMPORT_PROFILES, ENDPOINTS, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS,
+    TransportError, UPSERT_PROFILE,
+};
+
+use super::*;
+use crate::call::tests::{BACKLOG, POLICY, account, answer, message, next, seqs};
+use crate::message::Message;
+
+const SECOND: Duration = Duration::from_secs(1);
+const NO_JOBS: &str = r#"{"data":[]}"#;
+
+fn lane(call: &Call) -> &'static Endpoint {
+    ENDPOINTS[call.lane]
+}
+
+fn profiles(account: &mut Account, now: Instant) {
+    for seq in 1..=BACKLOG {
+        let message = message(seq, "profile", &seq.to_string());
+        let key = vec![format!("external_id:{seq}")];
+        account.queue().add(Message { key, ..message }, now);
+    }
+}
+
+/// An account whose key may ask about jobs, with profiles waiting.
+fn with_profiles(now: Instant) -> Account {
+    let mut account = account(now);
+    profiles(&mut account, now);
+    let tried = next(&mut account, now).expect("a question");
+    assert_eq!(lane(&tried), &GET_IMPORT_JOBS);
+    end(&mut account, tried, answer(200, NO_JOBS), now);
+    account
+}
+
+/// Ends a call as the engine and the worker do.
+fn end(account: &mut Account, call: Call, result: Result<Answer, TransportError>, now: Instant) -> Report {
+    let report = account.ended(call, result, now, &POLICY);
+    if let Some(lane) = report.lane {
+        account.lane(lane.name).expect("a lane").settled();
+    }
+    report
+}
+
+fn job(status: &str, total: i64, failed: usize) -> String {
+    format!(
+        r#"{{"type":"profile-bulk-import-job","id":"01J","attributes":{{"status":"{status}","created_at":"2026-01-01T00:00:00Z","total_count":{total},"failed_count":{failed}}}}}"#
+    )
+}
+
+fn about(job: &str) -> Result<Answer, TransportError> {
+    answer(200, &format!(r#"{{"data":{job}}}"#))
+}
+
+/// How a job ended, and how that was for each message.
+fn endings(report: Report) -> (ImportEnding, BTreeMap<i64, Ending>) {
+    let Some(ImportReport { step: ImportStep::Ended { ending, .. }, .. }) = report.import else {
+        panic!("it has not ended: {:?}", report.import);
+    };
+    assert_eq!(report.lane, Some(&BULK_IMPORT_PROFILES));
+    (ending, report.outcomes.into_iter().map(|outcome| (outcome.seq, outcome.ending)).collect())
+}
+
+/// Makes a job of what waits.
+fn made(account: &mut Account, now: Instant) -> ImportId {
+    let call = next(account, now).expect("a call of many");
+    assert_eq!(lane(&call), &BULK_IMPORT_PROFILES);
+    let (id, _) = call.announcement().expect("it is announced");
+    let report = end(account, call, about(&job("queued", BACKLOG, 0)).map(accepted), now);
+    let step = ImportStep::Made { klaviyo_id: "01J".to_owned() };
+    assert_eq!(report.import, Some(ImportReport { id, step }));
+    assert!(report.outcomes.is_empty() && report.lane.is_none(), "it holds its place");
+    id
+}
+
+fn accepted(answer: Answer) -> Answer {
+    Answer { status: 202, ..answer }
+}
+
+/// The next question, which is in that lane.
+fn question(account: &mut Account, endpoint: &Endpoint, now: Instant) -> Call {
+    let call = next(account, now).expect("a question");
+    assert_eq!(lane(&call), endpoint);
+    call
+}
+
+#[test]
+fn a_job_is_announced_made_and_followed_to_its_end() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let call = next(&mut account, now).expect("a call of many");
+    let (id, report) = call.announcement().expect("it is announced");
+    let messages = (1..=BACKLOG).map(|seq| (seq, usize::try_from(seq - 1).expect("small"))).collect();
+    assert_eq!(report.import, Some(ImportReport { id, step: ImportStep::Announced { messages } }));
+    end(&mut account, call, about(&job("queued", BACKLOG, 0)).map(accepted), now);
+    // A later message of one of the keys waits for the job.
+    account.queue().add(message(BACKLOG + 1, "profile", "external_id:7"), now);
+    assert!(next(&mut account, now).is_none());
+    let asks = account.wakes_at(now, &POLICY).expect("it is asked about");
+    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
+    assert!(end(&mut account, asked, about(&job("processing", BACKLOG, 0)), asks).outcomes.is_empty());
+    assert!(next(&mut account, asks).is_none(), "not at once again");
+    let asks = account.wakes_at(asks, &POLICY).expect("it is asked about");
+    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
+    let (ending, endings) = endings(end(&mut account, asked, about(&job("complete", BACKLOG, 0)), asks));
+    assert_eq!((ending, endings.len()), (ImportEnding::Complete, 1_500));
+    assert!(endings.values().all(|ending| matches!(ending, Ending::Accepted { status: 202, .. })));
+    let later = next(&mut account, asks).expect("the later message");
+    assert_eq!((seqs(&later), lane(&later)), (vec![BACKLOG + 1], &UPSERT_PROFILE));
+}
+
+#[test]
+fn what_a_job_could_not_import_goes_by_itself() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    made(&mut account, now);
+    let asks = now + SECOND;
+    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
+    end(&mut account, asked, about(&job("complete", BACKLOG, 3)), asks);
+    let error = |pointer: &str, payload: &str| {
+        format!(
+            r#"{{"id":"e","type":"import-error","attributes":{{"code":"invalid","title":"No","detail":"no","source":{{"pointer":"{pointer}"}},"original_payload":{payload}}}}}"#
+        )
+    };
+    let page = |errors: &[String], next: &str| {
+        answer(200, &format!(r#"{{"data":[{}],"links":{{"self":"x"{next}}}}}"#, errors.join(",")))
+    };
+    // By its place, by its place though nothing else is said, and by its identifier where the place is another's.
+    let errors = [
+        error("/data/attributes/profiles/data/4/attributes/title", r#"{"attributes":{"external_id":"5"}}"#),
+        error("/data/attributes/profiles/data/9", "null"),
+    ];
+    let asked = question(&mut account, &GET_IMPORT_ERRORS, asks);
+    let next_page = r#","next":"https://k.example/x?page%5Bcursor%5D=abc&page%5Bsize%5D=20""#;
+    assert!(end(&mut account, asked, page(&errors, next_page), asks).outcomes.is_empty());
+    let asked = question(&mut account, &GET_IMPORT_ERRORS, asks);
+    let errors = [error("/data/attributes/profiles/data/20", r#"{"external_id":"8"}"#)];
+    let (_, endings) = endings(end(&mut account, asked, page(&errors, ""), asks));
+    let again: Vec<i64> = endings
+        .iter()
+        .filter(|(_, ending)| matches!(ending, Ending::Retry { failure, .. } if failure.code == "invalid"))
+        .map(|(seq, _)| *seq)
+        .collect();
+    assert_eq!(again, [5, 8, 10]);
+    let accepted = endings.values().filter(|ending| matches!(ending, Ending::Accepted { .. })).count();
+    assert_eq!(accepted, 1_497);
+    for seq in [5, 8, 10] {
+        let call = next(&mut account, asks).expect("a call of its own");
+        assert_eq!((seqs(&call), lane(&call)), (vec![seq], &UPSERT_PROFILE));
+    }
+}
+
+#[test]
+fn where_not_each_failure_is_found_none_is_taken_for_imported() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    made(&mut account, now);
+    let asks = now + SECOND;
+    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
+    end(&mut account, asked, about(&job("complete", BACKLOG, 1)), asks);
+    let asked = question(&mut account, &GET_IMPORT_ERRORS, asks);
+    let error = r#"{"data":[{"id":"e","type":"import-error","attributes":{"code":"invalid","title":"No","detail":"no","source":{"pointer":"/data"}}}],"links":{"self":"x"}}"#;
+    let (_, endings) = endings(end(&mut account, asked, answer(200, error), asks));
+    assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
+    let half = next(&mut account, asks).expect("half of them");
+    assert_eq!(half.carried.messages.len(), 750);
+}
+
+#[test]
+fn a_call_without_an_answer_may_have_made_a_job() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let call = next(&mut account, now).expect("a call of many");
+    let report = end(&mut account, call, Err(TransportError::Timeout), now);
+    assert!(report.import.is_none() && report.outcomes.is_empty(), "nothing is known");
+    let like = format!(r#"{{"data":[{}]}}"#, job("processing", BACKLOG, 0));
+    let unlike = format!(r#"{{"data":[{}]}}"#, job("processing", BACKLOG - 1, 0));
+    // Too early, then one like it is under way, then only another.
+    for (after, jobs) in [(1, NO_JOBS), (31, &like), (62, &like)] {
+        let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND * after);
+        let report = end(&mut account, asked, answer(200, jobs), now + SECOND * after);
+        assert!(report.outcomes.is_empty(), "after {after} s");
+        assert!(next(&mut account, now + SECOND * after).is_none());
+    }
+    let then = now + SECOND * 93;
+    let asked = question(&mut account, &GET_IMPORT_JOBS, then);
+    let (ending, endings) = endings(end(&mut account, asked, answer(200, &unlike), then));
+    assert_eq!((ending, endings.len()), (ImportEnding::Lost, 1_500));
+    assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
+    let again = next(&mut account, then + SECOND).expect("they go again");
+    assert_eq!((lane(&again), again.carried.messages.len()), (&BULK_IMPORT_PROFILES, 1_500));
+}
+
+#[test]
+fn what_is_refused_makes_no_job() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let call = next(&mut account, now).expect("a call of many");
+    let (ending, endings) =
+        endings(end(&mut account, call, answer(400, r#"{"errors":[{"code":"invalid"}]}"#), now));
+    assert_eq!((ending, endings.len()), (ImportEnding::Refused, 1_500));
+    let half = next(&mut account, now).expect("half of them");
+    assert_eq!(half.carried.messages.len(), 750);
+}
+
+#[test]
+fn a_job_that_klaviyo_cancels_is_done_again() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    made(&mut account, now);
+    let asked = question(&mut account, &GET_IMPORT_JOB, now + SECOND);
+    let (ending, endings) =
+        endings(end(&mut account, asked, about(&job("cancelled", BACKLOG, 0)), now + SECOND));
+    assert_eq!(ending, ImportEnding::Cancelled);
+    assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
+}
+
+#[test]
+fn a_key_that_may_not_ask_about_jobs_makes_none() {
+    let now = Instant::now();
+    let mut account = account(now);
+    profiles(&mut account, now);
+    let tried = question(&mut account, &GET_IMPORT_JOBS, now);
+    let refused = r#"{"errors":[{"code":"permission_denied"}]}"#;
+    let report = end(&mut account, tried, answer(403, refused), now);
+    assert_eq!(report.account_state, None, "calls of one do as well");
+    let call = next(&mut account, now).expect("a call");
+    assert_eq!(lane(&call), &UPSERT_PROFILE);
+    let later = now + TRY_AGAIN;
+    question(&mut account, &GET_IMPORT_JOBS, later);
+}
+
+#[test]
+fn a_job_of_an_earlier_life_holds_its_keys() {
+    let now = Instant::now();
+    let mut account = account(now);
+    let messages = (1..=2).map(|seq| (message(seq, "profile", &seq.to_string()), 0)).collect();
+    let id = new_id();
+    let klaviyo_id = Some("01J".to_owned());
+    account.follow(PastImport { id, klaviyo_id, total: 1, sent_at: SystemTime::UNIX_EPOCH, messages }, now);
+    account.queue().add(message(3, "profile", "1"), now);
+    account.queue().add(message(4, "profile", "3"), now);
+    assert_eq!(seqs(&next(&mut account, now).expect("who is not in the job")), [4]);
+    assert!(next(&mut account, now).is_none());
+    let asked = question(&mut account, &GET_IMPORT_JOB, now + SECOND);
+    let (_, endings) = endings(end(&mut account, asked, about(&job("complete", 1, 0)), now + SECOND));
+    assert_eq!(endings.len(), 2);
+    assert_eq!(seqs(&next(&mut account, now + SECOND).expect("the later state")), [3]);
+}
+
+#[test]
+fn states_of_a_profile_are_one_profile_of_a_job() {
+    let now = Instant::now();
+    let mut account = account(now);
+    for seq in 1..=2 * BACKLOG {
+        account.queue().add(message(seq, "profile", &(seq % BACKLOG).to_string()), now);
+    }
+    let tried = question(&mut account, &GET_IMPORT_JOBS, now);
+    end(&mut account, tried, answer(200, NO_JOBS), now);
+    let call = next(&mut account, now).expect("a call of many");
+    assert_eq!(call.carried.messages.len(), 3_000);
+    assert_eq!(call.carried.profiles(), 1_500);
+    let (_, report) = call.announcement().expect("it is announced");
+    let Some(ImportReport { step: ImportStep::Announced { messages }, .. }) = report.import else {
+        panic!("so")
+    };
+    assert_eq!(messages[..4], [(1, 0), (1 + BACKLOG, 0), (2, 1), (2 + BACKLOG, 1)]);
+}

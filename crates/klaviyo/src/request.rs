@@ -1,0 +1,60 @@
+//! What is asked of Klaviyo in one call.
+
+use reqwest::Url;
+
+use crate::{Endpoint, Session};
+
+/// One call's request, but for the account it is made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub(crate) endpoint: &'static Endpoint,
+    /// Of what is asked for, where the path has a place for it.
+    id: String,
+    query: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// Brings a body.
+    pub fn post(endpoint: &'static Endpoint, body: Vec<u8>) -> Self {
+        Self { endpoint, id: String::new(), query: Vec::new(), body }
+    }
+
+    /// Asks for what has this id, or for a list of them where the path has no place for one.
+    pub fn get(endpoint: &'static Endpoint, id: &str) -> Self {
+        Self { endpoint, id: id.to_owned(), query: Vec::new(), body: Vec::new() }
+    }
+
+    /// With a parameter.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn url(&self, session: &Session) -> Url {
+        let mut url = session.url(&self.endpoint.path_of(&self.id));
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.query);
+        }
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CREATE_EVENT, GET_IMPORT_ERRORS};
+
+    #[test]
+    fn ids_and_parameters_stand_in_the_address() {
+        let session = Session::new("http://127.0.0.1:1", crate::REVISION, "pk_test").expect("a session");
+        let url = |request: Request| request.url(&session).to_string();
+        assert_eq!(url(Request::post(&CREATE_EVENT, Vec::new())), "http://127.0.0.1:1/api/events");
+        let request = Request::get(&GET_IMPORT_ERRORS, "a/b?c").with("page[cursor]", "x&y");
+        assert_eq!(
+            url(request),
+            "http://127.0.0.1:1/api/profile-bulk-import-jobs/a%2Fb%3Fc/import-errors?page%5Bcursor%5D=x%26y"
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Jobs that import profiles: when they are made, that they are followed to their end whatever ends the worker, that a
+//! bad profile is found, and that no older state is left standing above a newer one.
+
+use std::time::Duration;
+
+use harness::{
+    BULK_PROFILES, Bulk, Fault, PATIENCE, Shop, Signal, count, kill, query, sql, wait_for_crash,
+    wait_for_worker,
+};
+use postgres::Client;
+
+/// More than single calls may carry in a second, several times.
+const PEOPLE: i64 = 3_000;
+
+fn shop(queued_ms: u64) -> Shop {
+    let shop = Shop::builder().setting("klaviyo.retry_min_delay", "10ms").start();
+    shop.sandbox.set_bulk(&Bulk { queued_ms: Some(queued_ms), processing_ms: Some(0), ..Bulk::default() });
+    shop
+}
+
+/// States of people `first` to `last`, the same of each.
+fn upsert(db: &mut Client, first: i64, last: i64, title: &str) {
+    let queue = "SELECT count(klaviyo_upsert_profile(external_id => n::text, title => $3)) FROM generate_series($1::bigint, $2::bigint) AS n";
+    assert_eq!(query::<i64>(db, queue, &[&first, &last, &title]), last - first + 1);
+}
+
+/// How many people have this title.
+fn titled(shop: &Shop, title: &str) -> usize {
+    shop.sandbox.profiles().iter().filter(|profile| profile.attributes["title"] == title).count()
+}
+
+fn jobs(shop: &Shop) -> usize {
+    shop.sandbox.receipts().iter().filter(|call| call.path == BULK_PROFILES && call.method == "POST").count()
+}
+
+fn wait_for_job(shop: &Shop, status: &str) {
+    let query = "SELECT count(*) FROM klaviyo.bulk_job WHERE status = $1";
+    let mut db = shop.connect();
+    shop.eventually(status, PATIENCE, || harness::query::<i64>(&mut db, query, &[&status]) > 0);
+}
+
+#[test]
+fn a_backlog_of_profiles_goes_by_jobs() {
+    let shop = shop(0);
+    let mut db = shop.connect();
+    upsert(&mut db, 1, 20, "first");
+    shop.drain_soon();
+    assert_eq!(jobs(&shop), 0, "there was no backlog");
+    upsert(&mut db, 1, PEOPLE, "second");
+    shop.drain(PATIENCE * 2);
+    assert_eq!(titled(&shop, "second"), 3_000);
+    let rode = count(&mut db, "SELECT count(*) FROM klaviyo.delivery WHERE bulk AND kind = 'profile'");
+    assert!(rode > 2_000, "{rode} went by jobs");
+    let told = count(&mut db, "SELECT sum(profiles)::bigint FROM klaviyo.bulk_job WHERE status = 'complete'");
+    assert_eq!(told, rode);
+    shop.assert_requests_conform();
+    shop.cluster.set("klaviyo.bulk", "off");
+    let made = jobs(&shop);
+    upsert(&mut db, 1, PEOPLE, "third");
+    shop.drain(PATIENCE * 2);
+    assert_eq!((titled(&shop, "third"), jobs(&shop)), (3_000, made));
+}
+
+#[test]
+fn a_bad_profile_is_found_and_the_others_are_imported() {
+    for original_payloads in [true, false] {
+        let shop = shop(0);
+        shop.sandbox.set_bulk(&Bulk { original_payloads: Some(original_payloads), ..Bulk::default() });
+        shop.sandbox.set_faults(&[Fault::refuse("\"external_id\":\"2345\"")]);
+        let mut db = shop.connect();
+        upsert(&mut db, 1, PEOPLE, "here");
+        let backlog = shop.drain(PATIENCE * 2);
+        assert_eq!((backlog.dead, titled(&shop, "here")), (1, 2_999));
+        let dead: String = query(&mut db, "SELECT key[1] FROM klaviyo.dead_letter", &[]);
+        assert_eq!(dead, "external_id:2345");
+        let failed = count(&mut db, "SELECT coalesce(sum(failed), 0)::bigint FROM klaviyo.bulk_job");
+        assert_eq!(failed, 1, "it rode");
+    }
+}
+
+/// A job of before is followed by the next worker, and what came later waits for it.
+#[test]
+fn a_job_is_followed_across_ends_of_the_worker() {
+    let mut shop = shop(3_600_000);
+    let mut db = shop.connect();
+    upsert(&mut db, 1, PEOPLE, "old");
+    wait_for_job(&shop, "made");
+    let made = jobs(&shop);
+    kill(wait_for_worker(&mut db), Signal::SIGKILL);
+    wait_for_crash(&mut db);
+    shop.cluster.wait_ready();
+    upsert(&mut shop.connect(), 1, PEOPLE, "new");
+    shop.cluster.kill9_postmaster();
+    shop.cluster.start();
+    db = shop.connect();
+    // Who is in no job is not held up.
+    upsert(&mut db, PEOPLE + 1, PEOPLE + 1, "new");
+    shop.eventually("somebody else's state arrives", PATIENCE, || titled(&shop, "new") > 0);
+    let in_job = count(&mut db, "SELECT sum(profiles)::bigint FROM klaviyo.bulk_job WHERE status = 'made'");
+    shop.sandbox.set_bulk(&Bulk { queued_ms: Some(0), ..Bulk::default() });
+    shop.drain(PATIENCE * 2);
+    assert_eq!((titled(&shop, "old"), titled(&shop, "new")), (0, 3_001));
+    let complete = "SELECT count(*) FROM klaviyo.bulk_job WHERE status <> 'complete'";
+    assert_eq!(count(&mut db, complete), 0);
+    assert!(in_job > 0 && jobs(&shop) > made, "{in_job} rode before, {made} jobs");
+}
+
+/// Nobody knows whether the call has made a job: as long as it may be under way its messages wait, and go again then.
+#[test]
+fn a_job_that_nobody_knows_of_is_waited_for() {
+    for fault in
+        [Fault::reset_after(), Fault::hang_after().lasting(Duration::from_millis(200)), Fault::status(503)]
+    {
+        let mut shop = shop(5_000);
+        // What is not answered for so long is not on its way any more.
+        shop.cluster.set("klaviyo.request_timeout", "2s");
+        let mut db = shop.connect();
+        shop.sandbox.set_faults(&[fault.path(BULK_PROFILES).method("POST").times(1)]);
+        upsert(&mut db, 1, PEOPLE, "old");
+        shop.eventually("the call has been made", PATIENCE, || jobs(&shop) > 0);
+        upsert(&mut db, 1, PEOPLE, "new");
+        kill(wait_for_worker(&mut db), Signal::SIGKILL);
+        wait_for_crash(&mut db);
+        shop.cluster.wait_ready();
+        shop.drain(PATIENCE * 3);
+        assert_eq!((titled(&shop, "old"), titled(&shop, "new")), (0, 3_000));
+        let lost = "SELECT count(*) FROM klaviyo.bulk_job WHERE status = 'lost'";
+        assert!(count(&mut shop.connect(), lost) > 0);
+    }
+}
+
+/// Calls of one do as well where the key may not ask about jobs.
+#[test]
+fn a_key_without_the_scopes_goes_on_by_calls_of_one() {
+    let shop = shop(0);
+    let mut db = shop.connect();
+    let denied = Fault::status(403).error("permission_denied", "no such scope").path(BULK_PROFILES);
+    shop.sandbox.set_faults(&[denied]);
+    upsert(&mut db, 1, PEOPLE, "here");
+    shop.drain(PATIENCE * 2);
+    assert_eq!((titled(&shop, "here"), jobs(&shop)), (3_000, 0));
+    let stopped = "SELECT count(*) FROM klaviyo.account_status WHERE stopped_reason IS NOT NULL";
+    assert_eq!(count(&mut db, stopped), 0, "nothing is held up");
+}
+
+#[test]
+fn jobs_of_a_removed_account_are_forgotten() {
+    let shop = shop(3_600_000);
+    let mut db = shop.connect();
+    upsert(&mut db, 1, PEOPLE, "old");
+    wait_for_job(&shop, "made");
+    sql(&mut db, "SELECT klaviyo_remove_account('default', bury_waiting => true)");
+    shop.eventually("its messages are put aside", PATIENCE, || shop.backlog().waiting() == 0);
+    let open = "SELECT count(*) FROM klaviyo.bulk_job WHERE ended_at IS NULL";
+    shop.eventually("its jobs are", PATIENCE, || count(&mut db, open) == 0);
+}
