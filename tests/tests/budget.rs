@@ -28,6 +28,7 @@ fn shop_with_two_databases() -> (Shop, [Client; 2]) {
     println!("seed of the sandbox: {seed}");
     let shop = Shop::builder()
         .rate_share(1.0)
+        .single_calls()
         .sandbox(["--seed", &seed])
         .setting("klaviyo.max_in_flight", IN_FLIGHT);
     let mut shop = shop.start();

@@ -57,16 +57,6 @@ pub struct Endpoint {
     pub optional: bool,
 }
 
-impl Endpoint {
-    /// The path, with this id in it where it has one.
-    pub fn path_of(&self, id: &str) -> String {
-        match (self.path.split_once('{'), self.path.split_once('}')) {
-            (Some((before, _)), Some((_, after))) => format!("{before}{id}{after}"),
-            _ => self.path.to_owned(),
-        }
-    }
-}
-
 /// `create_event`: one event; makes or updates the profile it names.
 pub const CREATE_EVENT: Endpoint = Endpoint {
     name: "events",
@@ -181,12 +171,5 @@ mod tests {
             assert_eq!(limit["steady"], format!("{}/m", endpoint.limits.steady), "{}", endpoint.path);
             assert_eq!(call["x-klaviyo-scopes"], serde_json::json!(endpoint.scopes), "{}", endpoint.path);
         }
-    }
-
-    #[test]
-    fn an_id_stands_in_its_place() {
-        assert_eq!(GET_IMPORT_ERRORS.path_of("01J"), "/api/profile-bulk-import-jobs/01J/import-errors");
-        assert_eq!(GET_IMPORT_JOB.path_of("01J"), "/api/profile-bulk-import-jobs/01J");
-        assert_eq!(CREATE_EVENT.path_of(""), "/api/events");
     }
 }

@@ -33,7 +33,13 @@ impl Request {
     }
 
     pub(crate) fn url(&self, session: &Session) -> Url {
-        let mut url = session.url(&self.endpoint.path_of(&self.id));
+        let mut url = session.url("");
+        if let Ok(mut segments) = url.path_segments_mut() {
+            let parts = self.endpoint.path.trim_start_matches('/').split('/');
+            segments
+                .clear()
+                .extend(parts.map(|part| if part.starts_with('{') { self.id.as_str() } else { part }));
+        }
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&self.query);
         }
