@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::{Answer, ENDPOINTS, Request, Session, TransportError};
+use klaviyo::{Answer, BULK_IMPORT_PROFILES, ENDPOINTS, Request, Session, TransportError};
 
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
@@ -127,7 +127,9 @@ impl Account {
         self.life += 1;
         self.spend(None, None, now);
         self.queue.clear();
-        self.imports.clear();
+        for _ in 0..self.imports.clear() {
+            self.lane(BULK_IMPORT_PROFILES.name).into_iter().for_each(Lane::settled);
+        }
         self.preflight = Preflight::default();
         self.go_on(now)
     }

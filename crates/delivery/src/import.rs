@@ -60,7 +60,7 @@ pub enum ImportEnding {
     Complete,
     /// Klaviyo has cancelled it.
     Cancelled,
-    /// Klaviyo has not made it.
+    /// Klaviyo has not made it, or was not asked to.
     Refused,
     /// Whether Klaviyo has made it is not known, but none like it is under way.
     Lost,

@@ -268,3 +268,36 @@ fn states_of_a_profile_are_one_profile_of_a_job() {
     };
     assert_eq!(messages[..4], [(1, 0), (1 + BACKLOG, 0), (2, 1), (2 + BACKLOG, 1)]);
 }
+
+#[test]
+fn a_removed_account_leaves_its_places_to_its_successor() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    for n in 1..=4 {
+        let past = PastImport {
+            id: new_id(),
+            klaviyo_id: Some(n.to_string()),
+            total: 1,
+            sent_at: SystemTime::UNIX_EPOCH,
+            messages: vec![(message(9_000 + n, "profile", &format!("past-{n}")), 0)],
+        };
+        account.follow(past, now);
+    }
+    assert_eq!(lane(&next(&mut account, now).expect("a call")), &UPSERT_PROFILE, "there are enough jobs");
+    account.forget(now);
+    let session = klaviyo::Session::new("http://127.0.0.1:1", klaviyo::REVISION, "pk").expect("a session");
+    account.set(
+        crate::AccountOptions {
+            name: "default".into(),
+            session: Some(session),
+            rate_share: 1e6,
+            place: None,
+            stale: None,
+        },
+        now,
+    );
+    profiles(&mut account, now);
+    let tried = question(&mut account, &GET_IMPORT_JOBS, now);
+    end(&mut account, tried, answer(200, NO_JOBS), now);
+    made(&mut account, now);
+}
