@@ -141,16 +141,18 @@ CREATE TABLE klaviyo.account_check (
     http_status integer,
     detail      text,
     checked_at  timestamptz NOT NULL,
-    PRIMARY KEY (account, path)
+    method      text NOT NULL,
+    PRIMARY KEY (account, path, method)
 );
 COMMENT ON TABLE klaviyo.account_check IS 'What klaviyo_check_account() last found: which calls an account''s key may make';
 COMMENT ON COLUMN klaviyo.account_check.account IS 'Account';
 COMMENT ON COLUMN klaviyo.account_check.path IS 'Path of the call';
-COMMENT ON COLUMN klaviyo.account_check.scope IS 'Scope that the key needs for it';
+COMMENT ON COLUMN klaviyo.account_check.scope IS 'Scopes that the key needs for it';
 COMMENT ON COLUMN klaviyo.account_check.status IS 'allowed; refused (the scope is missing, or the key is not accepted); unknown (no answer that tells)';
 COMMENT ON COLUMN klaviyo.account_check.http_status IS 'HTTP status where it is not allowed and there was an answer';
 COMMENT ON COLUMN klaviyo.account_check.detail IS 'Why not, in Klaviyo''s words and ours';
 COMMENT ON COLUMN klaviyo.account_check.checked_at IS 'When';
+COMMENT ON COLUMN klaviyo.account_check.method IS 'Method of the call: GET or POST';
 
 -- Messages ----------------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ BEGIN
         END IF;
         PERFORM pg_catalog.pg_sleep(0.02);
     END LOOP;
-    RETURN QUERY SELECT c.* FROM klaviyo.account_check AS c WHERE c.account = account_name ORDER BY c.path;
+    RETURN QUERY SELECT c.* FROM klaviyo.account_check AS c WHERE c.account = account_name ORDER BY c.path, c.method;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_check_account(text, interval) IS

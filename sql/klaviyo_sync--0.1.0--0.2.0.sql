@@ -13,6 +13,14 @@ ALTER TABLE klaviyo.delivery_default ALTER COLUMN bulk DROP DEFAULT;
 COMMENT ON COLUMN klaviyo.delivery.bulk IS 'Whether that call carried many messages';
 COMMENT ON COLUMN klaviyo.delivery_default.bulk IS 'Whether that call carried many messages';
 
+-- There are two calls of one path.
+ALTER TABLE klaviyo.account_check ADD COLUMN method text NOT NULL DEFAULT 'POST';
+ALTER TABLE klaviyo.account_check ALTER COLUMN method DROP DEFAULT;
+ALTER TABLE klaviyo.account_check DROP CONSTRAINT account_check_pkey;
+ALTER TABLE klaviyo.account_check ADD PRIMARY KEY (account, path, method);
+COMMENT ON COLUMN klaviyo.account_check.scope IS 'Scopes that the key needs for it';
+COMMENT ON COLUMN klaviyo.account_check.method IS 'Method of the call: GET or POST';
+
 -- The worker's, three tables that no dump carries: of a copy they would not be true.
 CREATE TABLE klaviyo.claim_floor (
     single   boolean PRIMARY KEY DEFAULT true CHECK (single),
@@ -144,3 +152,44 @@ $$;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
 GRANT UPDATE (fresh_from) ON klaviyo.account TO klaviyo_admin;
 GRANT SELECT ON klaviyo.bulk_job TO klaviyo_reader;
+
+CREATE OR REPLACE FUNCTION @extschema@.klaviyo_check_account(name text DEFAULT 'default', timeout interval DEFAULT '30 seconds')
+RETURNS SETOF klaviyo.account_check
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    account_name text := coalesce(name, 'default');
+    began        timestamptz := clock_timestamp();
+    deadline     timestamptz := began + least(greatest(coalesce(timeout, interval '30 seconds'), interval '0'), interval '1 hour');
+    asked        boolean := false;
+    able         boolean;
+BEGIN
+    SELECT klaviyo.is_armed(a) AND a.paused_at IS NULL INTO able FROM klaviyo.account AS a WHERE a.name = account_name;
+    IF NOT FOUND THEN
+        PERFORM klaviyo.refuse_unknown_account(account_name);
+    END IF;
+    IF NOT able OR coalesce(klaviyo.worker_pid(), -1) < 0
+        OR NOT coalesce(pg_catalog.current_setting('klaviyo.enabled', true), 'on')::boolean THEN
+        RAISE EXCEPTION 'account "%" cannot be checked: it makes no calls', account_name
+            USING ERRCODE = 'KS028', DETAIL = 'The worker asks Klaviyo, with the account''s key.',
+                  HINT = coalesce(klaviyo.waiting_hint(account_name), 'Arm and resume the account first.');
+    END IF;
+    IF pg_catalog.current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'klaviyo_check_account() cannot see the answer at isolation level %', pg_catalog.current_setting('transaction_isolation')
+            USING ERRCODE = 'KS031', DETAIL = 'The transaction sees the database as it was when it began.',
+                  HINT = 'Call it in a READ COMMITTED transaction, or outside of one.';
+    END IF;
+    WHILE NOT EXISTS (SELECT FROM klaviyo.account_check AS c WHERE c.account = account_name AND c.checked_at >= began) LOOP
+        -- The worker may not have seen a new account yet.
+        asked := asked OR klaviyo.ask_for_check(account_name);
+        IF clock_timestamp() >= deadline THEN
+            RAISE EXCEPTION 'the check of account "%" has not ended in time', account_name
+                USING ERRCODE = 'KS029', DETAIL = 'It goes on; klaviyo.account_check will have what it finds.',
+                      HINT = coalesce(klaviyo.waiting_hint(account_name), 'Klaviyo may be slow, or the account at its limits: see klaviyo.lane. Allow more time.');
+        END IF;
+        PERFORM pg_catalog.pg_sleep(0.02);
+    END LOOP;
+    RETURN QUERY SELECT c.* FROM klaviyo.account_check AS c WHERE c.account = account_name ORDER BY c.path, c.method;
+END
+$$;

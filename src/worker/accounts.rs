@@ -34,9 +34,9 @@ const SET_STATUS: &str = "
     WHERE s.stopped_reason IS DISTINCT FROM excluded.stopped_reason";
 
 const SET_CHECK: &str = "
-    INSERT INTO klaviyo.account_check (account, path, scope, status, http_status, detail, checked_at)
-    VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp())
-    ON CONFLICT (account, path) DO UPDATE
+    INSERT INTO klaviyo.account_check (account, path, scope, status, http_status, detail, checked_at, method)
+    VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), $7)
+    ON CONFLICT (account, path, method) DO UPDATE
     SET scope = excluded.scope, status = excluded.status, http_status = excluded.http_status,
         detail = excluded.detail, checked_at = excluded.checked_at";
 
@@ -231,6 +231,7 @@ impl Accounts {
                     arg(allowed.name()),
                     arg(status),
                     arg(detail),
+                    arg(endpoint.method.name()),
                 ],
             )?;
         }

@@ -36,6 +36,16 @@ pub enum Method {
     Post,
 }
 
+impl Method {
+    /// As HTTP has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+}
+
 /// One call of Klaviyo's API.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -161,11 +171,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("KLAVIYO_OPENAPI names a readable file");
         let document: serde_json::Value = serde_json::from_str(&text).expect("an OpenAPI document");
         for endpoint in ENDPOINTS {
-            let method = match endpoint.method {
-                Method::Get => "get",
-                Method::Post => "post",
-            };
-            let call = &document["paths"][endpoint.path][method];
+            let call = &document["paths"][endpoint.path][endpoint.method.name().to_lowercase()];
             let limit = &call["x-klaviyo-ratelimit"];
             assert_eq!(limit["burst"], format!("{}/s", endpoint.limits.burst), "{}", endpoint.path);
             assert_eq!(limit["steady"], format!("{}/m", endpoint.limits.steady), "{}", endpoint.path);

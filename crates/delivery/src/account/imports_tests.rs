@@ -301,3 +301,21 @@ fn a_removed_account_leaves_its_places_to_its_successor() {
     end(&mut account, tried, answer(200, NO_JOBS), now);
     made(&mut account, now);
 }
+
+/// What one call could not say of a profile goes in two, one after the other.
+#[test]
+fn of_states_that_do_not_merge_one_is_in_a_job() {
+    let now = Instant::now();
+    let mut account = account(now);
+    for seq in 1..=2 * BACKLOG {
+        let key = (seq % BACKLOG).to_string();
+        let part = if seq <= BACKLOG { "city" } else { "zip" };
+        let payload = format!(r#"{{"external_id":"{key}","location":{{"{part}":"x"}}}}"#);
+        account.queue().add(Message { payload, ..message(seq, "profile", &key) }, now);
+    }
+    let tried = question(&mut account, &GET_IMPORT_JOBS, now);
+    end(&mut account, tried, answer(200, NO_JOBS), now);
+    let call = next(&mut account, now).expect("a call of many");
+    assert_eq!(seqs(&call), (1..=BACKLOG).collect::<Vec<_>>());
+    assert!(next(&mut account, now).is_none(), "the others wait for the job");
+}
