@@ -10,6 +10,7 @@ use crate::backoff::Backoff;
 use crate::budget::LOOK;
 use crate::call::{Call, Carried, Purpose};
 use crate::gauges::Place;
+use crate::import::not_made;
 use crate::lane::{Lane, Start};
 use crate::message::{AccountState, Ending, Outcome, Report};
 use crate::preflight::{self, Preflight};
@@ -371,10 +372,13 @@ impl Account {
         let mut report = match call.purpose {
             Purpose::Ask(id) => self.answered(id, &verdict, &body, (now, policy), report),
             Purpose::TryAsking => self.tried_asking(&verdict, call.lane, (now, policy), report),
-            Purpose::Import(id) => match self.imported(id, call, &verdict, now, report) {
-                Ok(report) => report,
-                Err((call, report)) => self.delivered(call, &verdict, (now, policy), (held, stopped), report),
-            },
+            Purpose::Import(id) if imports::may_have_made(&verdict) => {
+                self.imported(id, call, &verdict, now, report)
+            }
+            Purpose::Import(id) => {
+                report.import = Some(not_made(id));
+                self.delivered(call, &verdict, (now, policy), (held, stopped), report)
+            }
             Purpose::Deliver | Purpose::Preflight => {
                 self.delivered(call, &verdict, (now, policy), (held, stopped), report)
             }

@@ -82,10 +82,10 @@ fn well(call: &Call) -> Result<Answer, TransportError> {
             r#"{{"data":{{"type":"profile-bulk-import-job","id":"01J","attributes":{{"status":"{status}","total_count":1}}}}}}"#
         )
     };
-    match ENDPOINTS[call.lane] {
-        &BULK_IMPORT_PROFILES => answer(202, &job("queued")),
-        &GET_IMPORT_JOBS => answer(200, r#"{"data":[]}"#),
-        &GET_IMPORT_JOB => answer(200, &job("complete")),
+    match *ENDPOINTS[call.lane] {
+        BULK_IMPORT_PROFILES => answer(202, &job("queued")),
+        GET_IMPORT_JOBS => answer(200, r#"{"data":[]}"#),
+        GET_IMPORT_JOB => answer(200, &job("complete")),
         _ => answer(202, ""),
     }
 }

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::account::{Account, AccountOptions, Policy, earlier};
 use crate::call::Call;
 use crate::gauges::Place;
-use crate::import::{ImportEnding, ImportId, ImportReport, ImportStep, PastImport};
+use crate::import::{ImportId, PastImport, not_made};
 use crate::message::{Message, Report};
 
 /// What the owner of the outbox tells the thread.
@@ -249,8 +249,7 @@ impl State {
                 self.stop_at = Some(now + within);
                 for (id, call) in std::mem::take(&mut self.announced) {
                     // No later worker need look for it.
-                    let step = ImportStep::Ended { ending: ImportEnding::Refused, failed: 0 };
-                    let import = Some(ImportReport { id, step });
+                    let import = Some(not_made(id));
                     self.report(Report { import, ..Report::new(&call.account, None) });
                 }
             }

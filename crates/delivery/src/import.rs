@@ -77,6 +77,11 @@ impl ImportEnding {
     }
 }
 
+/// What is to be written down of a job that was not made.
+pub fn not_made(id: ImportId) -> ImportReport {
+    ImportReport { id, step: ImportStep::Ended { ending: ImportEnding::Refused, failed: 0 } }
+}
+
 /// A job of an earlier life.
 #[derive(Clone)]
 pub struct PastImport {

@@ -32,6 +32,11 @@ enum Asking {
     Refused(Instant),
 }
 
+/// Whether a call that ends so may have made a job.
+pub fn may_have_made(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Accepted { .. } | Verdict::Trouble { ambiguous: true, .. })
+}
+
 /// A job's name.
 pub fn new_id() -> ImportId {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid().into_bytes()
@@ -160,7 +165,7 @@ impl Account {
         report
     }
 
-    /// A call that was to make a job has ended. Gives it back where it has made none.
+    /// A call has ended that has made a job, or may have.
     pub(super) fn imported(
         &mut self,
         id: ImportId,
@@ -168,15 +173,10 @@ impl Account {
         verdict: &Verdict,
         now: Instant,
         mut report: Report,
-    ) -> Result<Report, (Call, Report)> {
+    ) -> Report {
         let klaviyo_id = match verdict {
             Verdict::Accepted { resource_id, .. } => resource_id.clone(),
-            Verdict::Trouble { ambiguous: true, .. } => None,
-            _ => {
-                let step = ImportStep::Ended { ending: ImportEnding::Refused, failed: 0 };
-                report.import = Some(ImportReport { id, step });
-                return Err((call, report));
-            }
+            _ => None,
         };
         let step = klaviyo_id.clone().map(|klaviyo_id| ImportStep::Made { klaviyo_id });
         report.import = step.map(|step| ImportReport { id, step });
@@ -185,7 +185,7 @@ impl Account {
         let total = call.carried.profiles();
         let import = Import::new(id, call.carried, klaviyo_id, total, (call.sent_at, now));
         self.imports.under_way.push(import);
-        Ok(report)
+        report
     }
 
     /// A question about a job was answered.
