@@ -132,15 +132,19 @@ fn a_job_that_nobody_knows_of_is_waited_for() {
 /// Calls of one do as well where the key may not ask about jobs.
 #[test]
 fn a_key_without_the_scopes_goes_on_by_calls_of_one() {
-    let shop = shop(0);
-    let mut db = shop.connect();
-    let denied = Fault::status(403).error("permission_denied", "no such scope").path(BULK_PROFILES);
-    shop.sandbox.set_faults(&[denied]);
-    upsert(&mut db, 1, PEOPLE, "here");
-    shop.drain(PATIENCE * 2);
-    assert_eq!((titled(&shop, "here"), jobs(&shop)), (3_000, 0));
-    let stopped = "SELECT count(*) FROM klaviyo.account_status WHERE stopped_reason IS NOT NULL";
-    assert_eq!(count(&mut db, stopped), 0, "nothing is held up");
+    for method in ["GET", "POST"] {
+        let shop = shop(0);
+        let mut db = shop.connect();
+        let denied = Fault::status(403).error("permission_denied", "no such scope");
+        shop.sandbox.set_faults(&[denied.path(BULK_PROFILES).method(method)]);
+        upsert(&mut db, 1, PEOPLE, "here");
+        shop.drain(PATIENCE);
+        assert_eq!(titled(&shop, "here"), 3_000);
+        assert_eq!(jobs(&shop), usize::from(method == "POST"), "it is not tried again and again");
+        assert!(shop.sandbox.jobs().is_empty());
+        let stopped = "SELECT count(*) FROM klaviyo.account_status WHERE stopped_reason IS NOT NULL";
+        assert_eq!(count(&mut db, stopped), 0, "nothing is held up");
+    }
 }
 
 #[test]

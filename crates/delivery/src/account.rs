@@ -18,7 +18,7 @@ use crate::queue::{Queue, Queued};
 use crate::stale::Stale;
 use crate::stops::Stops;
 use crate::strikes::{Seen, strike};
-use crate::verdict::{self, Verdict};
+use crate::verdict::{self, Scope, Verdict};
 
 mod imports;
 
@@ -377,6 +377,9 @@ impl Account {
             }
             Purpose::Import(id) => {
                 report.import = Some(not_made(id));
+                if matches!(verdict, Verdict::Stopped { .. }) {
+                    self.imports.refused(now);
+                }
                 self.delivered(call, &verdict, (now, policy), (held, stopped), report)
             }
             Purpose::Deliver | Purpose::Preflight => {
@@ -398,9 +401,15 @@ impl Account {
     ) -> Report {
         let mut carried = call.carried;
         carried.part(verdict);
+        // Where another call does as well, nobody waits for this one.
+        let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
+        let goes_otherwise = lane_only && self.lanes[call.lane].endpoint.optional;
         let end = |account: &Self, carried: &Carried, message: usize| {
             let queued = &carried.messages[message];
-            let wait = carried.wait(verdict, queued, policy, holds);
+            let wait = match goes_otherwise {
+                true => Some(Duration::ZERO),
+                false => carried.wait(verdict, queued, policy, holds),
+            };
             (account.ending(verdict, queued, wait), wait)
         };
         self.end(carried, call.sent_at, now, end, &mut report);

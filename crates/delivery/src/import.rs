@@ -23,7 +23,7 @@ use crate::account::Policy;
 use crate::call::Carried;
 use crate::key;
 use crate::message::{Failure, Message};
-use crate::verdict::Verdict;
+use crate::verdict::{Scope, Verdict};
 
 /// Our name of a job.
 pub type ImportId = [u8; 16];
@@ -32,7 +32,7 @@ pub type ImportId = [u8; 16];
 const FIRST_QUESTION: Duration = Duration::from_millis(500);
 const LATER_QUESTIONS: Duration = Duration::from_secs(10);
 
-/// How long a job that was made may not be known by its id.
+/// How long a job that was made may not be known by its id, or not be asked about.
 const UNKNOWN: Duration = Duration::from_secs(300);
 
 /// What is to be written down of a job.
@@ -252,6 +252,13 @@ impl Import {
                 self.asked = 0;
                 self.later(now, Duration::ZERO)
             }
+            // The key may not ask any more: better sent again than held for ever.
+            (stage, Verdict::Stopped { scope: Scope::Lane, .. }) if age >= UNKNOWN => match stage {
+                Stage::Unknown | Stage::Made { .. } => Answered::Ended(ImportEnding::Lost),
+                Stage::Complete { failed, errors, .. } => {
+                    Answered::Complete { errors: std::mem::take(errors), failed: *failed }
+                }
+            },
             (_, Verdict::Throttled { retry_after, .. } | Verdict::Trouble { retry_after, .. }) => {
                 let wait = policy.backoff.delay(self.asked).max(retry_after.unwrap_or_default());
                 self.later(now, wait)

@@ -48,6 +48,11 @@ impl Imports {
         std::mem::take(self).under_way.len()
     }
 
+    /// The key may make none.
+    pub fn refused(&mut self, now: Instant) {
+        self.asking = Asking::Refused(now + TRY_AGAIN);
+    }
+
     /// Lets nothing wait any longer: there is another key.
     pub fn wake_all(&mut self, now: Instant) {
         self.asking = Asking::default();

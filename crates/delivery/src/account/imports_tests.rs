@@ -319,3 +319,31 @@ fn of_states_that_do_not_merge_one_is_in_a_job() {
     assert_eq!(seqs(&call), (1..=BACKLOG).collect::<Vec<_>>());
     assert!(next(&mut account, now).is_none(), "the others wait for the job");
 }
+
+#[test]
+fn a_key_that_may_not_make_jobs_holds_nothing_up() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let call = next(&mut account, now).expect("a call of many");
+    let report = end(&mut account, call, answer(403, r#"{"errors":[{"code":"permission_denied"}]}"#), now);
+    assert_eq!(report.account_state, None);
+    let (ending, endings) = endings(report);
+    assert_eq!((ending, endings.len()), (ImportEnding::Refused, 1_500));
+    let call = next(&mut account, now).expect("a call of one, at once");
+    assert_eq!((lane(&call), seqs(&call)), (&UPSERT_PROFILE, vec![1]));
+}
+
+#[test]
+fn a_job_that_may_not_be_asked_about_is_given_up() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    made(&mut account, now);
+    let refused = || answer(403, r#"{"errors":[{"code":"permission_denied"}]}"#);
+    let asked = question(&mut account, &GET_IMPORT_JOB, now + SECOND);
+    assert!(end(&mut account, asked, refused(), now + SECOND).outcomes.is_empty(), "not at once");
+    let later = now + SECOND * 400;
+    let asked = question(&mut account, &GET_IMPORT_JOB, later);
+    let (ending, endings) = endings(end(&mut account, asked, refused(), later));
+    assert_eq!(ending, ImportEnding::Lost);
+    assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
+}
