@@ -55,13 +55,19 @@ impl Queued {
     }
 }
 
-#[derive(Default)]
 struct Group {
     identifiers: Vec<Identifier>,
     /// By seq.
     queue: VecDeque<Queued>,
     calls: u32,
     place: Place,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        // Most are of one message, and by itself a queue makes room for four.
+        Self { identifiers: Vec::new(), queue: VecDeque::with_capacity(1), calls: 0, place: Place::None }
+    }
 }
 
 /// In which index a group stands.
