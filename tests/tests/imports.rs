@@ -1,6 +1,7 @@
 //! Jobs that import profiles: when they are made, that they are followed to their end whatever ends the worker, that a
 //! bad profile is found, and that no older state is left standing above a newer one.
 
+use std::thread;
 use std::time::Duration;
 
 use harness::{
@@ -157,4 +158,39 @@ fn jobs_of_a_removed_account_are_forgotten() {
     shop.eventually("its messages are put aside", PATIENCE, || shop.backlog().waiting() == 0);
     let open = "SELECT count(*) FROM klaviyo.bulk_job WHERE ended_at IS NULL";
     shop.eventually("its jobs are", PATIENCE, || count(&mut db, open) == 0);
+}
+
+/// Whenever the worker or the server is killed, no job's older state is left standing above a newer one.
+#[test]
+fn no_kill_leaves_an_old_state() {
+    let mut shop = shop(300);
+    shop.cluster.set("klaviyo.request_timeout", "1s");
+    let late = Fault::latency(Duration::from_millis(400)).path(BULK_PROFILES).method("POST");
+    shop.sandbox.set_faults(&[late.probability(0.5)]);
+    for round in 0..12 {
+        let mut db = shop.connect();
+        let [old, new] = ["old", "new"].map(|state| format!("{state} {round}"));
+        let before = shop.sandbox.stats().requests;
+        upsert(&mut db, 1, PEOPLE, &old);
+        shop.eventually("calls are made", PATIENCE, || shop.sandbox.stats().requests > before);
+        thread::sleep(Duration::from_millis(fastrand::u64(0..400)));
+        if round % 2 == 0 {
+            shop.cluster.kill9_postmaster();
+            shop.cluster.start();
+        } else {
+            kill(wait_for_worker(&mut db), Signal::SIGKILL);
+            wait_for_crash(&mut db);
+            shop.cluster.wait_ready();
+        }
+        upsert(&mut shop.connect(), 1, PEOPLE, &new);
+        shop.drain(PATIENCE * 2);
+        assert_eq!(titled(&shop, &new), 3_000, "round {round}");
+        let mut db = shop.connect();
+        let told = "SELECT string_agg(format('%s %s', count, status), ', ') FROM
+                    (SELECT status, count(*) FROM klaviyo.bulk_job GROUP BY status ORDER BY status) AS j";
+        println!("after round {round}: {}", query::<String>(&mut db, told, &[]));
+    }
+    assert!(
+        count(&mut shop.connect(), "SELECT count(*) FROM klaviyo.bulk_job WHERE status = 'complete'") > 12
+    );
 }
