@@ -6,16 +6,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use delivery::gaps::Gaps;
 use delivery::room::{CatchUp, Class, Room};
-use delivery::{Ending, Failure, Message, Outcome, PastImport, kind};
+use delivery::{Ending, Failure, Message, Outcome, kind};
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::{self, SpiTupleTable};
 
-use crate::outbox::import;
 use crate::outbox::mark::Marks;
 use crate::outbox::remove::Removal;
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, rows};
+
+mod jobs;
 
 /// Rows read in one go: enough to be cheap a row, few enough that answers are settled in between.
 const CHUNK: usize = 1_000;
@@ -55,24 +56,6 @@ const REDRIVEN: &str = "
     WHERE r.redriven_at IS NOT NULL AND r.seq > $1
     ORDER BY r.seq
     LIMIT $2";
-
-/// What still waits of a job's messages, in the order of its body.
-const OF_JOB: &str = "
-    SELECT m.seq, m.message_id, m.account, m.kind, m.key, m.payload, m.enqueued_at, m.attempts, m.strikes, p.place
-    FROM klaviyo.bulk_job AS j
-    CROSS JOIN LATERAL unnest(j.seqs, j.positions) WITH ORDINALITY AS p (seq, place, number)
-    CROSS JOIN LATERAL (
-        SELECT o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at, 0 AS attempts, 0 AS strikes
-        FROM klaviyo.outbox AS o
-        WHERE o.seq = p.seq AND o.account = j.account
-        UNION ALL
-        SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.attempts, r.strikes
-        FROM klaviyo.retry AS r
-        WHERE r.seq = p.seq AND r.account = j.account
-        OFFSET 0
-    ) AS m
-    WHERE j.job_id = $1
-    ORDER BY p.number";
 
 /// What was found.
 #[derive(Default)]
@@ -163,42 +146,6 @@ impl Claimer {
         let mut claimed = Claimed::default();
         self.tried(TRIED, 0, i64::MAX, &mut claimed)?;
         Ok(claimed)
-    }
-
-    /// Import jobs of an earlier worker, by account: their messages are in memory from now on, so nothing reads them again.
-    pub fn imports(&mut self) -> Result<Vec<(String, PastImport)>, spi::Error> {
-        let mut imports = Vec::new();
-        for import::Open { id, account, klaviyo_id, profiles, announced_at } in import::open()? {
-            let mut messages = Vec::new();
-            rows(OF_JOB, &[arg(Uuid::from_bytes(id))], |row| {
-                let seq: i64 = column(row, 1);
-                let Some(kind) = kind::find(&column::<String>(row, 4)) else { return };
-                if self.room.holds(seq) || self.is_removed(&account, seq) {
-                    return;
-                }
-                let payload = json_column(row, 6);
-                let attempts = column::<i32>(row, 8).unsigned_abs();
-                let message = Message {
-                    seq,
-                    id: self::id(row),
-                    kind,
-                    key: column(row, 5),
-                    rides: attempts == 0 && kind.rides(self::id(row), &payload, false),
-                    payload,
-                    enqueued_at: time(micros(row, 7)),
-                    attempts,
-                    strikes: column::<i32>(row, 9).unsigned_abs(),
-                    wait: Duration::ZERO,
-                    redriven: false,
-                };
-                let class = Class { kind: kind.name(), rides: message.rides };
-                self.room.add(seq, &account, class, message.payload.len());
-                messages.push((message, usize::try_from(column::<i32>(row, 10)).unwrap_or_default()));
-            })?;
-            let past = PastImport { id, klaviyo_id, total: profiles, sent_at: announced_at, messages };
-            imports.push((account, past));
-        }
-        Ok(imports)
     }
 
     /// An account was removed: its messages are put aside where they are.
@@ -336,15 +283,11 @@ impl Claimer {
     /// began, or waited then.
     fn offer(&mut self, row: &SpiTupleTable, in_turn: bool, claimed: &mut Claimed) -> i64 {
         let seq: i64 = column(row, 1);
-        if self.room.holds(seq) {
+        let account: String = column(row, 3);
+        if self.room.holds(&account, seq) || self.is_removed(&account, seq) {
             return seq;
         }
-        let id = id(row);
-        let (account, kind, key): (String, String, Vec<String>) =
-            (column(row, 3), column(row, 4), column(row, 5));
-        if self.is_removed(&account, seq) {
-            return seq;
-        }
+        let (id, kind, key): (_, String, Vec<String>) = (id(row), column(row, 4), column(row, 5));
         let Some(kind) = kind::find(&kind) else {
             self.undeliverable(seq, id, &account, 0, unknown_kind(&kind), claimed);
             return seq;
@@ -405,7 +348,7 @@ impl Claimer {
             let seq: i64 = column(row, 1);
             let (account, kind): (String, String) = (column(row, 3), column(row, 4));
             last = seq;
-            if self.room.holds(seq) || self.is_removed(&account, seq) {
+            if self.room.holds(&account, seq) || self.is_removed(&account, seq) {
                 return;
             }
             if redriven {

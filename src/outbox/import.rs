@@ -62,7 +62,10 @@ pub fn record(account: &str, report: &ImportReport) -> Result<(), spi::Error> {
             let profiles = positions.last().map_or(0, |last| last + 1);
             run(ANNOUNCE, &[arg(id), arg(account), arg(profiles), arg(seqs), arg(positions)])
         }
-        ImportStep::Made { klaviyo_id } => run(MADE, &[arg(id), arg(klaviyo_id.as_str())]),
+        ImportStep::Made { klaviyo_id: Some(klaviyo_id), .. } => {
+            run(MADE, &[arg(id), arg(klaviyo_id.as_str())])
+        }
+        ImportStep::Made { klaviyo_id: None, .. } | ImportStep::Over { .. } => return Ok(()),
         ImportStep::Ended { ending, failed } => {
             run(ENDED, &[arg(id), arg(ending.name()), arg(count(*failed))])
         }

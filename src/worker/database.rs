@@ -1,13 +1,13 @@
 //! The worker of a database: the one thread that reads the outbox and writes what became of messages.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{AccountOptions, Command, Ending, Engine, Gone, ImportReport, ImportStep, Policy, Report};
+use delivery::{AccountOptions, Command, Ending, Engine, Gone, Policy, Report};
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
@@ -23,6 +23,10 @@ use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::mark::Marks;
 use crate::outbox::remove::{Remover, Step};
 use crate::{pg, settings};
+
+mod imports;
+
+use imports::Over;
 
 /// How long to wait for other databases to say what they have spent. One whose worker cannot start must not hold up all.
 const INTRODUCTION: Duration = Duration::from_secs(10);
@@ -85,6 +89,8 @@ struct Worker {
     upkeep: Upkeep,
     /// What has been read of the outbox and not handed over.
     claimed: Vec<Claimed>,
+    /// Import jobs whose messages are to be read again.
+    over: VecDeque<Over>,
     /// There was no room to raise marks, so nothing is handed over: when to try again.
     held_until: Option<Instant>,
     /// Accounts that the HTTP thread sends for.
@@ -125,6 +131,7 @@ impl Worker {
             recorder: Recorder::default(),
             upkeep: Upkeep::new(),
             claimed: Vec::new(),
+            over: VecDeque::new(),
             held_until: None,
             sending: HashSet::new(),
         };
@@ -144,14 +151,6 @@ impl Worker {
         worker.recover();
         worker.configure(accounts)?;
         Ok(worker)
-    }
-
-    /// Has import jobs of an earlier worker followed to their end. Before anything else is read: their keys are held.
-    fn follow(&mut self) -> Result<(), String> {
-        let imports = transaction(c"reading import jobs", || self.claimer.imports());
-        imports
-            .into_iter()
-            .try_for_each(|(account, import)| self.tell(Command::Follow { account: account.into(), import }))
     }
 
     /// Shows what its accounts have spent, and waits until the other databases have shown it too: after a start of the
@@ -175,7 +174,9 @@ impl Worker {
         while !process::is_terminating() {
             let others = [look_at, Some(self.upkeep.due_at()), self.recorder.again_at(), self.held_until];
             let wake_at = others.into_iter().flatten().fold(poll_at, Instant::min);
-            let timeout = match (more || !self.claimed.is_empty()) && !self.is_held() {
+            let more_to_hand_over = (more || !self.claimed.is_empty()) && !self.is_held();
+            let more_to_recall = !self.over.is_empty() && self.recorder.again_at().is_none();
+            let timeout = match more_to_hand_over || more_to_recall {
                 true => Duration::ZERO,
                 false => wake_at.saturating_duration_since(Instant::now()),
             };
@@ -207,6 +208,7 @@ impl Worker {
             self.upkeep.work();
             let reports = self.engine.reports().map_err(gone)?;
             read |= self.settle(reports);
+            self.recall()?;
             if read && !self.is_held() {
                 let claimed = self.claim();
                 more = claimed.more || !claimed.undeliverable.is_empty();
@@ -382,19 +384,11 @@ impl Worker {
         let Some(Recorded { outcomes, lanes, imports }) = self.recorder.record(&mut self.accounts) else {
             return false;
         };
-        let announced = |(_, report): &(_, ImportReport)| matches!(report.step, ImportStep::Announced { .. });
-        if imports.iter().any(announced) {
-            // As what is handed over: none is asked for that a crash would undo.
-            pg::transaction::flush();
-        }
-        for (account, report) in imports.into_iter().filter(announced) {
-            let _ = self.tell(Command::Import { account, id: report.id });
-        }
+        let mut room = self.imports_stepped(imports);
         for (account, lane) in lanes {
             // In vain where the thread has ended, as it was told to.
             let _ = self.tell(Command::Settled { account, lane });
         }
-        let mut room = false;
         for outcome in outcomes.iter().filter(|outcome| !matches!(outcome.ending, Ending::Retry { .. })) {
             self.claimer.room.remove(outcome.seq);
             room = true;

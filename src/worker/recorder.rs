@@ -42,9 +42,9 @@ impl Recorder {
 
     /// Takes reports.
     pub fn take(&mut self, reports: Vec<Report>) {
-        for Report { account, lane, outcomes, account_state, findings, import } in reports {
+        for Report { account, lane, outcomes, account_state, findings, imports } in reports {
             self.outcomes.extend(outcomes);
-            self.imports.extend(import.map(|import| (account.clone(), import)));
+            self.imports.extend(imports.into_iter().map(|import| (account.clone(), import)));
             self.found.extend(findings.map(|findings| (account.clone(), findings)));
             self.states.extend(account_state.map(|state| (account.clone(), state)));
             self.lanes.extend(lane.map(|lane| (account, lane.name)));

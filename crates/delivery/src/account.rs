@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::{Answer, BULK_IMPORT_PROFILES, ENDPOINTS, Request, Session, TransportError};
+use klaviyo::{Answer, ENDPOINTS, Request, Session, TransportError};
 
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
@@ -20,6 +20,7 @@ use crate::stops::Stops;
 use crate::strikes::{Seen, strike};
 use crate::verdict::{self, Scope, Verdict};
 
+mod choice;
 mod imports;
 
 use imports::Imports;
@@ -128,9 +129,7 @@ impl Account {
         self.life += 1;
         self.spend(None, None, now);
         self.queue.clear();
-        for _ in 0..self.imports.clear() {
-            self.lane(BULK_IMPORT_PROFILES.name).into_iter().for_each(Lane::settled);
-        }
+        self.imports = Imports::default();
         self.preflight = Preflight::default();
         self.go_on(now)
     }
@@ -236,53 +235,6 @@ impl Account {
         self.life == call.life && self.session.as_ref() == Some(&call.session)
     }
 
-    /// How many keys have something that a lane may carry now, as far as they are concerned.
-    fn ready(&mut self, number: usize, now: Instant, policy: &Policy) -> usize {
-        let Lane { kind: Some(kind), bulk, .. } = self.lanes[number] else { return 0 };
-        if !bulk {
-            let riders = !self.rides(kind, now, policy);
-            return self.queue.ready(kind, riders);
-        }
-        let may = self.is_backlog(kind, policy) && !self.is_outage(kind) && self.may_follow(number);
-        if may { self.queue.riding(kind) } else { 0 }
-    }
-
-    /// Whether more waits of a kind than calls of one may carry in a second: then a call of many is worth its delay.
-    /// Below that all goes at once by itself. Neither is a state to flap between: both may go at the same time.
-    fn is_backlog(&self, kind: usize, policy: &Policy) -> bool {
-        let single = self.lanes.iter().find(|lane| lane.kind == Some(kind) && !lane.bulk);
-        policy.bulk && single.is_some_and(|lane| self.queue.riding(kind) as u64 > lane.budget.burst())
-    }
-
-    /// Whether neither lane of a kind gets through. Then calls of one find out when that is over: each risks that one
-    /// message may have been sent, and not a thousand.
-    fn is_outage(&self, kind: usize) -> bool {
-        self.lanes.iter().filter(|lane| lane.kind == Some(kind)).all(Lane::is_broken)
-    }
-
-    /// Whether what may ride with others waits for a call of many: there is a backlog, and such a call can go, if only
-    /// after one that is under way. While their limits hold them back, calls of one carry what they can; also while as many
-    /// jobs are under way as may be, for these can take minutes.
-    fn rides(&mut self, kind: usize, now: Instant, policy: &Policy) -> bool {
-        if !self.is_backlog(kind, policy) || self.is_outage(kind) {
-            return false;
-        }
-        let Some(number) = self.lanes.iter().position(|lane| lane.kind == Some(kind) && lane.bulk) else {
-            return false;
-        };
-        if !self.may_follow(number) {
-            return false;
-        }
-        let holds =
-            [self.stops.start_when(number, now), self.lanes[number].start_when(now, policy.max_in_flight)];
-        let followed = self.lanes[number].is_followed();
-        holds.iter().all(|hold| match hold {
-            Start::Now => true,
-            Start::At(_) => false,
-            Start::AfterCall => !followed,
-        })
-    }
-
     /// When to look again, if nothing else happens.
     pub fn wakes_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
         let mut watched = false;
@@ -327,7 +279,7 @@ impl Account {
     ) -> Report {
         let lane = &mut self.lanes[call.lane];
         let rate = result.as_ref().ok().and_then(|answer| answer.rate);
-        let is_question = matches!(call.purpose, Purpose::Ask(_) | Purpose::TryAsking);
+        let is_question = matches!(call.purpose, Purpose::Ask(_) | Purpose::AskLatest | Purpose::TryAsking);
         let body = result.as_ref().ok().filter(|_| is_question).map(|answer| answer.body.clone());
         let verdict = verdict::of(lane.endpoint, result);
         if call.life != self.life {
@@ -370,13 +322,16 @@ impl Account {
         }
         let body = body.unwrap_or_default();
         let mut report = match call.purpose {
-            Purpose::Ask(id) => self.answered(id, &verdict, &body, (now, policy), report),
+            Purpose::Ask(id) => self.answered(id, call.lane, (&verdict, &body), (now, policy), report),
+            Purpose::AskLatest => {
+                self.looked(call.lane, call.started, (&verdict, &body), (now, policy), report)
+            }
             Purpose::TryAsking => self.tried_asking(&verdict, call.lane, (now, policy), report),
             Purpose::Import(id) if imports::may_have_made(&verdict) => {
                 self.imported(id, call, &verdict, now, report)
             }
             Purpose::Import(id) => {
-                report.import = Some(not_made(id));
+                report.imports.push(not_made(id));
                 if matches!(verdict, Verdict::Stopped { .. }) {
                     self.imports.refused(now);
                 }

@@ -39,8 +39,8 @@ impl Call {
         let messages = messages
             .map(|(number, queued)| (queued.message.seq, self.carried.position(number).unwrap_or_default()));
         let step = ImportStep::Announced { messages: messages.collect() };
-        let import = Some(ImportReport { id, step });
-        Some((id, Report { import, ..Report::new(&self.account, None) }))
+        let imports = vec![ImportReport { id, step }];
+        Some((id, Report { imports, ..Report::new(&self.account, None) }))
     }
 }
 
@@ -53,6 +53,8 @@ pub enum Purpose {
     Import(ImportId),
     /// To find out how a job stands.
     Ask(ImportId),
+    /// To find out how all stand that were made last.
+    AskLatest,
     /// To find out whether jobs can be asked about.
     TryAsking,
     /// To find out whether the key may make this call.
@@ -75,7 +77,7 @@ impl Carried {
         (body, Self { messages, groups, places: Some(places) })
     }
 
-    /// What a call of an earlier life carried, with its messages' places in the body.
+    /// What a call carried whose messages have been read again, with their places in its body.
     pub fn past(messages: Vec<Queued>, groups: Vec<(GroupId, usize)>, positions: Vec<usize>) -> Self {
         Self { messages, groups, places: Some(Box::new(ProfilePlaces(positions))) }
     }

@@ -102,9 +102,24 @@ fn end(
     result: Result<Answer, TransportError>,
     now: Instant,
 ) -> BTreeMap<i64, Ending> {
-    let lane = ENDPOINTS[call.lane].name;
+    endings(settled(account, call, result, now))
+}
+
+/// Ends a call, and settles it as the worker does.
+pub(crate) fn settled(
+    account: &mut Account,
+    call: Call,
+    result: Result<Answer, TransportError>,
+    now: Instant,
+) -> Report {
     let report = account.ended(call, result, now, &POLICY);
-    account.lane(lane).expect("a lane").settled();
+    if let Some(lane) = report.lane {
+        account.lane(lane.name).expect("a lane").settled();
+    }
+    report
+}
+
+pub(crate) fn endings(report: Report) -> BTreeMap<i64, Ending> {
     report.outcomes.into_iter().map(|outcome| (outcome.seq, outcome.ending)).collect()
 }
 
@@ -278,7 +293,10 @@ fn order_holds_under_random_play() {
         let mut account = account(now);
         let mut accepted: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         let mut calls: Vec<Call> = Vec::new();
-        let mut keys = BTreeMap::new();
+        let mut messages = BTreeMap::new();
+        // What each job is made of, and those that are over.
+        let mut loads: BTreeMap<ImportId, Vec<(i64, usize)>> = BTreeMap::new();
+        let mut over: Vec<ImportId> = Vec::new();
         let mut left = 0;
         for seq in 1..=3_000 {
             // In every other play there are enough profiles for jobs.
@@ -286,39 +304,61 @@ fn order_holds_under_random_play() {
             let kind = if random.u8(0..20) < profiles { "profile" } else { "event" };
             let rides = random.u8(0..10) > 0;
             let message = Message { rides, ..message(seq, kind, &random.u16(0..600).to_string()) };
-            keys.insert(seq, message.key[0].clone());
+            messages.insert(seq, message.clone());
             account.queue().add(message, now);
             left += 1;
         }
         while left > 0 {
             while let Some(call) = next(&mut account, now) {
+                jobs += usize::from(matches!(call.purpose, Purpose::Import(_)));
                 calls.push(call);
                 let mut busy = BTreeSet::new();
-                jobs +=
-                    usize::from(matches!(calls.last().map(|call| call.purpose), Some(Purpose::Import(_))));
-                for call in &calls {
-                    let own: BTreeSet<&str> =
-                        call.carried.messages.iter().map(|queued| queued.message.key[0].as_str()).collect();
+                let in_jobs = loads.values().map(|load| load.iter().map(|(seq, _)| *seq).collect());
+                for seqs in calls.iter().map(seqs).chain(in_jobs) {
+                    let own: BTreeSet<&str> = seqs.iter().map(|seq| messages[seq].key[0].as_str()).collect();
                     own.into_iter().for_each(|key| assert!(busy.insert(key), "{key} is in two calls"));
                 }
                 if random.bool() {
                     break;
                 }
             }
-            if calls.is_empty() {
+            let mut reports = Vec::new();
+            if calls.is_empty() && over.is_empty() {
                 now = account.wakes_at(now, &POLICY).expect("something to wait for");
                 continue;
             }
-            let call = calls.swap_remove(random.usize(0..calls.len()));
-            let result = match random.u8(0..10) {
-                0 => answer(503, ""),
-                1 => answer(429, ""),
-                2 if call.carried.is_bulk() => refusal(None),
-                _ => well(&call),
-            };
-            for (seq, ending) in end(&mut account, call, result, now) {
+            if !over.is_empty() && (calls.is_empty() || random.bool()) {
+                let id = over.swap_remove(random.usize(0..over.len()));
+                let load = loads.remove(&id).expect("it was made").into_iter();
+                let load = load.map(|(seq, place)| (messages[&seq].clone(), place)).collect();
+                reports.push(account.recall(id, load, now, &POLICY).expect("it is over"));
+            } else {
+                let call = calls.swap_remove(random.usize(0..calls.len()));
+                let result = match random.u8(0..10) {
+                    0 => answer(503, ""),
+                    1 => answer(429, ""),
+                    2 if call.carried.is_bulk() => refusal(None),
+                    _ => well(&call),
+                };
+                let load = call.announcement().map(|(_, report)| report.imports);
+                let report = settled(&mut account, call, result, now);
+                for ImportReport { id, step } in &report.imports {
+                    match (step, load.as_deref()) {
+                        (
+                            ImportStep::Made { .. },
+                            Some([ImportReport { step: ImportStep::Announced { messages }, .. }]),
+                        ) => {
+                            loads.insert(*id, messages.clone());
+                        }
+                        (ImportStep::Over { .. }, _) => over.push(*id),
+                        _ => {}
+                    }
+                }
+                reports.push(report);
+            }
+            for (seq, ending) in reports.into_iter().flat_map(endings) {
                 if matches!(ending, Ending::Accepted { .. }) {
-                    accepted.entry(keys[&seq].clone()).or_default().push(seq);
+                    accepted.entry(messages[&seq].key[0].clone()).or_default().push(seq);
                     left -= 1;
                 }
             }

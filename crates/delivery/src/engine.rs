@@ -32,10 +32,12 @@ pub enum Command {
     Remember { account: Arc<str>, past: Past },
     /// Say so when all that was told before is done, and shown on the board.
     Acknowledge { done: &'static AtomicBool },
-    /// An import job of an earlier life, which holds the keys of its messages.
+    /// An import job of an earlier life, which locks the keys of its messages.
     Follow { account: Arc<str>, import: PastImport },
     /// An import job has been written down and may be asked for.
     Import { account: Arc<str>, id: ImportId },
+    /// The messages of an import job that is over, each with its profile's place in the body.
+    Recall { account: Arc<str>, id: ImportId, messages: Vec<(Message, usize)> },
     /// Committed messages of one account.
     Add { account: Arc<str>, messages: Vec<Message> },
     /// Find out which calls the account's key may make. A report brings the findings.
@@ -233,6 +235,12 @@ impl State {
                     self.ended(Ok((call, Err(TransportError::Connect(reason)))));
                 }
             }
+            Command::Recall { account, id, messages } => {
+                let policy = self.policy;
+                if let Some(report) = self.account(&account).recall(id, messages, now, &policy) {
+                    self.report(report);
+                }
+            }
             Command::Check { account } => self.account(&account).check(),
             Command::Forget { account } => {
                 let account = self.accounts.get_mut(&account);
@@ -249,8 +257,8 @@ impl State {
                 self.stop_at = Some(now + within);
                 for (id, call) in std::mem::take(&mut self.announced) {
                     // No later worker need look for it.
-                    let import = Some(not_made(id));
-                    self.report(Report { import, ..Report::new(&call.account, None) });
+                    let imports = vec![not_made(id)];
+                    self.report(Report { imports, ..Report::new(&call.account, None) });
                 }
             }
         }

@@ -1,28 +1,33 @@
 //! Jobs that import profiles, from before they are asked for to their end.
 //!
 //! A call that imports profiles makes a job, which takes them when Klaviyo has time. Until it is at its end the keys of its
-//! messages are held: a later state that went by itself could be overtaken by the job's older one. What it could not import
-//! is asked for then, and found again among its messages.
+//! messages are locked: a later state that went by itself could be overtaken by the job's older one. The messages
+//! themselves need no memory meanwhile: they stand in the outbox, and are read again when the job has ended. What it could
+//! not import is asked for then, and found among them.
+//!
+//! Jobs that Klaviyo has made are asked about all at once, for it allows no more questions than jobs: the list of the
+//! latest hundred says how each stands. One that is not on it is asked about by itself.
 //!
 //! Whether a call that got no answer made a job is found out by asking which jobs are under way: as long as one of the same
 //! size is that we know nothing of, it may be ours. A job that is found so is waited for and not adopted, for it may be
 //! another sender's: then its messages go again, which for a state does no harm.
 //!
 //! Who owns the outbox writes each job down before it is asked for ([`ImportReport`]), so that a later life of ours knows
-//! which keys to hold.
+//! which keys to lock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{
-    Endpoint, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, ImportError, ImportStatus, Request,
-    ask_import_errors, ask_import_job, ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of,
+    Endpoint, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, ImportError, ImportJob, ImportStatus,
+    Request, ask_import_errors, ask_import_job, ask_open_import_jobs, import_errors_of, import_job_of,
+    import_jobs_of,
 };
 
 use crate::account::Policy;
 use crate::call::Carried;
-use crate::key;
-use crate::message::{Failure, Message};
+use crate::key::{self, Identifier};
+use crate::message::Failure;
 use crate::verdict::{Scope, Verdict};
 
 /// Our name of a job.
@@ -48,8 +53,11 @@ pub enum ImportStep {
     /// It is asked for as soon as that is durable: [`crate::Command::Import`]. The messages with their profiles' places in
     /// the body.
     Announced { messages: Vec<(i64, usize)> },
-    /// Klaviyo has made it.
-    Made { klaviyo_id: String },
+    /// Klaviyo has made it, or may have where there is no id. These messages are not in our memory any more.
+    Made { klaviyo_id: Option<String>, messages: Vec<i64> },
+    /// Klaviyo has said all there is to say of it. Nothing is written down yet: its messages are to be read again, with
+    /// their `payloads` or without, and handed in by [`crate::Command::Recall`].
+    Over { payloads: bool },
     /// There is nothing more to come of it.
     Ended { ending: ImportEnding, failed: usize },
 }
@@ -89,20 +97,29 @@ pub struct PastImport {
     /// None where it is not known whether Klaviyo has made it.
     pub klaviyo_id: Option<String>,
     /// Profiles it was to have.
-    pub total: usize,
+    pub profiles: usize,
     /// When it was asked for at the latest.
     pub sent_at: SystemTime,
-    /// Its messages that still wait, with their profiles' places in the body.
-    pub messages: Vec<(Message, usize)>,
+    /// Keys of its messages that still wait.
+    pub keys: Vec<Vec<String>>,
+}
+
+/// What a job is made of.
+pub struct Load {
+    pub messages: usize,
+    pub profiles: usize,
+    /// How many of the messages may go together at the most.
+    pub rides: usize,
+    /// Identifiers that are locked until its end.
+    pub locks: Vec<Identifier>,
 }
 
 /// A job under way.
 pub struct Import {
     pub id: ImportId,
-    pub carried: Carried,
+    pub load: Load,
     pub sent_at: SystemTime,
-    total: usize,
-    since: Instant,
+    pub since: Instant,
     stage: Stage,
     /// When to ask next, and how often that has been done.
     ask_at: Instant,
@@ -116,6 +133,8 @@ enum Stage {
     Unknown,
     Made {
         klaviyo_id: String,
+        /// It is not among the latest.
+        alone: bool,
     },
     /// It is complete; what it could not import is being read.
     Complete {
@@ -124,41 +143,33 @@ enum Stage {
         errors: Vec<ImportError>,
         cursor: Option<String>,
     },
+    Over(End),
 }
 
-/// What an answer means for a job.
-pub enum Answered {
-    /// To be asked again.
-    Later,
-    Ended(ImportEnding),
-    /// It has ended; these it could not import, so many in all.
-    Complete {
-        errors: Vec<ImportError>,
-        failed: usize,
-    },
+/// How a job ended; what is known of what it could not import, and how much that was.
+pub struct End {
+    pub ending: ImportEnding,
+    pub errors: Vec<ImportError>,
+    pub failed: usize,
+}
+
+impl End {
+    /// Whether anything may be left to do.
+    pub fn is_in_doubt(&self) -> bool {
+        self.ending != ImportEnding::Complete || self.failed > 0 || !self.errors.is_empty()
+    }
 }
 
 impl Import {
     /// A job that Klaviyo has made, or may have made where there is no id.
     pub fn new(
         id: ImportId,
-        carried: Carried,
+        load: Load,
         klaviyo_id: Option<String>,
-        total: usize,
         (sent_at, now): (SystemTime, Instant),
     ) -> Self {
-        let stage = klaviyo_id.map_or(Stage::Unknown, |klaviyo_id| Stage::Made { klaviyo_id });
-        Self {
-            id,
-            carried,
-            sent_at,
-            total,
-            since: now,
-            stage,
-            ask_at: now + FIRST_QUESTION,
-            asked: 0,
-            asking: false,
-        }
+        let stage = klaviyo_id.map_or(Stage::Unknown, |klaviyo_id| Stage::Made { klaviyo_id, alone: false });
+        Self { id, load, sent_at, since: now, stage, ask_at: now + FIRST_QUESTION, asked: 0, asking: false }
     }
 
     /// Asks again at once: there is another key.
@@ -166,36 +177,71 @@ impl Import {
         self.ask_at = self.ask_at.min(now);
     }
 
-    /// When to ask about it, and in which lane; none while a question is under way.
+    /// When to ask about it by itself, and in which lane; none while such a question is under way.
     pub fn asks(&self) -> Option<(Instant, &'static Endpoint)> {
         let endpoint = match self.stage {
             Stage::Unknown => &GET_IMPORT_JOBS,
-            Stage::Made { .. } => &GET_IMPORT_JOB,
+            Stage::Made { alone: true, .. } => &GET_IMPORT_JOB,
             Stage::Complete { .. } => &GET_IMPORT_ERRORS,
+            Stage::Made { alone: false, .. } | Stage::Over(_) => return None,
         };
         (!self.asking).then_some((self.ask_at, endpoint))
     }
 
+    /// When to look for it among the latest.
+    pub fn looks_at(&self) -> Option<Instant> {
+        matches!(self.stage, Stage::Made { alone: false, .. }).then_some(self.ask_at)
+    }
+
     /// The question, which is under way from now on.
-    pub fn ask(&mut self) -> Request {
+    pub fn ask(&mut self) -> Option<Request> {
         self.asking = true;
         self.asked += 1;
         match &self.stage {
-            Stage::Unknown => ask_open_import_jobs(),
-            Stage::Made { klaviyo_id } => ask_import_job(klaviyo_id),
-            Stage::Complete { klaviyo_id, cursor, .. } => ask_import_errors(klaviyo_id, cursor.as_deref()),
+            Stage::Unknown => Some(ask_open_import_jobs()),
+            Stage::Made { klaviyo_id, .. } => Some(ask_import_job(klaviyo_id)),
+            Stage::Complete { klaviyo_id, cursor, .. } => {
+                Some(ask_import_errors(klaviyo_id, cursor.as_deref()))
+            }
+            Stage::Over(_) => None,
         }
     }
 
-    /// Klaviyo's id, where it is known.
+    /// Klaviyo's id, where it is known and still of use.
     pub fn klaviyo_id(&self) -> Option<&str> {
         match &self.stage {
-            Stage::Unknown => None,
-            Stage::Made { klaviyo_id } | Stage::Complete { klaviyo_id, .. } => Some(klaviyo_id),
+            Stage::Unknown | Stage::Over(_) => None,
+            Stage::Made { klaviyo_id, .. } | Stage::Complete { klaviyo_id, .. } => Some(klaviyo_id),
         }
     }
 
-    /// A question was answered. `known` are Klaviyo's ids of all jobs of ours.
+    /// How it ended, if it has.
+    pub fn over(&self) -> Option<&End> {
+        match &self.stage {
+            Stage::Over(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// A question for the latest jobs was answered: with these, if they could be read.
+    pub fn looked(&mut self, verdict: &Verdict, latest: Option<&[ImportJob]>, now: Instant, policy: &Policy) {
+        self.asked += 1;
+        match (verdict, latest, &mut self.stage) {
+            (Verdict::Accepted { .. }, Some(latest), Stage::Made { klaviyo_id, alone }) => {
+                match latest.iter().find(|job| job.id == *klaviyo_id) {
+                    Some(job) => self.stands(job, now),
+                    None => {
+                        *alone = true;
+                        self.ask_at = now;
+                    }
+                }
+            }
+            (Verdict::Accepted { .. }, ..) => self.later(now, policy.backoff.delay(self.asked)),
+            _ => self.not_told(verdict, now, policy),
+        }
+    }
+
+    /// A question about it was answered. `known` are Klaviyo's ids of all jobs of ours.
     pub fn answered(
         &mut self,
         verdict: &Verdict,
@@ -203,75 +249,96 @@ impl Import {
         known: &[String],
         now: Instant,
         policy: &Policy,
-    ) -> Answered {
+    ) {
         self.asking = false;
-        let age = now.saturating_duration_since(self.since);
-        match (&mut self.stage, verdict) {
-            (Stage::Unknown, Verdict::Accepted { .. }) => {
+        if !matches!(verdict, Verdict::Accepted { .. }) {
+            return self.not_told(verdict, now, policy);
+        }
+        let unreadable = policy.backoff.delay(self.asked);
+        match &mut self.stage {
+            Stage::Unknown => {
+                let Some(open) = import_jobs_of(body) else { return self.later(now, unreadable) };
+                let total = self.load.profiles;
                 // One that is listed with no end in sight is waited for as any.
-                let Some(jobs) = import_jobs_of(body) else {
-                    return self.later(now, policy.backoff.delay(self.asked));
-                };
-                let total = self.total;
-                let is_like = |job: &klaviyo::ImportJob| job.total == total && !known.contains(&job.id);
-                if age >= policy.request_timeout && !jobs.rows.iter().any(is_like) {
-                    return Answered::Ended(ImportEnding::Lost);
+                let mut like = open.rows.iter().filter(|job| job.total == total && !known.contains(&job.id));
+                if like.next().is_none() && self.age(now) >= policy.request_timeout {
+                    return self.ends(ImportEnding::Lost);
                 }
-                self.later(now, self.pause())
+                self.later(now, self.pause());
             }
-            (Stage::Made { klaviyo_id }, Verdict::Accepted { .. }) => match import_job_of(body) {
-                Some(job) if job.status == ImportStatus::Cancelled => {
-                    Answered::Ended(ImportEnding::Cancelled)
-                }
-                Some(job) if job.status == ImportStatus::Complete && job.failed == 0 => {
-                    Answered::Complete { errors: Vec::new(), failed: 0 }
-                }
-                Some(job) if job.status == ImportStatus::Complete => {
-                    let klaviyo_id = std::mem::take(klaviyo_id);
-                    self.stage =
-                        Stage::Complete { klaviyo_id, failed: job.failed, errors: Vec::new(), cursor: None };
-                    self.asked = 0;
-                    self.later(now, Duration::ZERO)
-                }
-                Some(_) => self.later(now, self.pause()),
-                None => self.later(now, policy.backoff.delay(self.asked)),
+            Stage::Made { .. } => match import_job_of(body) {
+                Some(job) => self.stands(&job, now),
+                None => self.later(now, unreadable),
             },
-            // It is no longer known, or not yet.
-            (Stage::Made { .. }, Verdict::Refused { .. }) if age >= UNKNOWN => {
-                Answered::Ended(ImportEnding::Lost)
-            }
-            (Stage::Complete { failed, errors, cursor, .. }, Verdict::Accepted { .. }) => {
-                let Some(page) = import_errors_of(body) else {
-                    return self.later(now, policy.backoff.delay(self.asked));
-                };
+            Stage::Complete { failed, errors, cursor, .. } => {
+                let Some(page) = import_errors_of(body) else { return self.later(now, unreadable) };
                 errors.extend(page.rows);
-                if page.next.is_none() || errors.len() > self.total {
-                    return Answered::Complete { errors: std::mem::take(errors), failed: *failed };
+                if page.next.is_none() || errors.len() > self.load.profiles {
+                    let (errors, failed) = (std::mem::take(errors), *failed);
+                    self.stage = Stage::Over(End { ending: ImportEnding::Complete, errors, failed });
+                    return;
                 }
                 *cursor = page.next;
                 self.asked = 0;
-                self.later(now, Duration::ZERO)
+                self.later(now, Duration::ZERO);
             }
-            // The key may not ask any more: better sent again than held for ever.
-            (stage, Verdict::Stopped { scope: Scope::Lane, .. }) if age >= UNKNOWN => match stage {
-                Stage::Unknown | Stage::Made { .. } => Answered::Ended(ImportEnding::Lost),
-                Stage::Complete { failed, errors, .. } => {
-                    Answered::Complete { errors: std::mem::take(errors), failed: *failed }
-                }
-            },
-            (_, Verdict::Throttled { retry_after, .. } | Verdict::Trouble { retry_after, .. }) => {
-                let wait = policy.backoff.delay(self.asked).max(retry_after.unwrap_or_default());
-                self.later(now, wait)
-            }
-            (_, Verdict::Stopped { .. } | Verdict::Refused { .. }) => {
-                self.later(now, policy.backoff.delay(self.asked))
-            }
+            Stage::Over(_) => {}
         }
     }
 
-    fn later(&mut self, now: Instant, wait: Duration) -> Answered {
+    /// Klaviyo has said how it stands.
+    fn stands(&mut self, job: &ImportJob, now: Instant) {
+        match (job.status, job.failed) {
+            (ImportStatus::Cancelled, _) => self.ends(ImportEnding::Cancelled),
+            (ImportStatus::Complete, 0) => self.ends(ImportEnding::Complete),
+            (ImportStatus::Complete, failed) => {
+                let klaviyo_id = job.id.clone();
+                self.stage = Stage::Complete { klaviyo_id, failed, errors: Vec::new(), cursor: None };
+                self.asked = 0;
+                self.later(now, Duration::ZERO);
+            }
+            (ImportStatus::Queued | ImportStatus::Processing, _) => self.later(now, self.pause()),
+        }
+    }
+
+    /// Klaviyo has not answered what was asked.
+    fn not_told(&mut self, verdict: &Verdict, now: Instant, policy: &Policy) {
+        let is_long = self.age(now) >= UNKNOWN;
+        let retry_after = match (verdict, &mut self.stage) {
+            // It is no longer known, or not yet.
+            (Verdict::Refused { .. }, Stage::Made { .. }) if is_long => {
+                return self.ends(ImportEnding::Lost);
+            }
+            // The key may not ask any more: better sent again than locked for ever.
+            (Verdict::Stopped { scope: Scope::Lane, .. }, stage) if is_long => {
+                let (ending, errors, failed) = match stage {
+                    Stage::Complete { errors, failed, .. } => {
+                        (ImportEnding::Complete, std::mem::take(errors), *failed)
+                    }
+                    _ => (ImportEnding::Lost, Vec::new(), 0),
+                };
+                self.stage = Stage::Over(End { ending, errors, failed });
+                return;
+            }
+            (Verdict::Throttled { retry_after, .. } | Verdict::Trouble { retry_after, .. }, _) => {
+                *retry_after
+            }
+            _ => None,
+        };
+        let wait = policy.backoff.delay(self.asked).max(retry_after.unwrap_or_default());
+        self.later(now, wait);
+    }
+
+    fn ends(&mut self, ending: ImportEnding) {
+        self.stage = Stage::Over(End { ending, errors: Vec::new(), failed: 0 });
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    fn later(&mut self, now: Instant, wait: Duration) {
         self.ask_at = now + wait;
-        Answered::Later
     }
 
     /// Longer from question to question.
@@ -279,15 +346,17 @@ impl Import {
         let factor = 1.5_f64.powi(i32::try_from(self.asked).unwrap_or(i32::MAX).min(30));
         FIRST_QUESTION.mul_f64(factor).min(LATER_QUESTIONS)
     }
+}
 
+impl Carried {
     /// Why the messages of a complete job were not imported, one by one; none for those that were. And, where of so many
     /// failures not each was found among them, what the first of them says.
     pub fn refusals(&self, errors: &[ImportError], failed: usize) -> (Vec<Option<Failure>>, Option<Failure>) {
-        let messages = &self.carried.messages;
+        let messages = &self.messages;
         let (mut placed, mut named) =
             (HashMap::<usize, Vec<usize>>::new(), HashMap::<&str, Vec<usize>>::new());
         for (number, queued) in messages.iter().enumerate() {
-            if let Some(position) = self.carried.position(number) {
+            if let Some(position) = self.position(number) {
                 placed.entry(position).or_default().push(number);
             }
             for identifier in &queued.message.key {

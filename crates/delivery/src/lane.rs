@@ -74,14 +74,9 @@ impl Lane {
         }
     }
 
-    /// Whether what its calls bring is done later, by jobs that are followed to their end: so long a call holds its place.
+    /// Whether what its calls bring is done later, by jobs that are followed to their end.
     pub fn is_followed(&self) -> bool {
         self.endpoint == &BULK_IMPORT_PROFILES
-    }
-
-    /// A call of an earlier life holds a place.
-    pub fn hold_place(&mut self) {
-        self.unsettled += 1;
     }
 
     /// Shows there, from now on, what it does. With the place goes the lane's number.

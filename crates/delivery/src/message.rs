@@ -90,8 +90,8 @@ pub struct Report {
     pub account_state: Option<AccountState>,
     /// What a preflight has found, with its last call.
     pub findings: Option<Vec<Finding>>,
-    /// What has become of an import job.
-    pub import: Option<ImportReport>,
+    /// What has become of import jobs.
+    pub imports: Vec<ImportReport>,
 }
 
 impl Report {
@@ -102,7 +102,7 @@ impl Report {
             outcomes: Vec::new(),
             account_state: None,
             findings: None,
-            import: None,
+            imports: Vec::new(),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Messages that share an identifier, directly or through others, form a group. Of a group only the oldest may go,
 //! and while it is in a call none of the others: so no message of a key overtakes another, in whatever lane it rides.
+//! What a job of Klaviyo's still has to do has left the memory; its identifiers are locked, and none of a group that has
+//! one of them may go.
 //! States of one profile that stand next to each other go as one call.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -27,6 +29,7 @@ const REMEMBERED: usize = 50_000;
 const IDENTIFIERS: usize = 32;
 
 mod bulk;
+mod locks;
 
 pub use bulk::Bulk;
 
@@ -112,6 +115,7 @@ pub struct Queue {
     texts: Recent<Identifier, Box<str>>,
     newest: Recent<Identifier, i64>,
     by_identifier: HashMap<Identifier, GroupId>,
+    locked: HashSet<Identifier>,
     groups: HashMap<GroupId, Group>,
     /// Groups that became part of another while calls of theirs were under way: into which, and how many calls.
     joined: HashMap<GroupId, (GroupId, u32)>,
@@ -131,6 +135,7 @@ impl Queue {
             texts: Recent::new(REMEMBERED),
             newest: Recent::new(REMEMBERED),
             by_identifier: HashMap::new(),
+            locked: HashSet::new(),
             groups: HashMap::new(),
             joined: HashMap::new(),
             next_group: 0,
@@ -156,22 +161,6 @@ impl Queue {
         let id = self.group_of(all);
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
         self.insert(id, Queued::new(message, identifiers, not_before), now);
-    }
-
-    /// Messages of a call that an earlier life of ours has made: their groups have a call under way from now on. Returns
-    /// them, and one after the other whose they are.
-    pub fn hold(&mut self, messages: Vec<Message>, now: Instant) -> (Vec<Queued>, Vec<(GroupId, usize)>) {
-        let hold = |message: Message| {
-            self.link(&message.key);
-            let identifiers = self.identifiers(&message.key);
-            let id = self.group_of(self.aliases.expand(&identifiers));
-            if let Some(group) = self.groups.get_mut(&id) {
-                group.calls += 1;
-            }
-            self.place(id, now);
-            (Queued::new(message, identifiers, None), (id, 1))
-        };
-        messages.into_iter().map(hold).unzip()
     }
 
     /// How many keys have a message of that kind that may go, and goes in a call of its own; with `riders`, also those
@@ -273,6 +262,17 @@ impl Queue {
                 self.newest.insert(*identifier, known.max(queued.message.seq));
             }
         }
+        let id = self.call_ended(group);
+        if let Some(group) = self.groups.get_mut(&id) {
+            for queued in again {
+                insert_by_seq(&mut group.queue, queued);
+            }
+        }
+        self.place(id, now);
+    }
+
+    /// One of a group's calls is no longer under way. Returns which group it is by now.
+    fn call_ended(&mut self, group: GroupId) -> GroupId {
         let mut id = group;
         while let Some((into, calls)) = self.joined.get_mut(&id) {
             let joined = id;
@@ -284,11 +284,8 @@ impl Queue {
         }
         if let Some(group) = self.groups.get_mut(&id) {
             group.calls -= 1;
-            for queued in again {
-                insert_by_seq(&mut group.queue, queued);
-            }
         }
-        self.place(id, now);
+        id
     }
 
     /// The number of a newer state of the same profile that has been accepted, where one is remembered.
@@ -372,6 +369,9 @@ impl Queue {
             self.groups.remove(&id);
             return;
         };
+        if group.identifiers.iter().any(|identifier| self.locked.contains(identifier)) {
+            return;
+        }
         match first.not_before {
             Some(at) if at > now => {
                 group.place = Place::Sleeping(at);

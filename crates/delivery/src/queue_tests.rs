@@ -283,3 +283,39 @@ fn a_stale_event_goes_as_history_or_is_put_aside_and_a_state_goes_as_ever() {
         assert!(!String::from_utf8(body).expect("text").contains("backfill"));
     }
 }
+
+#[test]
+fn keys_of_a_job_are_locked_until_its_own_end() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(message(1, "profile", &["a"]), now);
+    queue.add(message(2, "profile", &["b"]), now);
+    let (_, first, _) = call(&mut queue, PROFILES, now).expect("a's");
+    let one = queue.lock(&[(first, 1)], now);
+    let (_, second, _) = call(&mut queue, PROFILES, now).expect("b's");
+    // While the second is on its way it turns out that both are one.
+    queue.add(message(3, "profile", &["a", "b"]), now);
+    let other = queue.lock(&[(second, 1)], now);
+    assert_eq!((one.len(), other.len()), (1, 1), "each has its own to unlock");
+    queue.unlock(&other, now);
+    assert_eq!(queue.ready(PROFILES, true), 0, "the first job still has a's state");
+    queue.unlock(&one, now);
+    assert_eq!(call(&mut queue, PROFILES, now).expect("the third").0, [3]);
+}
+
+#[test]
+fn what_comes_back_from_a_job_goes_before_what_came_later() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(message(1, "profile", &["a"]), now);
+    let (_, group, _) = call(&mut queue, PROFILES, now).expect("a's");
+    let locks = queue.lock(&[(group, 1)], now);
+    assert!(queue.groups.is_empty() && queue.by_identifier.is_empty(), "it takes no memory");
+    queue.add(message(2, "event", &["a"]), now);
+    let (back, groups) = queue.recall(vec![message(1, "profile", &["a"])], 1, now);
+    queue.unlock(&locks, now);
+    assert!(call(&mut queue, EVENTS, now).is_none(), "what becomes of the first is not known yet");
+    queue.ended(groups[0].0, &[], back, now);
+    assert!(queue.ready(EVENTS, true) == 0, "1 goes again before 2");
+    assert_eq!(call(&mut queue, PROFILES, now).expect("the first").0, [1]);
+}

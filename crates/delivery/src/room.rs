@@ -4,6 +4,9 @@
 //! there is room. Reading goes on past it for the lanes that have room, or one lane that stands still would hold up
 //! all others; but it never takes a message whose key has an older one waiting in the outbox, or order would be lost.
 //! So the keys of what was passed over are remembered, and where those become too many, reading ahead stops.
+//!
+//! What is in an import job of Klaviyo's is not in memory, and not to be read again before its end: of that the numbers are
+//! remembered.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -103,6 +106,7 @@ struct Account {
     open: bool,
     lanes: HashMap<Class, Lane>,
     behind: Option<Behind>,
+    in_jobs: HashSet<i64>,
     /// Which identifiers belong together, as the queue that orders messages has it.
     aliases: Aliases,
 }
@@ -158,9 +162,28 @@ impl Room {
             .then_some(Duration::from_secs(1))
     }
 
-    /// Whether a message is in memory.
-    pub fn holds(&self, seq: i64) -> bool {
-        self.entries.contains_key(&seq)
+    /// Whether a message is in memory, or in a job.
+    pub fn holds(&self, account: &str, seq: i64) -> bool {
+        let in_job = || self.accounts.get(account).is_some_and(|account| account.in_jobs.contains(&seq));
+        self.entries.contains_key(&seq) || in_job()
+    }
+
+    /// A message that was in memory is in a job from now on.
+    pub fn enter_job(&mut self, seq: i64) {
+        // Not there any more where its account was removed meanwhile.
+        if let Some(Entry { account, .. }) = self.take_out(seq) {
+            self.follow(&account, seq);
+        }
+    }
+
+    /// A message is in a job of before.
+    pub fn follow(&mut self, account: &str, seq: i64) {
+        self.accounts.entry(account.to_owned()).or_default().in_jobs.insert(seq);
+    }
+
+    /// A message is in a job no longer. Whether it was.
+    pub fn leave_job(&mut self, account: &str, seq: i64) -> bool {
+        self.accounts.get_mut(account).is_some_and(|account| account.in_jobs.remove(&seq))
     }
 
     /// Says which accounts can send. The messages of others are left where they are.
@@ -217,12 +240,17 @@ impl Room {
 
     /// A message has left for good.
     pub fn remove(&mut self, seq: i64) {
-        let Some(entry) = self.entries.remove(&seq) else { return };
+        self.take_out(seq);
+    }
+
+    fn take_out(&mut self, seq: i64) -> Option<Entry> {
+        let entry = self.entries.remove(&seq)?;
         let account = self.accounts.get_mut(&entry.account);
         if let Some(lane) = account.and_then(|account| account.lanes.get_mut(&entry.class)) {
             lane.messages -= 1;
             lane.bytes -= entry.bytes;
         }
+        Some(entry)
     }
 
     /// An account was removed: what is in memory of it is not ours any more, and of another of the same name nothing
@@ -235,10 +263,11 @@ impl Room {
         }
     }
 
-    /// The lowest number that is in memory or was passed over.
+    /// The lowest number that is in memory or in a job, or was passed over.
     pub fn lowest(&self) -> Option<i64> {
         let behind = self.accounts.values().filter_map(|account| account.behind.as_ref());
-        self.entries.keys().copied().chain(behind.map(|behind| behind.from)).min()
+        let in_jobs = self.accounts.values().flat_map(|account| &account.in_jobs);
+        self.entries.keys().chain(in_jobs).copied().chain(behind.map(|behind| behind.from)).min()
     }
 
     /// Whether what is new in the outbox could be taken by anyone.

@@ -32,7 +32,9 @@ impl Reader {
     fn offer(&mut self, seq: i64) {
         self.reads += 1;
         let (_, account, class, key) = self.outbox[seq as usize - 1].clone();
-        if !self.room.holds(seq) && !self.taken.contains(&seq) && self.room.admit(seq, account, class, &[key])
+        if !self.room.holds(account, seq)
+            && !self.taken.contains(&seq)
+            && self.room.admit(seq, account, class, &[key])
         {
             self.room.add(seq, account, class, 1);
         }
@@ -103,23 +105,25 @@ fn a_lane_that_stands_still_does_not_hold_up_the_other_nor_lose_order() {
     reader.put("a", EVENT, "other");
     let kept = PROFILES - 1_000;
     reader.put("a", EVENT, &kept.to_string());
-    while !reader.room.holds(PROFILES + 2) {
+    while !reader.room.holds("a", PROFILES + 2) {
         // Looking so far ahead takes its time.
         std::thread::sleep(Duration::from_millis(10));
         reader.read();
     }
     assert_eq!(reader.in_memory(PROFILE), LANE_MESSAGES);
-    assert!(reader.room.holds(PROFILES + 2), "an event far behind, of a key that waits for nothing");
-    assert!(!reader.room.holds(PROFILES + 3), "an event whose profile still waits in the outbox");
+    assert!(reader.room.holds("a", PROFILES + 2), "an event far behind, of a key that waits for nothing");
+    assert!(!reader.room.holds("a", PROFILES + 3), "an event whose profile still waits in the outbox");
     while reader.taken.iter().filter(|seq| **seq <= PROFILES + 1).count() < PROFILES as usize {
         reader.deliver(PROFILE, LANE_MESSAGES / 3);
         reader.read();
         let profile = kept + 2;
         assert!(
-            !reader.room.holds(PROFILES + 3) || reader.room.holds(profile) || reader.taken.contains(&profile)
+            !reader.room.holds("a", PROFILES + 3)
+                || reader.room.holds("a", profile)
+                || reader.taken.contains(&profile)
         );
     }
-    assert!(reader.room.holds(PROFILES + 3));
+    assert!(reader.room.holds("a", PROFILES + 3));
 }
 
 /// As after a crash in a backlog: what may have been sent goes one by one, and what lies behind it rides.
@@ -175,7 +179,7 @@ fn an_account_that_cannot_send_costs_nothing_and_comes_back() {
     }
     reader.put("b", EVENT, "new");
     reader.read();
-    assert!(reader.room.holds(6_001), "caught up");
+    assert!(reader.room.holds("a", 6_001), "caught up");
 }
 
 #[test]
@@ -188,7 +192,10 @@ fn what_is_linked_keeps_its_order_too() {
     reader.put("a", PROFILE, "other");
     reader.read();
     let last = LANE_MESSAGES as i64 + 3;
-    assert!(reader.room.holds(last) && !reader.room.holds(last - 1), "the profile waits for its event");
+    assert!(
+        reader.room.holds("a", last) && !reader.room.holds("a", last - 1),
+        "the profile waits for its event"
+    );
 }
 
 #[test]
@@ -209,4 +216,21 @@ fn one_huge_message_fits_and_shuts_the_door() {
     assert!(!room.admit(2, "a", EVENT, &["k".to_owned()]));
     room.remove(1);
     assert_eq!(room.catch_up(), Some(CatchUp { account: "a".to_owned(), from: 2 }));
+}
+
+#[test]
+fn what_is_in_a_job_takes_no_room_and_is_not_read_again() {
+    let mut reader = Reader::new(500);
+    (0..RIDERS + 1_000).for_each(|n| reader.put("a", RIDER, &n.to_string()));
+    reader.read();
+    assert_eq!(reader.in_memory(RIDER), RIDERS);
+    (1..=10_000).for_each(|seq| reader.room.enter_job(seq));
+    assert_eq!((reader.in_memory(RIDER), reader.room.lowest()), (RIDERS - 10_000, Some(1)));
+    reader.read();
+    assert_eq!(reader.in_memory(RIDER), RIDERS - 9_000, "what is in the job was passed over");
+    assert!(reader.room.leave_job("a", 1) && !reader.room.leave_job("a", 1));
+    assert!(!reader.room.holds("a", 1) && reader.room.holds("a", 2));
+    reader.room.forget("a", 11_500);
+    reader.room.enter_job(11_600);
+    assert_eq!(reader.room.lowest(), Some(11_500), "nothing of a removed account is in a job");
 }

@@ -15,6 +15,9 @@ const PROFILE_TAIL: &str = "}";
 /// Errors on a page. Each may come with its profile, of 100 KB, so a page of them stays within what is read of an answer.
 const PAGE: usize = 20;
 
+/// Jobs on a page, as many as Klaviyo gives.
+const JOBS: usize = 100;
+
 /// Body of `bulk_import_profiles`, written one by one and never parsed again.
 #[derive(Debug)]
 pub struct ProfilesBody(String);
@@ -152,7 +155,12 @@ pub fn ask_open_import_jobs() -> Request {
     let request = Request::get(&GET_IMPORT_JOBS, "")
         .with("filter", r#"any(status,["queued","processing"])"#)
         .with("sort", "-created_at");
-    paged(request, 100, None)
+    paged(request, JOBS, None)
+}
+
+/// Asks for the jobs made last, the latest first.
+pub fn ask_latest_import_jobs() -> Request {
+    paged(Request::get(&GET_IMPORT_JOBS, "").with("sort", "-created_at"), JOBS, None)
 }
 
 /// The jobs of a page.

@@ -21,7 +21,8 @@ pub use endpoint::{
 pub use error::{ApiError, errors_of};
 pub use import::{
     ImportError, ImportJob, ImportStatus, Page, ProfilesBody, ask_import_errors, ask_import_job,
-    ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of, profile_at,
+    ask_latest_import_jobs, ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of,
+    profile_at,
 };
 pub use request::Request;
 pub use session::{Session, SessionError, is_loopback};

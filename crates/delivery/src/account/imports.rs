@@ -2,23 +2,41 @@
 
 use std::time::{Duration, Instant};
 
-use klaviyo::{BULK_IMPORT_PROFILES, Endpoint, GET_IMPORT_JOBS, ask_open_import_jobs};
+use klaviyo::{Endpoint, GET_IMPORT_JOBS, ask_latest_import_jobs, ask_open_import_jobs, import_jobs_of};
 
 use super::{Account, Policy, earlier};
 use crate::call::{Call, Carried, Purpose};
-use crate::import::{Answered, Import, ImportEnding, ImportId, ImportReport, ImportStep, PastImport};
+use crate::import::{End, Import, ImportEnding, ImportId, ImportReport, ImportStep, Load, PastImport};
 use crate::lane::Start;
-use crate::message::{Ending, Failure, Report};
+use crate::message::{Ending, Failure, Message, Report};
 use crate::verdict::Verdict;
 
 /// After a key was told that it may not ask about jobs, how long until it is asked whether that has changed.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
+
+/// Between two questions for the latest jobs, which are asked for all of them at once.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Messages that may be in jobs under way: what comes together in ten seconds at Klaviyo's limit. Their keys are locked,
+/// which takes some 50 bytes of each.
+const MOST: usize = 250_000;
 
 /// All of them.
 #[derive(Default)]
 pub struct Imports {
     under_way: Vec<Import>,
     asking: Asking,
+    looking: Looking,
+}
+
+/// A look at the latest jobs.
+#[derive(Default)]
+enum Looking {
+    #[default]
+    Never,
+    UnderWay,
+    /// Not again before then.
+    Until(Instant),
 }
 
 /// Whether the key may ask about jobs. One that may make them and not ask could not follow them.
@@ -43,11 +61,6 @@ pub fn new_id() -> ImportId {
 }
 
 impl Imports {
-    /// Forgets them, and says how many there were, of which each holds a place of its lane.
-    pub fn clear(&mut self) -> usize {
-        std::mem::take(self).under_way.len()
-    }
-
     /// The key may make none.
     pub fn refused(&mut self, now: Instant) {
         self.asking = Asking::Refused(now + TRY_AGAIN);
@@ -62,24 +75,36 @@ impl Imports {
     fn klaviyo_ids(&self) -> Vec<String> {
         self.under_way.iter().filter_map(|import| import.klaviyo_id().map(str::to_owned)).collect()
     }
+
+    /// Whether as much is in them as may be.
+    fn are_full(&self) -> bool {
+        self.under_way.iter().map(|import| import.load.messages).sum::<usize>() >= MOST
+    }
+
+    /// When to look at the latest jobs.
+    fn looks_at(&self) -> Option<Instant> {
+        let due = self.under_way.iter().filter_map(Import::looks_at).min()?;
+        match self.looking {
+            Looking::Never => Some(due),
+            Looking::UnderWay => None,
+            Looking::Until(until) => Some(due.max(until)),
+        }
+    }
 }
 
 impl Account {
     /// Takes up a job of an earlier life.
     pub fn follow(&mut self, past: PastImport, now: Instant) {
-        let PastImport { id, klaviyo_id, total, sent_at, messages } = past;
-        let (messages, positions): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
-        let (messages, groups) = self.queue.hold(messages, now);
-        let carried = Carried::past(messages, groups, positions);
-        if let Some(lane) = self.lane(BULK_IMPORT_PROFILES.name) {
-            lane.hold_place();
-        }
-        self.imports.under_way.push(Import::new(id, carried, klaviyo_id, total, (sent_at, now)));
+        let PastImport { id, klaviyo_id, profiles, sent_at, keys } = past;
+        let locks = keys.iter().flat_map(|key| self.queue.lock_key(key)).collect();
+        let load = Load { messages: keys.len(), profiles, rides: keys.len(), locks };
+        self.imports.under_way.push(Import::new(id, load, klaviyo_id, (sent_at, now)));
     }
 
     /// Whether what a lane brings can be followed, where that is needed.
     pub(super) fn may_follow(&self, lane: usize) -> bool {
-        !self.lanes[lane].is_followed() || matches!(self.imports.asking, Asking::Allowed)
+        !self.lanes[lane].is_followed()
+            || matches!(self.imports.asking, Asking::Allowed) && !self.imports.are_full()
     }
 
     /// The next question that may be asked now.
@@ -91,6 +116,14 @@ impl Account {
                 return self.start(lane, ask_open_import_jobs(), Carried::default(), Purpose::TryAsking, now);
             }
         }
+        if self.imports.looks_at().is_some_and(|at| at <= now) {
+            let lane = self.number(&GET_IMPORT_JOBS)?;
+            if self.may_start(lane, now, policy) {
+                self.imports.looking = Looking::UnderWay;
+                let (request, purpose) = (ask_latest_import_jobs(), Purpose::AskLatest);
+                return self.start(lane, request, Carried::default(), purpose, now);
+            }
+        }
         for at in 0..self.imports.under_way.len() {
             let Some((_, endpoint)) = self.imports.under_way[at].asks().filter(|(ask_at, _)| *ask_at <= now)
             else {
@@ -99,7 +132,7 @@ impl Account {
             let lane = self.number(endpoint)?;
             if self.may_start(lane, now, policy) {
                 let import = &mut self.imports.under_way[at];
-                let (request, purpose) = (import.ask(), Purpose::Ask(import.id));
+                let (request, purpose) = (import.ask()?, Purpose::Ask(import.id));
                 return self.start(lane, request, Carried::default(), purpose, now);
             }
         }
@@ -134,7 +167,8 @@ impl Account {
     pub(super) fn asks_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
         let tries = self.is_to_try(now, policy).then_some((now, &GET_IMPORT_JOBS));
         let questions = self.imports.under_way.iter().filter_map(Import::asks);
-        let questions: Vec<(Instant, &Endpoint)> = questions.chain(tries).collect();
+        let looks = self.imports.looks_at().map(|at| (at, &GET_IMPORT_JOBS));
+        let questions: Vec<(Instant, &Endpoint)> = questions.chain(tries).chain(looks).collect();
         let mut wake = None;
         for (ask_at, endpoint) in questions {
             let Some(number) = self.number(endpoint) else { continue };
@@ -183,13 +217,39 @@ impl Account {
             Verdict::Accepted { resource_id, .. } => resource_id.clone(),
             _ => None,
         };
-        let step = klaviyo_id.clone().map(|klaviyo_id| ImportStep::Made { klaviyo_id });
-        report.import = step.map(|step| ImportReport { id, step });
-        // It holds its place until the job has ended.
+        let Call { carried, sent_at, .. } = call;
+        let messages: Vec<i64> = carried.messages.iter().map(|queued| queued.message.seq).collect();
+        let load = Load {
+            messages: messages.len(),
+            profiles: carried.profiles(),
+            rides: carried.messages.iter().map(|queued| queued.rides).min().unwrap_or_default(),
+            locks: self.queue.lock(&carried.groups, now),
+        };
+        let step = ImportStep::Made { klaviyo_id: klaviyo_id.clone(), messages };
+        report.imports.push(ImportReport { id, step });
+        self.imports.under_way.push(Import::new(id, load, klaviyo_id, (sent_at, now)));
+        report
+    }
+
+    /// The question for the latest jobs was answered.
+    pub(super) fn looked(
+        &mut self,
+        lane: usize,
+        asked: Instant,
+        (verdict, body): (&Verdict, &[u8]),
+        (now, policy): (Instant, &Policy),
+        mut report: Report,
+    ) -> Report {
+        self.lanes[lane].settled();
         report.lane = None;
-        let total = call.carried.profiles();
-        let import = Import::new(id, call.carried, klaviyo_id, total, (call.sent_at, now));
-        self.imports.under_way.push(import);
+        self.imports.looking = Looking::Until(now + LOOK);
+        let latest = import_jobs_of(body).map(|page| page.rows);
+        // One made since may not be among them.
+        let looks = |import: &&mut Import| import.looks_at().is_some() && import.since < asked;
+        for import in self.imports.under_way.iter_mut().filter(looks) {
+            import.looked(verdict, latest.as_deref(), now, policy);
+            report.imports.extend(over(import));
+        }
         report
     }
 
@@ -197,41 +257,49 @@ impl Account {
     pub(super) fn answered(
         &mut self,
         id: ImportId,
-        verdict: &Verdict,
-        body: &[u8],
+        lane: usize,
+        (verdict, body): (&Verdict, &[u8]),
         (now, policy): (Instant, &Policy),
         mut report: Report,
     ) -> Report {
-        let lane = report.lane.take();
-        if let Some(lane) = lane.and_then(|endpoint| self.lane(endpoint.name)) {
-            lane.settled();
-        }
+        self.lanes[lane].settled();
+        report.lane = None;
         let known = self.imports.klaviyo_ids();
-        let Some(at) = self.imports.under_way.iter().position(|import| import.id == id) else {
-            return report;
-        };
-        let (ending, errors, failed) =
-            match self.imports.under_way[at].answered(verdict, body, &known, now, policy) {
-                Answered::Later => return report,
-                Answered::Ended(ending) => (ending, Vec::new(), 0),
-                Answered::Complete { errors, failed } => (ImportEnding::Complete, errors, failed),
-            };
-        let mut import = self.imports.under_way.swap_remove(at);
-        report.lane = Some(&BULK_IMPORT_PROFILES);
-        report.import = Some(ImportReport { id, step: ImportStep::Ended { ending, failed } });
+        if let Some(import) = self.imports.under_way.iter_mut().find(|import| import.id == id) {
+            import.answered(verdict, body, &known, now, policy);
+            report.imports.extend(over(import));
+        }
+        report
+    }
+
+    /// The messages of a job that is at its end have been read again, each with its profile's place in the body: what has
+    /// become of them. None where nobody waits for them.
+    pub fn recall(
+        &mut self,
+        id: ImportId,
+        messages: Vec<(Message, usize)>,
+        now: Instant,
+        policy: &Policy,
+    ) -> Option<Report> {
+        let at = self.imports.under_way.iter().position(|import| import.id == id)?;
+        self.imports.under_way[at].over()?;
+        let import = self.imports.under_way.swap_remove(at);
+        let End { ending, ref errors, failed } = *import.over()?;
+        let (mut messages, positions): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+        messages.iter_mut().for_each(|message| message.attempts += 1);
+        let (messages, groups) = self.queue.recall(messages, import.load.rides, now);
+        self.queue.unlock(&import.load.locks, now);
+        let mut carried = Carried::past(messages, groups, positions);
         let (refusals, unknown) = match ending {
-            ImportEnding::Complete => import.refusals(&errors, failed),
-            _ => (vec![None; import.carried.messages.len()], Some(failure_of(ending))),
+            ImportEnding::Complete => carried.refusals(errors, failed),
+            _ => (vec![None; carried.messages.len()], Some(failure_of(ending))),
         };
-        import.carried.part_import(&refusals, unknown.is_some() && ending != ImportEnding::Lost);
+        carried.part_import(&refusals, unknown.is_some() && ending != ImportEnding::Lost);
         let wait = if ending == ImportEnding::Complete { Duration::ZERO } else { policy.backoff.delay(1) };
         let end = |account: &Self, carried: &Carried, message: usize| {
             let queued = &carried.messages[message];
-            match refusals[message]
-                .clone()
-                .map(|failure| (failure, Duration::ZERO))
-                .or_else(|| unknown.clone().map(|failure| (failure, wait)))
-            {
+            let refused = refusals[message].clone().map(|failure| (failure, Duration::ZERO));
+            match refused.or_else(|| unknown.clone().map(|failure| (failure, wait))) {
                 Some((failure, wait)) => {
                     let strikes = queued.message.strikes;
                     (Ending::Retry { wait, strikes, failure }, Some(wait))
@@ -242,10 +310,17 @@ impl Account {
                 }
             }
         };
-        let Import { carried, sent_at, .. } = import;
-        self.end(carried, sent_at, now, end, &mut report);
-        report
+        let mut report = Report::new(&self.name, None);
+        report.imports.push(ImportReport { id, step: ImportStep::Ended { ending, failed } });
+        self.end(carried, import.sent_at, now, end, &mut report);
+        Some(report)
     }
+}
+
+/// That a job is at its end, if it is. Where all was imported nobody needs to know what.
+fn over(import: &Import) -> Option<ImportReport> {
+    let payloads = import.over()?.is_in_doubt();
+    Some(ImportReport { id: import.id, step: ImportStep::Over { payloads } })
 }
 
 /// Status of the answer to the call that made the job.

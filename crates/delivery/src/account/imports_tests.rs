@@ -7,7 +7,7 @@ use klaviyo::{
 };
 
 use super::*;
-use crate::call::tests::{BACKLOG, POLICY, account, answer, message, next, seqs};
+use crate::call::tests::{BACKLOG, POLICY, account, answer, message, next, seqs, settled as end};
 use crate::message::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,12 +17,12 @@ fn lane(call: &Call) -> &'static Endpoint {
     ENDPOINTS[call.lane]
 }
 
+fn profile(seq: i64) -> Message {
+    Message { key: vec![format!("external_id:{seq}")], ..message(seq, "profile", &seq.to_string()) }
+}
+
 fn profiles(account: &mut Account, now: Instant) {
-    for seq in 1..=BACKLOG {
-        let message = message(seq, "profile", &seq.to_string());
-        let key = vec![format!("external_id:{seq}")];
-        account.queue().add(Message { key, ..message }, now);
-    }
+    (1..=BACKLOG).for_each(|seq| account.queue().add(profile(seq), now));
 }
 
 /// An account whose key may ask about jobs, with profiles waiting.
@@ -33,15 +33,6 @@ fn with_profiles(now: Instant) -> Account {
     assert_eq!(lane(&tried), &GET_IMPORT_JOBS);
     end(&mut account, tried, answer(200, NO_JOBS), now);
     account
-}
-
-/// Ends a call as the engine and the worker do.
-fn end(account: &mut Account, call: Call, result: Result<Answer, TransportError>, now: Instant) -> Report {
-    let report = account.ended(call, result, now, &POLICY);
-    if let Some(lane) = report.lane {
-        account.lane(lane.name).expect("a lane").settled();
-    }
-    report
 }
 
 fn job(status: &str, total: i64, failed: usize) -> String {
@@ -56,11 +47,20 @@ fn about(job: &str) -> Result<Answer, TransportError> {
 
 /// How a job ended, and how that was for each message.
 fn endings(report: Report) -> (ImportEnding, BTreeMap<i64, Ending>) {
-    let Some(ImportReport { step: ImportStep::Ended { ending, .. }, .. }) = report.import else {
-        panic!("it has not ended: {:?}", report.import);
+    let [ImportReport { step: ImportStep::Ended { ending, .. }, .. }] = report.imports[..] else {
+        panic!("it has not ended: {:?}", report.imports);
     };
-    assert_eq!(report.lane, Some(&BULK_IMPORT_PROFILES));
     (ending, report.outcomes.into_iter().map(|outcome| (outcome.seq, outcome.ending)).collect())
+}
+
+/// The messages of a job that is over are read again, as the worker does.
+fn recall(account: &mut Account, over: Report, now: Instant) -> (ImportEnding, BTreeMap<i64, Ending>) {
+    let [ImportReport { id, step: ImportStep::Over { .. } }] = over.imports[..] else {
+        panic!("it is not over: {:?}", over.imports);
+    };
+    assert!(over.outcomes.is_empty());
+    let messages = (0..BACKLOG).map(|place| (profile(place + 1), place as usize)).collect();
+    endings(account.recall(id, messages, now, &POLICY).expect("a report"))
 }
 
 /// Makes a job of what waits.
@@ -69,10 +69,15 @@ fn made(account: &mut Account, now: Instant) -> ImportId {
     assert_eq!(lane(&call), &BULK_IMPORT_PROFILES);
     let (id, _) = call.announcement().expect("it is announced");
     let report = end(account, call, about(&job("queued", BACKLOG, 0)).map(accepted), now);
-    let step = ImportStep::Made { klaviyo_id: "01J".to_owned() };
-    assert_eq!(report.import, Some(ImportReport { id, step }));
-    assert!(report.outcomes.is_empty() && report.lane.is_none(), "it holds its place");
+    let step = ImportStep::Made { klaviyo_id: Some("01J".to_owned()), messages: (1..=BACKLOG).collect() };
+    assert_eq!(report.imports, [ImportReport { id, step }]);
+    assert!(report.outcomes.is_empty());
     id
+}
+
+/// A list of jobs.
+fn list(jobs: &[String]) -> Result<Answer, TransportError> {
+    answer(200, &format!(r#"{{"data":[{}]}}"#, jobs.join(",")))
 }
 
 fn accepted(answer: Answer) -> Answer {
@@ -93,18 +98,20 @@ fn a_job_is_announced_made_and_followed_to_its_end() {
     let call = next(&mut account, now).expect("a call of many");
     let (id, report) = call.announcement().expect("it is announced");
     let messages = (1..=BACKLOG).map(|seq| (seq, usize::try_from(seq - 1).expect("small"))).collect();
-    assert_eq!(report.import, Some(ImportReport { id, step: ImportStep::Announced { messages } }));
+    assert_eq!(report.imports, [ImportReport { id, step: ImportStep::Announced { messages } }]);
     end(&mut account, call, about(&job("queued", BACKLOG, 0)).map(accepted), now);
     // A later message of one of the keys waits for the job.
     account.queue().add(message(BACKLOG + 1, "profile", "external_id:7"), now);
     assert!(next(&mut account, now).is_none());
     let asks = account.wakes_at(now, &POLICY).expect("it is asked about");
-    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
-    assert!(end(&mut account, asked, about(&job("processing", BACKLOG, 0)), asks).outcomes.is_empty());
+    let asked = question(&mut account, &GET_IMPORT_JOBS, asks);
+    assert!(end(&mut account, asked, list(&[job("processing", BACKLOG, 0)]), asks).imports.is_empty());
     assert!(next(&mut account, asks).is_none(), "not at once again");
     let asks = account.wakes_at(asks, &POLICY).expect("it is asked about");
-    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
-    let (ending, endings) = endings(end(&mut account, asked, about(&job("complete", BACKLOG, 0)), asks));
+    let asked = question(&mut account, &GET_IMPORT_JOBS, asks);
+    let over = end(&mut account, asked, list(&[job("complete", BACKLOG, 0)]), asks);
+    assert!(next(&mut account, asks).is_none(), "the keys are locked until what has become of it is known");
+    let (ending, endings) = recall(&mut account, over, asks);
     assert_eq!((ending, endings.len()), (ImportEnding::Complete, 1_500));
     assert!(endings.values().all(|ending| matches!(ending, Ending::Accepted { status: 202, .. })));
     let later = next(&mut account, asks).expect("the later message");
@@ -117,8 +124,8 @@ fn what_a_job_could_not_import_goes_by_itself() {
     let mut account = with_profiles(now);
     made(&mut account, now);
     let asks = now + SECOND;
-    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
-    end(&mut account, asked, about(&job("complete", BACKLOG, 3)), asks);
+    let asked = question(&mut account, &GET_IMPORT_JOBS, asks);
+    end(&mut account, asked, list(&[job("complete", BACKLOG, 3)]), asks);
     let error = |pointer: &str, payload: &str| {
         format!(
             r#"{{"id":"e","type":"import-error","attributes":{{"code":"invalid","title":"No","detail":"no","source":{{"pointer":"{pointer}"}},"original_payload":{payload}}}}}"#
@@ -137,7 +144,8 @@ fn what_a_job_could_not_import_goes_by_itself() {
     assert!(end(&mut account, asked, page(&errors, next_page), asks).outcomes.is_empty());
     let asked = question(&mut account, &GET_IMPORT_ERRORS, asks);
     let errors = [error("/data/attributes/profiles/data/20", r#"{"external_id":"8"}"#)];
-    let (_, endings) = endings(end(&mut account, asked, page(&errors, ""), asks));
+    let over = end(&mut account, asked, page(&errors, ""), asks);
+    let (_, endings) = recall(&mut account, over, asks);
     let again: Vec<i64> = endings
         .iter()
         .filter(|(_, ending)| matches!(ending, Ending::Retry { failure, .. } if failure.code == "invalid"))
@@ -158,11 +166,12 @@ fn where_not_each_failure_is_found_none_is_taken_for_imported() {
     let mut account = with_profiles(now);
     made(&mut account, now);
     let asks = now + SECOND;
-    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
-    end(&mut account, asked, about(&job("complete", BACKLOG, 1)), asks);
+    let asked = question(&mut account, &GET_IMPORT_JOBS, asks);
+    end(&mut account, asked, list(&[job("complete", BACKLOG, 1)]), asks);
     let asked = question(&mut account, &GET_IMPORT_ERRORS, asks);
     let error = r#"{"data":[{"id":"e","type":"import-error","attributes":{"code":"invalid","title":"No","detail":"no","source":{"pointer":"/data"}}}],"links":{"self":"x"}}"#;
-    let (_, endings) = endings(end(&mut account, asked, answer(200, error), asks));
+    let over = end(&mut account, asked, answer(200, error), asks);
+    let (_, endings) = recall(&mut account, over, asks);
     assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
     let half = next(&mut account, asks).expect("half of them");
     assert_eq!(half.carried.messages.len(), 750);
@@ -174,19 +183,21 @@ fn a_call_without_an_answer_may_have_made_a_job() {
     let mut account = with_profiles(now);
     let call = next(&mut account, now).expect("a call of many");
     let report = end(&mut account, call, Err(TransportError::Timeout), now);
-    assert!(report.import.is_none() && report.outcomes.is_empty(), "nothing is known");
+    assert!(matches!(report.imports[0].step, ImportStep::Made { klaviyo_id: None, .. }), "nothing is known");
+    assert!(report.outcomes.is_empty());
     let like = format!(r#"{{"data":[{}]}}"#, job("processing", BACKLOG, 0));
     let unlike = format!(r#"{{"data":[{}]}}"#, job("processing", BACKLOG - 1, 0));
     // Too early, then one like it is under way, then only another.
     for (after, jobs) in [(1, NO_JOBS), (31, &like), (62, &like)] {
         let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND * after);
         let report = end(&mut account, asked, answer(200, jobs), now + SECOND * after);
-        assert!(report.outcomes.is_empty(), "after {after} s");
+        assert!(report.imports.is_empty(), "after {after} s");
         assert!(next(&mut account, now + SECOND * after).is_none());
     }
     let then = now + SECOND * 93;
     let asked = question(&mut account, &GET_IMPORT_JOBS, then);
-    let (ending, endings) = endings(end(&mut account, asked, answer(200, &unlike), then));
+    let over = end(&mut account, asked, answer(200, &unlike), then);
+    let (ending, endings) = recall(&mut account, over, then);
     assert_eq!((ending, endings.len()), (ImportEnding::Lost, 1_500));
     assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
     let again = next(&mut account, then + SECOND).expect("they go again");
@@ -210,9 +221,9 @@ fn a_job_that_klaviyo_cancels_is_done_again() {
     let now = Instant::now();
     let mut account = with_profiles(now);
     made(&mut account, now);
-    let asked = question(&mut account, &GET_IMPORT_JOB, now + SECOND);
-    let (ending, endings) =
-        endings(end(&mut account, asked, about(&job("cancelled", BACKLOG, 0)), now + SECOND));
+    let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
+    let over = end(&mut account, asked, list(&[job("cancelled", BACKLOG, 0)]), now + SECOND);
+    let (ending, endings) = recall(&mut account, over, now + SECOND);
     assert_eq!(ending, ImportEnding::Cancelled);
     assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
 }
@@ -233,21 +244,73 @@ fn a_key_that_may_not_ask_about_jobs_makes_none() {
 }
 
 #[test]
-fn a_job_of_an_earlier_life_holds_its_keys() {
+fn a_job_of_an_earlier_life_locks_its_keys() {
     let now = Instant::now();
     let mut account = account(now);
-    let messages = (1..=2).map(|seq| (message(seq, "profile", &seq.to_string()), 0)).collect();
     let id = new_id();
     let klaviyo_id = Some("01J".to_owned());
-    account.follow(PastImport { id, klaviyo_id, total: 1, sent_at: SystemTime::UNIX_EPOCH, messages }, now);
+    let keys = vec![vec!["1".to_owned()], vec!["2".to_owned(), "also 2".to_owned()]];
+    let sent_at = SystemTime::UNIX_EPOCH;
+    account.follow(PastImport { id, klaviyo_id, profiles: 2, sent_at, keys }, now);
     account.queue().add(message(3, "profile", "1"), now);
-    account.queue().add(message(4, "profile", "3"), now);
-    assert_eq!(seqs(&next(&mut account, now).expect("who is not in the job")), [4]);
+    account.queue().add(message(4, "profile", "also 2"), now);
+    account.queue().add(message(5, "profile", "3"), now);
+    assert_eq!(seqs(&next(&mut account, now).expect("who is not in the job")), [5]);
     assert!(next(&mut account, now).is_none());
-    let asked = question(&mut account, &GET_IMPORT_JOB, now + SECOND);
-    let (_, endings) = endings(end(&mut account, asked, about(&job("complete", 1, 0)), now + SECOND));
-    assert_eq!(endings.len(), 2);
-    assert_eq!(seqs(&next(&mut account, now + SECOND).expect("the later state")), [3]);
+    let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
+    end(&mut account, asked, list(&[job("complete", 2, 0)]), now + SECOND);
+    let messages = vec![(message(1, "profile", "1"), 0), (message(2, "profile", "2"), 1)];
+    let report = account.recall(id, messages, now + SECOND, &POLICY).expect("a report");
+    assert_eq!(endings(report).1.len(), 2);
+    for seq in [3, 4] {
+        assert_eq!(seqs(&next(&mut account, now + SECOND).expect("the later state")), [seq]);
+    }
+}
+
+/// However many there are, they are asked about at once; one that is not among the latest by itself.
+#[test]
+fn many_jobs_are_asked_about_at_once() {
+    let now = Instant::now();
+    let mut account = account(now);
+    let past = |n: u32| PastImport {
+        id: [n as u8; 16],
+        klaviyo_id: Some(n.to_string()),
+        profiles: 1,
+        sent_at: SystemTime::UNIX_EPOCH,
+        keys: vec![vec![format!("past {n}")]],
+    };
+    (1..=20).for_each(|n| account.follow(past(n), now));
+    let asks = now + SECOND;
+    let asked = question(&mut account, &GET_IMPORT_JOBS, asks);
+    assert!(next(&mut account, asks).is_none());
+    // Made while the question is under way.
+    account.follow(past(21), asks + SECOND / 10);
+    let named = |n: u32, status: &str| job(status, 1, 0).replace("01J", &n.to_string());
+    let jobs: Vec<String> = (2..=20).map(|n| named(n, if n <= 19 { "complete" } else { "queued" })).collect();
+    let report = end(&mut account, asked, list(&jobs), asks);
+    assert_eq!(report.imports.len(), 18);
+    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
+    assert_eq!(end(&mut account, asked, about(&named(1, "complete")), asks).imports.len(), 1);
+    assert!(next(&mut account, asks + SECOND / 2).is_none(), "not so soon again");
+    let asked = question(&mut account, &GET_IMPORT_JOBS, asks + SECOND * 2);
+    let jobs = [named(20, "complete"), named(21, "complete")];
+    assert_eq!(end(&mut account, asked, list(&jobs), asks + SECOND * 2).imports.len(), 2);
+}
+
+#[test]
+fn as_much_is_in_jobs_as_may_be() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let keys = (0..MOST).map(|n| vec![format!("past {n}")]).collect();
+    let sent_at = SystemTime::UNIX_EPOCH;
+    let id = new_id();
+    account.follow(PastImport { id, klaviyo_id: Some("01J".to_owned()), profiles: 1, sent_at, keys }, now);
+    assert_eq!(lane(&next(&mut account, now).expect("a call")), &UPSERT_PROFILE);
+    let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
+    end(&mut account, asked, list(&[job("complete", 1, 0)]), now + SECOND);
+    assert_eq!(lane(&next(&mut account, now + SECOND).expect("a call")), &UPSERT_PROFILE);
+    account.recall(id, Vec::new(), now + SECOND, &POLICY).expect("a report");
+    assert_eq!(lane(&next(&mut account, now + SECOND).expect("a call")), &BULK_IMPORT_PROFILES);
 }
 
 #[test]
@@ -263,27 +326,17 @@ fn states_of_a_profile_are_one_profile_of_a_job() {
     assert_eq!(call.carried.messages.len(), 3_000);
     assert_eq!(call.carried.profiles(), 1_500);
     let (_, report) = call.announcement().expect("it is announced");
-    let Some(ImportReport { step: ImportStep::Announced { messages }, .. }) = report.import else {
+    let [ImportReport { step: ImportStep::Announced { ref messages }, .. }] = report.imports[..] else {
         panic!("so")
     };
     assert_eq!(messages[..4], [(1, 0), (1 + BACKLOG, 0), (2, 1), (2 + BACKLOG, 1)]);
 }
 
 #[test]
-fn a_removed_account_leaves_its_places_to_its_successor() {
+fn a_removed_account_leaves_nothing_locked() {
     let now = Instant::now();
     let mut account = with_profiles(now);
-    for n in 1..=4 {
-        let past = PastImport {
-            id: new_id(),
-            klaviyo_id: Some(n.to_string()),
-            total: 1,
-            sent_at: SystemTime::UNIX_EPOCH,
-            messages: vec![(message(9_000 + n, "profile", &format!("past-{n}")), 0)],
-        };
-        account.follow(past, now);
-    }
-    assert_eq!(lane(&next(&mut account, now).expect("a call")), &UPSERT_PROFILE, "there are enough jobs");
+    let id = made(&mut account, now);
     account.forget(now);
     let session = klaviyo::Session::new("http://127.0.0.1:1", klaviyo::REVISION, "pk").expect("a session");
     account.set(
@@ -296,6 +349,7 @@ fn a_removed_account_leaves_its_places_to_its_successor() {
         },
         now,
     );
+    assert!(account.recall(id, vec![(profile(1), 0)], now, &POLICY).is_none());
     profiles(&mut account, now);
     let tried = question(&mut account, &GET_IMPORT_JOBS, now);
     end(&mut account, tried, answer(200, NO_JOBS), now);
@@ -339,11 +393,12 @@ fn a_job_that_may_not_be_asked_about_is_given_up() {
     let mut account = with_profiles(now);
     made(&mut account, now);
     let refused = || answer(403, r#"{"errors":[{"code":"permission_denied"}]}"#);
-    let asked = question(&mut account, &GET_IMPORT_JOB, now + SECOND);
-    assert!(end(&mut account, asked, refused(), now + SECOND).outcomes.is_empty(), "not at once");
+    let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
+    assert!(end(&mut account, asked, refused(), now + SECOND).imports.is_empty(), "not at once");
     let later = now + SECOND * 400;
-    let asked = question(&mut account, &GET_IMPORT_JOB, later);
-    let (ending, endings) = endings(end(&mut account, asked, refused(), later));
+    let asked = question(&mut account, &GET_IMPORT_JOBS, later);
+    let over = end(&mut account, asked, refused(), later);
+    let (ending, endings) = recall(&mut account, over, later);
     assert_eq!(ending, ImportEnding::Lost);
     assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
 }

@@ -1,0 +1,63 @@
+//! Import jobs, between the HTTP thread that follows them and the outbox that their messages stand in.
+
+use std::sync::Arc;
+
+use delivery::{Command, ImportId, ImportReport, ImportStep};
+
+use super::Worker;
+use crate::outbox::import;
+use crate::pg;
+use crate::worker::process::transaction;
+
+/// An import job that is over.
+pub struct Over {
+    account: Arc<str>,
+    id: ImportId,
+    payloads: bool,
+}
+
+impl Worker {
+    /// Has import jobs of an earlier worker followed to their end. Before anything else is read: their keys are locked.
+    pub(super) fn follow(&mut self) -> Result<(), String> {
+        for job in transaction(c"reading import jobs", import::open) {
+            let account = job.account.as_str().into();
+            let import = transaction(c"reading an import job", || self.claimer.follow(job));
+            self.tell(Command::Follow { account, import })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the messages of an import job that is over: of one at a time, for they are many.
+    pub(super) fn recall(&mut self) -> Result<(), String> {
+        // Where nothing can be recorded nothing more is to wait for it.
+        if self.recorder.again_at().is_some() {
+            return Ok(());
+        }
+        let Some(Over { account, id, payloads }) = self.over.pop_front() else { return Ok(()) };
+        let messages = transaction(c"reading an import job", || self.claimer.recall(&account, id, payloads));
+        self.tell(Command::Recall { account, id, messages })
+    }
+
+    /// Does what is to be done once it is recorded how far import jobs have come. Returns whether that made room.
+    pub(super) fn imports_stepped(&mut self, imports: Vec<(Arc<str>, ImportReport)>) -> bool {
+        let announced = |(_, report): &(_, ImportReport)| matches!(report.step, ImportStep::Announced { .. });
+        if imports.iter().any(announced) {
+            // As what is handed over: none is asked for that a crash would undo.
+            pg::transaction::flush();
+        }
+        let mut room = false;
+        for (account, ImportReport { id, step }) in imports {
+            match step {
+                // In vain where the thread has ended, as it was told to.
+                ImportStep::Announced { .. } => drop(self.tell(Command::Import { account, id })),
+                ImportStep::Made { messages, .. } => {
+                    messages.into_iter().for_each(|seq| self.claimer.room.enter_job(seq));
+                    room = true;
+                }
+                ImportStep::Over { payloads } => self.over.push_back(Over { account, id, payloads }),
+                ImportStep::Ended { .. } => {}
+            }
+        }
+        room
+    }
+}
