@@ -42,6 +42,7 @@ const GRACE: Duration = Duration::from_secs(1);
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn klaviyo_worker_main(argument: pg_sys::Datum) {
     process::handle_signals();
+    process::give_memory_back();
     // SAFETY: the launcher passes an int4.
     let number = unsafe { i32::from_datum(argument, false) }.unwrap_or_default();
     let slots = shared().map(|shared| shared.slots()).unwrap_or_default();

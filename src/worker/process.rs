@@ -83,6 +83,20 @@ pub fn handle_signals() {
     }
 }
 
+/// From which size on memory is given back to the system as soon as it is freed. By itself glibc learns from bodies of
+/// megabytes that they come often, keeps theirs, and cuts it to pieces.
+#[cfg(target_env = "gnu")]
+const GIVEN_BACK: i32 = 256 << 10;
+
+/// Keeps this process from holding on to memory that it had for a moment.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a parameter of malloc, before there is a second thread.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, GIVEN_BACK);
+    }
+}
+
 unsafe extern "C-unwind" fn on_sighup(_signal: i32) {
     // SAFETY: as SignalHandlerForConfigReload (postmaster/interrupt.c).
     unsafe {

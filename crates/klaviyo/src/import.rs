@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{ApiError, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, Request};
+use crate::{ApiError, BULK_IMPORT_PROFILES, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, Request};
 
 const HEAD: &str = r#"{"data":{"type":"profile-bulk-import-job","attributes":{"profiles":{"data":["#;
 const TAIL: &str = "]}}}}";
@@ -24,7 +24,10 @@ pub struct ProfilesBody(String);
 
 impl Default for ProfilesBody {
     fn default() -> Self {
-        Self(HEAD.to_owned())
+        // As large as it may become: growing by doubling takes three times as much, for a moment.
+        let mut body = String::with_capacity(BULK_IMPORT_PROFILES.max_body);
+        body.push_str(HEAD);
+        Self(body)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use delivery::klaviyo::{BULK_CREATE_EVENTS, CREATE_EVENT, Endpoint, UPSERT_PROFILE};
-use harness::{Fault, Receipt, Shop, count, query, sql, wait_for_worker};
+use delivery::klaviyo::{BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, Endpoint, UPSERT_PROFILE};
+use harness::{Fault, Receipt, Shop, query, sql, wait_for_worker};
 use postgres::Client;
 
 use crate::bed;
@@ -17,15 +17,26 @@ const MINUTE_US: u64 = 60_000_000;
 const LATENCIES: [(u64, f64); 3] = [(20, 1.0), (40, 0.3), (250, 0.02)];
 
 /// What is sent, and where it arrives.
-const CALLS: [(&str, &Endpoint); 3] = [
+const CALLS: [(&str, &Endpoint); 4] = [
     ("events, single calls", &CREATE_EVENT),
     ("events, bulk calls", &BULK_CREATE_EVENTS),
-    ("profiles", &UPSERT_PROFILE),
+    ("profiles, single calls", &UPSERT_PROFILE),
+    ("profiles, import jobs", &BULK_IMPORT_PROFILES),
 ];
 
-/// Events that fit into a minute.
-const EVENTS: u32 =
-    CREATE_EVENT.limits.steady + BULK_CREATE_EVENTS.limits.steady * BULK_CREATE_EVENTS.max_items as u32;
+/// What fits into a minute of calls of one and calls of many.
+const fn in_a_minute(single: &Endpoint, many: &Endpoint) -> i64 {
+    single.limits.steady as i64 + many.limits.steady as i64 * many.max_items as i64
+}
+
+/// So many of each follow each other in the outbox.
+const EVENTS: i64 = 200;
+const PROFILES: i64 = EVENTS * in_a_minute(&UPSERT_PROFILE, &BULK_IMPORT_PROFILES)
+    / in_a_minute(&CREATE_EVENT, &BULK_CREATE_EVENTS);
+
+/// Whose states they are: enough that nobody's wait for each other, and not so many that the sandbox, which forgets
+/// nothing, needs gigabytes for them.
+const PEOPLE: i64 = 300_000;
 
 /// Sends as fast as it may for some minutes, the worker being ended in the middle.
 pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
@@ -39,7 +50,7 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
 
     let receipts = shop.sandbox.receipts();
     let stats = shop.sandbox.stats();
-    check(&shop, &mut db, queued)?;
+    check(&shop, &mut db, &queued)?;
     let mut figures = Vec::new();
     for (name, endpoint) in CALLS {
         let minutes = by_minute(&receipts, endpoint, effort.minutes);
@@ -55,6 +66,10 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
         );
     }
     figures.push(Figure::new("events in a bulk call", "events", vec![carried(&receipts, stats.events)]));
+    let jobs = shop.sandbox.jobs();
+    let imported: u64 = jobs.iter().map(|job| job.total_count).sum();
+    let in_a_job = imported as f64 / jobs.len().max(1) as f64;
+    figures.push(Figure::new("profiles in an import job", "profiles", vec![in_a_job]));
     figures.push(Figure::new("answered 429", "calls", vec![stats.throttled as f64]));
     figures.push(Figure::new("sent twice, for the restart", "events", vec![stats.event_repeats as f64]));
     Ok(vec![Section {
@@ -62,7 +77,7 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
         how: format!(
             "{} minutes, events and profiles at once, more of both waiting than fits, mixed. rate_share 1; the sandbox enforces \
              windows of 1 s and 60 s whose phase nobody knows: {} and {} calls of one event, {} and {} of a thousand, {} and {} of \
-             a profile. It answers after \
+             a profile, {} and {} of ten thousand. An import job takes half a second. It answers after \
              20 ms, of ten answers three after 60, of a hundred two 250 later. The worker is ended in the middle with \
              pg_terminate_backend. Counted are calls that the sandbox let pass, by minutes from the first of their \
              kind. The samples of one run are its minutes. Not scaled down: the worker knows Klaviyo's own windows only.",
@@ -73,26 +88,34 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
             BULK_CREATE_EVENTS.limits.steady,
             UPSERT_PROFILE.limits.burst,
             UPSERT_PROFILE.limits.steady,
+            BULK_IMPORT_PROFILES.limits.burst,
+            BULK_IMPORT_PROFILES.limits.steady,
         ),
         figures,
     }])
 }
 
-/// Queues more than so many minutes can take, a profile after so many events; says how much.
-fn queue(db: &mut Client, minutes: u64) -> Result<i64, String> {
-    let profiles = i64::try_from(minutes + 2).unwrap_or(i64::MAX) * i64::from(UPSERT_PROFILE.limits.steady);
-    let events_a_profile = i64::from(EVENTS / UPSERT_PROFILE.limits.steady);
-    for profile in 1..=profiles {
-        let last = profile * events_a_profile;
-        bed::queue_events(db, "default", last - events_a_profile + 1, last)?;
-        let queue = "
-            SELECT klaviyo_upsert_profile('profile-' || $1::bigint || '@example.com', properties => o.properties) IS NOT NULL
-            FROM bench.properties AS o";
-        if !query::<bool>(db, queue, &[&profile]) {
-            return Err(format!("profile {profile} is not queued"));
+/// What was queued.
+struct Queued {
+    events: i64,
+    profiles: i64,
+}
+
+/// Queues more than so many minutes can take, some profiles after some events.
+fn queue(db: &mut Client, minutes: u64) -> Result<Queued, String> {
+    let minutes = i64::try_from(minutes + 1).unwrap_or(i64::MAX);
+    let times = 1 + minutes * in_a_minute(&CREATE_EVENT, &BULK_CREATE_EVENTS) / EVENTS;
+    let queue = "
+        SELECT count(klaviyo_upsert_profile('profile-' || n % $3 || '@example.com', title => 'state ' || n))
+        FROM generate_series($1::bigint, $2::bigint) AS n";
+    for number in 0..times {
+        bed::queue_events(db, "default", number * EVENTS + 1, (number + 1) * EVENTS)?;
+        let (first, last) = (number * PROFILES + 1, (number + 1) * PROFILES);
+        if query::<i64>(db, queue, &[&first, &last, &PEOPLE]) != PROFILES {
+            return Err(format!("profiles from {first} to {last} are not queued"));
         }
     }
-    Ok(profiles * (events_a_profile + 1))
+    Ok(Queued { events: times * EVENTS, profiles: times * PROFILES })
 }
 
 fn run(shop: &Shop, db: &mut Client, minutes: u64) -> Result<(), String> {
@@ -120,7 +143,9 @@ fn run(shop: &Shop, db: &mut Client, minutes: u64) -> Result<(), String> {
 
 /// Calls that passed.
 fn passed<'a>(receipts: &'a [Receipt], endpoint: &'static Endpoint) -> impl Iterator<Item = &'a Receipt> {
-    receipts.iter().filter(|receipt| receipt.path == endpoint.path && receipt.accepted)
+    receipts.iter().filter(|receipt| {
+        receipt.path == endpoint.path && receipt.method == endpoint.method.name() && receipt.accepted
+    })
 }
 
 /// Calls that passed, in each full minute since the first.
@@ -138,15 +163,29 @@ fn carried(receipts: &[Receipt], events: u64) -> f64 {
 }
 
 /// An error unless everything is either on record, and at Klaviyo, or still waiting.
-fn check(shop: &Shop, db: &mut Client, queued: i64) -> Result<(), String> {
-    let recorded = count(db, "SELECT count(*) FROM klaviyo.delivery");
-    let waiting =
-        count(db, "SELECT (SELECT count(*) FROM klaviyo.outbox) + (SELECT count(*) FROM klaviyo.retry)");
-    // Every message is about a person of its own, whom an event makes known as well.
-    let arrived = i64::try_from(shop.sandbox.stats().profiles).map_err(|error| error.to_string())?;
-    if recorded + waiting != queued || arrived != recorded {
+fn check(shop: &Shop, db: &mut Client, queued: &Queued) -> Result<(), String> {
+    let mut count_of = |kind: &str| {
+        let recorded = query::<i64>(db, "SELECT count(*) FROM klaviyo.delivery WHERE kind = $1", &[&kind]);
+        let waiting = "SELECT (SELECT count(*) FROM klaviyo.outbox WHERE kind = $1)
+                            + (SELECT count(*) FROM klaviyo.retry WHERE kind = $1)";
+        (recorded, query::<i64>(db, waiting, &[&kind]))
+    };
+    let ((events, events_wait), (profiles, profiles_wait)) = (count_of("event"), count_of("profile"));
+    let number = |number: u64| i64::try_from(number).map_err(|error| error.to_string());
+    let events_arrived = number(shop.sandbox.stats().events)?;
+    // A state that may have arrived is sent again, and what is in a job that has not ended is not on record yet.
+    let single = passed(&shop.sandbox.receipts(), &UPSERT_PROFILE).count() as u64;
+    let imported: u64 = shop.sandbox.jobs().iter().map(|job| job.total_count).sum();
+    let profiles_arrived = number(single + imported)?;
+    if events + events_wait != queued.events
+        || profiles + profiles_wait != queued.profiles
+        || events_arrived != events
+        || profiles_arrived < profiles
+    {
         return Err(format!(
-            "of {queued} messages {recorded} are on record and {waiting} wait; {arrived} have arrived"
+            "of {} events {events} are on record and {events_wait} wait, {events_arrived} have arrived; of {} profiles \
+             {profiles} are on record and {profiles_wait} wait, {profiles_arrived} have arrived",
+            queued.events, queued.profiles
         ));
     }
     Ok(())

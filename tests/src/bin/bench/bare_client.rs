@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use delivery::klaviyo::{
-    BULK_CREATE_EVENTS, CREATE_EVENT, Client, ClientOptions, Endpoint, EventsBody, REVISION, Request,
-    Session, event_body,
+    BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, Client, ClientOptions, Endpoint, EventsBody,
+    ProfilesBody, REVISION, Request, Session, event_body,
 };
 use harness::{SANDBOX_KEY, Sandbox, query};
 use serde::Deserialize;
@@ -15,6 +15,25 @@ use tokio::task::JoinSet;
 
 /// For whatever may take time.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What carries messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    Events,
+    ManyEvents,
+    /// Of which Klaviyo makes import jobs.
+    ManyProfiles,
+}
+
+impl Calls {
+    fn endpoint(self) -> &'static Endpoint {
+        match self {
+            Self::Events => &CREATE_EVENT,
+            Self::ManyEvents => &BULK_CREATE_EVENTS,
+            Self::ManyProfiles => &BULK_IMPORT_PROFILES,
+        }
+    }
+}
 
 /// Speaks to one sandbox.
 pub struct BareClient {
@@ -42,9 +61,9 @@ impl BareClient {
         Ok(began)
     }
 
-    /// Sends bodies, of one or of many events, so many at a time; returns how many seconds that took.
-    pub fn send_all(&self, bodies: Vec<Vec<u8>>, bulk: bool, at_a_time: usize) -> Result<f64, String> {
-        let endpoint = if bulk { &BULK_CREATE_EVENTS } else { &CREATE_EVENT };
+    /// Sends bodies of such calls, so many at a time; returns how many seconds that took.
+    pub fn send_all(&self, bodies: Vec<Vec<u8>>, calls: Calls, at_a_time: usize) -> Result<f64, String> {
+        let endpoint = calls.endpoint();
         let began = Instant::now();
         self.runtime.block_on(async {
             let mut bodies = bodies.into_iter();
@@ -74,31 +93,46 @@ async fn post(
     if answer.status == 202 { Ok(()) } else { Err(format!("the sandbox answers {}", answer.status)) }
 }
 
-/// Events in one call of many.
-pub const PER_BULK_CALL: usize = BULK_CREATE_EVENTS.max_items;
-
-/// The bodies of the first events in the outbox, one or many in each, as the worker will send them.
-pub fn waiting_bodies(db: &mut postgres::Client, events: i64, bulk: bool) -> Result<Vec<Vec<u8>>, String> {
+/// The bodies of such calls with what waits in the outbox, as the worker will send it.
+pub fn waiting_bodies(db: &mut postgres::Client, calls: Calls) -> Result<Vec<Vec<u8>>, String> {
     let payloads: Vec<String> = query(
         db,
-        "SELECT array_agg(w.payload) FROM (SELECT payload::text FROM klaviyo.outbox ORDER BY seq LIMIT $1) AS w",
-        &[&events],
+        "SELECT array_agg(w.payload) FROM (SELECT payload::text FROM klaviyo.outbox ORDER BY seq) AS w",
+        &[],
     );
+    if calls == Calls::ManyProfiles {
+        return Ok(profiles(&payloads));
+    }
     let payloads = payloads.iter().map(|payload| serde_json::from_str(payload));
     let payloads: Vec<Payload> = payloads.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    if !bulk {
+    if calls == Calls::Events {
         return Ok(payloads.iter().map(|Payload { event, profile }| event_body(event, profile)).collect());
     }
-    payloads.chunks(PER_BULK_CALL).map(bulk_body).collect()
+    payloads.chunks(BULK_CREATE_EVENTS.max_items).map(events).collect()
 }
 
-fn bulk_body(payloads: &[Payload]) -> Result<Vec<u8>, String> {
+fn events(payloads: &[Payload]) -> Result<Vec<u8>, String> {
     let mut body = EventsBody::default();
     for Payload { event, profile } in payloads {
         body.push(event, profile, BULK_CREATE_EVENTS.max_body)
             .ok_or("the events are too large for one call")?;
     }
     body.finish().ok_or_else(|| "there are no events".to_owned())
+}
+
+fn profiles(payloads: &[String]) -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    let (mut body, mut profiles) = (ProfilesBody::default(), 0);
+    for payload in payloads {
+        if profiles == BULK_IMPORT_PROFILES.max_items || !body.push(payload, BULK_IMPORT_PROFILES.max_body) {
+            bodies.extend(std::mem::take(&mut body).finish());
+            body.push(payload, BULK_IMPORT_PROFILES.max_body);
+            profiles = 0;
+        }
+        profiles += 1;
+    }
+    bodies.extend(body.finish());
+    bodies
 }
 
 #[derive(Deserialize)]

@@ -88,6 +88,16 @@ pub fn queue_many(db: &mut Client, events: i64) -> Result<(), String> {
     Ok(())
 }
 
+/// Queues states of so many people, in one statement.
+pub fn queue_profiles(db: &mut Client, people: i64) -> Result<(), String> {
+    interrupt::check()?;
+    let queue = "
+        SELECT count(klaviyo_upsert_profile('customer-' || n || '@example.com', properties => o.properties))
+        FROM bench.properties AS o, generate_series(1, $1::bigint) AS n";
+    let queued: i64 = harness::query(db, queue, &[&people]);
+    if queued == people { Ok(()) } else { Err(format!("{queued} profiles are queued")) }
+}
+
 /// Has both sides forget what was delivered.
 pub fn forget(shop: &Shop, db: &mut Client) {
     shop.sandbox.reset();
@@ -117,19 +127,19 @@ pub fn sleep(time: Duration) -> Result<(), String> {
     Ok(())
 }
 
-/// An error unless exactly these events have arrived, each once, and are on record.
-pub fn check_arrived(shop: &Shop, db: &mut Client, events: Option<i64>) -> Result<i64, String> {
+/// An error unless exactly these messages, each about a person of its own, have arrived, events once, and are on record.
+pub fn check_arrived(shop: &Shop, db: &mut Client, messages: Option<i64>) -> Result<i64, String> {
     let stats = shop.sandbox.stats();
-    let arrived = i64::try_from(stats.events).map_err(|error| error.to_string())?;
+    let arrived = i64::try_from(stats.profiles).map_err(|error| error.to_string())?;
     let recorded = count(db, "SELECT count(*) FROM klaviyo.delivery");
     let failed =
         count(db, "SELECT (SELECT count(*) FROM klaviyo.dead_letter) + (SELECT count(*) FROM klaviyo.retry)");
-    let expected = events.unwrap_or(arrived);
+    let expected = messages.unwrap_or(arrived);
     if (arrived, recorded, failed, stats.event_repeats) == (expected, expected, 0, 0) {
         return Ok(arrived);
     }
     Err(format!(
-        "{expected} events should have arrived; {arrived} did, {} came again, {recorded} are recorded, {failed} failed",
+        "{expected} messages should have arrived; {arrived} did, {} events came again, {recorded} are recorded, {failed} failed",
         stats.event_repeats
     ))
 }

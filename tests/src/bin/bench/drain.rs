@@ -32,41 +32,42 @@ impl Drained {
     }
 }
 
-/// Drains all that waits, so many events.
-pub fn all(shop: &Shop, db: &mut Client, events: i64) -> Result<Drained, String> {
-    drain(shop, db, events, true)
+/// Drains all that waits, so many messages.
+pub fn all(shop: &Shop, db: &mut Client, messages: i64) -> Result<Drained, String> {
+    drain(shop, db, messages, true)
 }
 
 /// Drains the first of what waits; some more may leave.
-pub fn first(shop: &Shop, db: &mut Client, events: i64) -> Result<Drained, String> {
-    drain(shop, db, events, false)
+pub fn first(shop: &Shop, db: &mut Client, messages: i64) -> Result<Drained, String> {
+    drain(shop, db, messages, false)
 }
 
-fn drain(shop: &Shop, db: &mut Client, events: i64, all: bool) -> Result<Drained, String> {
+fn drain(shop: &Shop, db: &mut Client, messages: i64, all: bool) -> Result<Drained, String> {
     let mut worker = Worker::watch(db)?;
     bed::send(shop);
-    let rate = rate(shop, &mut worker, events)?;
+    let rate = rate(shop, &mut worker, messages)?;
     if all {
         bed::wait("the outbox is empty", || Backlog::read(db).waiting() == 0)?;
     }
     bed::hold(shop, db)?;
-    let arrived = bed::check_arrived(shop, db, all.then_some(events))?;
+    let arrived = bed::check_arrived(shop, db, all.then_some(messages))?;
     let usage = worker.usage()?;
     bed::forget(shop, db);
     Ok(Drained { rate, usage, arrived })
 }
 
-/// Watches until so many events have arrived.
-fn rate(shop: &Shop, worker: &mut Worker, events: i64) -> Result<f64, String> {
+/// Watches until so many messages have arrived. Each is about a person of its own, whom an event makes known as well.
+fn rate(shop: &Shop, worker: &mut Worker, messages: i64) -> Result<f64, String> {
     let (mut first, mut latest) = (None, (Instant::now(), 0));
     loop {
         interrupt::check()?;
-        let (now, arrived) = (Instant::now(), i64::try_from(shop.sandbox.stats().events).unwrap_or(i64::MAX));
+        let (now, arrived) =
+            (Instant::now(), i64::try_from(shop.sandbox.stats().profiles).unwrap_or(i64::MAX));
         worker.look();
         let (since, before) = *first.get_or_insert((now, arrived));
         if before == 0 {
             first = None;
-        } else if arrived >= events {
+        } else if arrived >= messages {
             let seconds = (now - since).as_secs_f64();
             let more = arrived - before;
             // All of them arrived between two looks where it is that fast.
@@ -79,7 +80,9 @@ fn rate(shop: &Shop, worker: &mut Worker, events: i64) -> Result<f64, String> {
         if arrived > latest.1 {
             latest = (now, arrived);
         } else if latest.0.elapsed() > PATIENCE {
-            return Err(format!("{arrived} of {events} events have arrived, and for {PATIENCE:?} no more"));
+            return Err(format!(
+                "{arrived} of {messages} messages have arrived, and for {PATIENCE:?} no more"
+            ));
         }
         thread::sleep(LOOK);
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use harness::{Fault, Shop, query};
+use harness::{Bulk, Fault, Shop, query};
 
-use crate::bare_client::{BareClient, PER_BULK_CALL, waiting_bodies};
+use crate::bare_client::{BareClient, Calls, waiting_bodies};
 use crate::bed;
 use crate::drain::{self, Drained};
 use crate::effort::Effort;
@@ -13,16 +13,21 @@ use crate::turns::in_turns;
 
 const PEER: &str = "bare client";
 
-/// How messages go, how late the sandbox answers, and how many events are sent to it.
+/// How messages go, how late the sandbox answers, and how many messages there are.
 struct Case {
-    bulk: bool,
+    calls: Calls,
     latency: Duration,
-    events: i64,
+    messages: i64,
 }
 
 impl Case {
-    fn name(&self) -> &'static str {
-        if self.bulk { "bulk calls" } else { "single calls" }
+    fn name(&self) -> String {
+        let calls = match self.calls {
+            Calls::Events => "single calls",
+            Calls::ManyEvents => "bulk calls",
+            Calls::ManyProfiles => "import jobs",
+        };
+        format!("{calls}, {} ms", self.latency.as_millis())
     }
 }
 
@@ -33,37 +38,43 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
     let calls: String = query(&mut db, "SELECT current_setting('klaviyo.max_in_flight')", &[]);
     let single_at_a_time = calls.parse().map_err(|_| format!("klaviyo.max_in_flight is {calls}"))?;
     let cases = [
-        (false, 0, effort.drained),
-        (false, 50, effort.drained_slowly),
-        (true, 0, effort.drained_in_bulk),
-        (true, 50, effort.drained_in_bulk),
+        (Calls::Events, 0, effort.drained),
+        (Calls::Events, 50, effort.drained_slowly),
+        (Calls::ManyEvents, 0, effort.drained_in_bulk),
+        (Calls::ManyEvents, 50, effort.drained_in_bulk),
+        (Calls::ManyProfiles, 0, effort.drained_in_bulk),
+        (Calls::ManyProfiles, 50, effort.drained_in_bulk),
     ]
-    .map(|(bulk, latency, events)| Case { bulk, latency: Duration::from_millis(latency), events });
-
+    .map(|(calls, latency, messages)| Case { calls, latency: Duration::from_millis(latency), messages });
     let samples = in_turns("drains", effort.repetitions, &cases, |case| {
-        shop.cluster.set("klaviyo.bulk", if case.bulk { "on" } else { "off" });
-        bed::queue_events(&mut db, "default", 1, case.events)?;
-        let bodies = waiting_bodies(&mut db, case.events, case.bulk)?;
-        answer_late(&shop, case);
-        let at_a_time = if case.bulk { BULK_AT_A_TIME } else { single_at_a_time };
-        let seconds = BareClient::new(&shop.sandbox)?.send_all(bodies, case.bulk, at_a_time)?;
+        let single = case.calls == Calls::Events;
+        shop.cluster.set("klaviyo.bulk", if single { "off" } else { "on" });
+        match case.calls {
+            Calls::ManyProfiles => bed::queue_profiles(&mut db, case.messages)?,
+            _ => bed::queue_events(&mut db, "default", 1, case.messages)?,
+        }
+        let bodies = waiting_bodies(&mut db, case.calls)?;
+        prepare(&shop, case);
+        let at_a_time = if single { single_at_a_time } else { BULK_AT_A_TIME };
+        let seconds = BareClient::new(&shop.sandbox)?.send_all(bodies, case.calls, at_a_time)?;
         shop.sandbox.reset();
-        answer_late(&shop, case);
-        Ok((case.events as f64 / seconds, drain::all(&shop, &mut db, case.events)?))
+        prepare(&shop, case);
+        Ok((case.messages as f64 / seconds, drain::all(&shop, &mut db, case.messages)?))
     })?;
 
     let figures = cases.iter().zip(samples).flat_map(|(case, samples)| figures(case, &samples));
     Ok(vec![Section {
         title: "Drain, no limiter".to_owned(),
         how: format!(
-            "All that waits is sent, each event about another person: with klaviyo.bulk off {} events to a sandbox that \
-             answers at once, {} to one that answers 50 ms late; in calls of many {}. rate_share 1e6, the sandbox's rates \
-             off, klaviyo.max_in_flight {calls}. The rate is taken at the sandbox. CPU of the worker's two threads, until \
-             all is on record. Bare client: the same events in the same calls, of many {PER_BULK_CALL} in each, through the \
-             same HTTP client from one thread, {calls} calls at a time, of many {BULK_AT_A_TIME}, no database; it is what \
-             sandbox and loopback allow. Memory: VmHWM counts the pages of shared_buffers that the worker has touched; \
-             beside it what is its own.",
-            cases[0].events, cases[1].events, cases[2].events,
+            "All that waits is sent, each message about another person: with klaviyo.bulk off {} events to a sandbox that \
+             answers at once, {} to one that answers 50 ms late; in calls of many {}; by import jobs, which are complete at once, as many profiles. \
+             rate_share 1e6, the sandbox's rates off, klaviyo.max_in_flight {calls}. The rate is taken at the sandbox, from \
+             the first message that has arrived to the last, which with import jobs is when it has been imported. CPU of the \
+             worker's two threads, until all is on record. Bare client: the same messages in the same calls, full ones, \
+             through the same HTTP client from one thread, {calls} calls at a time, of many {BULK_AT_A_TIME}, no database, \
+             and it waits for no job; it is what sandbox and loopback allow. Memory: VmHWM counts the pages of shared_buffers \
+             that the worker has touched; beside it what is its own.",
+            cases[0].messages, cases[1].messages, cases[2].messages,
         ),
         figures: figures.collect(),
     }])
@@ -72,14 +83,15 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
 /// As many calls of many as the worker has under way.
 const BULK_AT_A_TIME: usize = 4;
 
-fn answer_late(shop: &Shop, case: &Case) {
+fn prepare(shop: &Shop, case: &Case) {
     if !case.latency.is_zero() {
         shop.sandbox.set_faults(&[Fault::latency(case.latency)]);
     }
+    shop.sandbox.set_bulk(&Bulk { queued_ms: Some(0), processing_ms: Some(0), ..Bulk::default() });
 }
 
 fn figures(case: &Case, samples: &[(f64, Drained)]) -> [Figure; 5] {
-    let name = format!("{}, {} ms", case.name(), case.latency.as_millis());
+    let name = case.name();
     let of = |value: fn(&Drained) -> f64| samples.iter().map(|(_, drained)| value(drained)).collect();
     let peer: Vec<f64> = samples.iter().map(|(peer, _)| *peer).collect();
     [
