@@ -170,7 +170,7 @@ impl Account {
         for number in 0..self.lanes.len() {
             let Lane { kind: Some(kind), bulk, endpoint, .. } = self.lanes[number] else { continue };
             while self.ready(number, now, policy) > 0
-                && self.stops.start_when(number, now) == Start::Now
+                && self.starts_when(number, now, policy) == Start::Now
                 && self.lanes[number].take(now, policy.max_in_flight)
             {
                 let next = match bulk {
@@ -257,14 +257,7 @@ impl Account {
             if self.ready(number, now, policy) == 0 {
                 continue;
             }
-            let lane = &mut self.lanes[number];
-            let holds = [self.stops.start_when(number, now), lane.start_when(now, policy.max_in_flight)];
-            let at = holds.into_iter().try_fold(now, |at, hold| match hold {
-                Start::Now => Some(at),
-                Start::At(later) => Some(at.max(later)),
-                Start::AfterCall => None,
-            });
-            wake = earlier(wake, at);
+            wake = earlier(wake, self.starts_when(number, now, policy).at(now));
         }
         earlier(wake, self.queue.wakes_at())
     }

@@ -56,6 +56,12 @@ impl Budget {
         u64::from(self.endpoint.limits.burst).min(scaled(self.endpoint.limits.burst, self.share))
     }
 
+    /// Between two calls, where as many are made as may be and evenly.
+    pub fn interval(&self) -> Duration {
+        let even = self.windows.iter().map(|window| window.length().div_f64(window.limit().max(1) as f64));
+        even.max().unwrap_or_default()
+    }
+
     /// Counts calls of an earlier life of ours.
     pub fn occupy(&mut self, now: Instant, age: Duration, calls: u64) {
         for window in &mut self.windows {

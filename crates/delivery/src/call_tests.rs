@@ -20,14 +20,21 @@ pub(crate) const POLICY: Policy = Policy {
     request_timeout: Duration::from_secs(30),
 };
 
+/// When the next call is due that is not full, the limits being what they are here.
+pub(crate) const SOON: Duration = Duration::from_millis(1);
+
 /// More than single calls may carry in a second.
 pub(crate) const BACKLOG: i64 = 1_500;
 
 pub(crate) fn account(now: Instant) -> Account {
+    account_with(1e6, now)
+}
+
+fn account_with(rate_share: f64, now: Instant) -> Account {
     let options = AccountOptions {
         name: "default".into(),
         session: Some(Session::new("http://127.0.0.1:1", REVISION, "pk").expect("a session")),
-        rate_share: 1e6,
+        rate_share,
         place: None,
         stale: None,
     };
@@ -153,7 +160,7 @@ fn a_backlog_goes_in_calls_of_many_and_little_goes_at_once() {
     let first = next(&mut account, now).expect("a call");
     assert_eq!(ENDPOINTS[first.lane], &BULK_CREATE_EVENTS);
     assert_eq!(seqs(&first), (1..=1_000).collect::<Vec<_>>(), "the oldest, as many as may be");
-    let second = next(&mut account, now).expect("another");
+    let second = next(&mut account, now + SOON).expect("another");
     assert_eq!(seqs(&second), (1_001..=1_500).collect::<Vec<_>>());
     account.queue().add(message(1_501, "event", "new"), now);
     let third = next(&mut account, now).expect("what comes to an empty queue");
@@ -165,6 +172,44 @@ fn a_backlog_goes_in_calls_of_many_and_little_goes_at_once() {
         assert!(endings.values().all(|ending| matches!(ending, Ending::Accepted { .. })));
     }
     assert!(next(&mut account, now).is_none());
+}
+
+#[test]
+fn calls_that_are_not_full_are_made_evenly() {
+    let start = Instant::now();
+    let mut account = account_with(1.0, start);
+    let mut seq = 0;
+    let mut queue = |account: &mut Account, number: i64, now: Instant| {
+        (0..number).for_each(|_| {
+            seq += 1;
+            account.queue().add(message(seq, "event", &seq.to_string()), now);
+        });
+    };
+    let bulk = |account: &mut Account, now: Instant| {
+        let mut carried = Vec::new();
+        while let Some(call) = next(account, now) {
+            if call.carried.is_bulk() {
+                carried.push(call.carried.messages.len());
+            }
+            end(account, call, answer(202, ""), now);
+        }
+        carried
+    };
+    queue(&mut account, 900, start);
+    assert_eq!(bulk(&mut account, start), [900], "the first at once");
+    queue(&mut account, 900, start);
+    // What single calls may carry goes by these.
+    assert_eq!(bulk(&mut account, start), [0; 0]);
+    let due = start + Duration::from_millis(400);
+    assert_eq!(account.wakes_at(start, &POLICY), Some(due));
+    let late = due + Duration::from_millis(30);
+    assert_eq!(bulk(&mut account, late), [900 - 350]);
+    queue(&mut account, 900, late);
+    assert_eq!(bulk(&mut account, late), [0; 0]);
+    let due = start + Duration::from_millis(800);
+    assert_eq!(account.wakes_at(late, &POLICY), Some(due), "a late one makes the next no later");
+    queue(&mut account, 2_200, late);
+    assert_eq!(bulk(&mut account, late), [1_000; 3], "full ones at once");
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Lane {
     pub bulk: bool,
     pub budget: Budget,
     breaker: Breaker,
+    /// When the next call is due, where they are made evenly.
+    due: Option<Instant>,
     /// Klaviyo's `Retry-After`.
     held_until: Option<Instant>,
     /// What Klaviyo says is left of its steady window, and when that ends. Matters where others spend the account's
@@ -56,6 +58,27 @@ pub enum Start {
     AfterCall,
 }
 
+impl Start {
+    /// When both allow it.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::AfterCall, _) | (_, Self::AfterCall) => Self::AfterCall,
+            (Self::At(one), Self::At(other)) => Self::At(one.max(other)),
+            (Self::At(at), Self::Now) | (Self::Now, Self::At(at)) => Self::At(at),
+            (Self::Now, Self::Now) => Self::Now,
+        }
+    }
+
+    /// When to look again at what may start from `earliest` on; none where a call must end first.
+    pub fn at(self, earliest: Instant) -> Option<Instant> {
+        match self {
+            Self::Now => Some(earliest),
+            Self::At(at) => Some(at.max(earliest)),
+            Self::AfterCall => None,
+        }
+    }
+}
+
 impl Lane {
     pub fn new(endpoint: &'static Endpoint, share: f64, now: Instant) -> Self {
         Self {
@@ -64,6 +87,7 @@ impl Lane {
             bulk: endpoint.max_items > 1,
             budget: Budget::new(endpoint, share, now),
             breaker: Breaker::default(),
+            due: None,
             held_until: None,
             left: None,
             under_way: 0,
@@ -128,6 +152,11 @@ impl Lane {
         if at > now { Start::At(at) } else { Start::Now }
     }
 
+    /// Not before the next call is due.
+    pub fn when_due(&self, now: Instant) -> Start {
+        self.due.filter(|due| *due > now).map_or(Start::Now, Start::At)
+    }
+
     /// Takes a place for a call if one may start: [`Lane::started`] says that it does, [`Budget::give_back`] that not.
     pub fn take(&mut self, now: Instant, max_in_flight: u32) -> bool {
         self.start_when(now, max_in_flight) == Start::Now && self.budget.take(now)
@@ -137,6 +166,9 @@ impl Lane {
     pub fn started(&mut self, now: Instant) {
         self.under_way += 1;
         self.breaker.started();
+        // One that starts a little late makes none of the following late.
+        let due = self.due.unwrap_or(now).min(now) + self.budget.interval();
+        self.due = Some(due.max(now));
         self.left = match self.left {
             Some((left, until)) if now < until => Some((left.saturating_sub(1), until)),
             _ => None,

@@ -155,7 +155,7 @@ impl Account {
     }
 
     fn may_start(&mut self, lane: usize, now: Instant, policy: &Policy) -> bool {
-        let may = self.stops.start_when(lane, now) == Start::Now
+        let may = self.starts_when(lane, now, policy) == Start::Now
             && self.lanes[lane].take(now, policy.max_in_flight);
         if may {
             self.stops.started(lane);
@@ -172,16 +172,7 @@ impl Account {
         let mut wake = None;
         for (ask_at, endpoint) in questions {
             let Some(number) = self.number(endpoint) else { continue };
-            let holds = [
-                self.stops.start_when(number, now),
-                self.lanes[number].start_when(now, policy.max_in_flight),
-            ];
-            let at = holds.into_iter().try_fold(ask_at, |at, hold| match hold {
-                Start::Now => Some(at),
-                Start::At(later) => Some(at.max(later)),
-                Start::AfterCall => None,
-            });
-            wake = earlier(wake, at);
+            wake = earlier(wake, self.starts_when(number, now, policy).at(ask_at));
         }
         wake
     }

@@ -7,7 +7,7 @@ use klaviyo::{
 };
 
 use super::*;
-use crate::call::tests::{BACKLOG, POLICY, account, answer, message, next, seqs, settled as end};
+use crate::call::tests::{BACKLOG, POLICY, SOON, account, answer, message, next, seqs, settled as end};
 use crate::message::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -212,7 +212,7 @@ fn what_is_refused_makes_no_job() {
     let (ending, endings) =
         endings(end(&mut account, call, answer(400, r#"{"errors":[{"code":"invalid"}]}"#), now));
     assert_eq!((ending, endings.len()), (ImportEnding::Refused, 1_500));
-    let half = next(&mut account, now).expect("half of them");
+    let half = next(&mut account, now + SOON).expect("half of them");
     assert_eq!(half.carried.messages.len(), 750);
 }
 
@@ -353,7 +353,7 @@ fn a_removed_account_leaves_nothing_locked() {
     profiles(&mut account, now);
     let tried = question(&mut account, &GET_IMPORT_JOBS, now);
     end(&mut account, tried, answer(200, NO_JOBS), now);
-    made(&mut account, now);
+    made(&mut account, now + SOON);
 }
 
 /// What one call could not say of a profile goes in two, one after the other.
