@@ -29,7 +29,7 @@ const ENDED: &str = "
     WHERE j.job_id = $1";
 
 const OPEN: &str = "
-    SELECT j.job_id, j.account, j.klaviyo_id, j.profiles, j.announced_at
+    SELECT j.job_id, j.account, j.klaviyo_id, j.profiles, j.announced_at, cardinality(j.seqs)
     FROM klaviyo.bulk_job AS j
     WHERE j.ended_at IS NULL
     ORDER BY j.announced_at";
@@ -48,6 +48,7 @@ pub struct Open {
     pub id: ImportId,
     pub account: String,
     pub klaviyo_id: Option<String>,
+    pub messages: usize,
     pub profiles: usize,
     pub announced_at: SystemTime,
 }
@@ -83,6 +84,7 @@ pub fn open() -> Result<Vec<Open>, spi::Error> {
             id: *column::<Uuid>(row, 1).as_bytes(),
             account: column(row, 2),
             klaviyo_id: row.get(3).ok().flatten(),
+            messages: usize::try_from(column::<i32>(row, 6)).unwrap_or_default(),
             profiles: usize::try_from(column::<i32>(row, 4)).unwrap_or_default(),
             announced_at: SystemTime::UNIX_EPOCH + Duration::from_micros(micros),
         });
@@ -95,6 +97,7 @@ pub fn delete_old(minutes: i32) -> Result<usize, spi::Error> {
     run(DELETE_OLD, &[arg(minutes), arg(BATCH)])
 }
 
-fn count(number: usize) -> i32 {
+/// As Postgres counts.
+pub fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

@@ -321,7 +321,7 @@ impl Account {
             }
             Purpose::TryAsking => self.tried_asking(&verdict, call.lane, (now, policy), report),
             Purpose::Import(id) if imports::may_have_made(&verdict) => {
-                self.imported(id, call, &verdict, now, report)
+                self.made(id, call, &verdict, now, report)
             }
             Purpose::Import(id) => {
                 report.imports.push(not_made(id));

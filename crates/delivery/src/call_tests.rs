@@ -376,7 +376,7 @@ fn order_holds_under_random_play() {
                 let id = over.swap_remove(random.usize(0..over.len()));
                 let load = loads.remove(&id).expect("it was made").into_iter();
                 let load = load.map(|(seq, place)| (messages[&seq].clone(), place)).collect();
-                reports.push(account.recall(id, load, now, &POLICY).expect("it is over"));
+                reports.push(account.recall(id, load, true, (now, &POLICY)).expect("it is over"));
             } else {
                 let call = calls.swap_remove(random.usize(0..calls.len()));
                 let result = match random.u8(0..10) {

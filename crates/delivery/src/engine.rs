@@ -36,8 +36,8 @@ pub enum Command {
     Follow { account: Arc<str>, import: PastImport },
     /// An import job has been written down and may be asked for.
     Import { account: Arc<str>, id: ImportId },
-    /// The messages of an import job that is over, each with its profile's place in the body.
-    Recall { account: Arc<str>, id: ImportId, messages: Vec<(Message, usize)> },
+    /// Messages of an import job that is over, each with its profile's place in the body; the `last` of them or not.
+    Recall { account: Arc<str>, id: ImportId, messages: Vec<(Message, usize)>, last: bool },
     /// Committed messages of one account.
     Add { account: Arc<str>, messages: Vec<Message> },
     /// Find out which calls the account's key may make. A report brings the findings.
@@ -235,9 +235,9 @@ impl State {
                     self.ended(Ok((call, Err(TransportError::Connect(reason)))));
                 }
             }
-            Command::Recall { account, id, messages } => {
+            Command::Recall { account, id, messages, last } => {
                 let policy = self.policy;
-                if let Some(report) = self.account(&account).recall(id, messages, now, &policy) {
+                if let Some(report) = self.account(&account).recall(id, messages, last, (now, &policy)) {
                     self.report(report);
                 }
             }

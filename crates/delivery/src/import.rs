@@ -55,9 +55,10 @@ pub enum ImportStep {
     Announced { messages: Vec<(i64, usize)> },
     /// Klaviyo has made it, or may have where there is no id. These messages are not in our memory any more.
     Made { klaviyo_id: Option<String>, messages: Vec<i64> },
-    /// Klaviyo has said all there is to say of it. Nothing is written down yet: its messages are to be read again, with
-    /// their `payloads` or without, and handed in by [`crate::Command::Recall`].
-    Over { payloads: bool },
+    /// Klaviyo has said all there is to say of it. Nothing is written down yet: its messages, as many as were announced,
+    /// are to be read again and handed in by [`crate::Command::Recall`]. Where anything is `in_doubt` all at once and with
+    /// their payloads; else in any number of parts and without.
+    Over { in_doubt: bool, messages: usize },
     /// There is nothing more to come of it.
     Ended { ending: ImportEnding, failed: usize },
 }
@@ -96,7 +97,8 @@ pub struct PastImport {
     pub id: ImportId,
     /// None where it is not known whether Klaviyo has made it.
     pub klaviyo_id: Option<String>,
-    /// Profiles it was to have.
+    /// Messages that were announced, and profiles it was to have.
+    pub messages: usize,
     pub profiles: usize,
     /// When it was asked for at the latest.
     pub sent_at: SystemTime,

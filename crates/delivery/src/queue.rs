@@ -256,11 +256,8 @@ impl Queue {
 
     /// A call has ended: `again` goes back to its place, the accepted states are remembered.
     pub fn ended(&mut self, group: GroupId, accepted: &[Queued], again: Vec<Queued>, now: Instant) {
-        for queued in accepted.iter().filter(|queued| carries_state(queued)) {
-            for identifier in &queued.identifiers {
-                let known = self.newest.get(identifier).copied().unwrap_or(i64::MIN);
-                self.newest.insert(*identifier, known.max(queued.message.seq));
-            }
+        for queued in accepted.iter().filter(|queued| carries_state(&queued.message)) {
+            self.remember_newest(&queued.identifiers, queued.message.seq);
         }
         let id = self.call_ended(group);
         if let Some(group) = self.groups.get_mut(&id) {
@@ -269,6 +266,22 @@ impl Queue {
             }
         }
         self.place(id, now);
+    }
+
+    /// A message that has left the memory was accepted. Returns the same as [`Queue::state_of`].
+    pub fn accepted(&mut self, message: &Message) -> Vec<String> {
+        let identifiers = self.identifiers(&message.key);
+        if carries_state(message) {
+            self.remember_newest(&identifiers, message.seq);
+        }
+        self.state_of_key(message, &identifiers)
+    }
+
+    fn remember_newest(&mut self, identifiers: &[Identifier], seq: i64) {
+        for identifier in identifiers {
+            let known = self.newest.get(identifier).copied().unwrap_or(i64::MIN);
+            self.newest.insert(*identifier, known.max(seq));
+        }
     }
 
     /// One of a group's calls is no longer under way. Returns which group it is by now.
@@ -300,11 +313,15 @@ impl Queue {
 
     /// All identifiers known of the profile whose state an accepted message changed.
     pub fn state_of(&self, queued: &Queued) -> Vec<String> {
-        if !carries_state(queued) {
+        self.state_of_key(&queued.message, &queued.identifiers)
+    }
+
+    fn state_of_key(&self, message: &Message, identifiers: &[Identifier]) -> Vec<String> {
+        if !carries_state(message) {
             return Vec::new();
         }
-        let mut all = queued.message.key.clone();
-        for identifier in self.aliases.expand(&queued.identifiers) {
+        let mut all = message.key.clone();
+        for identifier in self.aliases.expand(identifiers) {
             all.extend(self.texts.get(&identifier).map(|text| text.to_string()));
         }
         all.sort_unstable();
@@ -450,8 +467,7 @@ fn merged<'a>(
 }
 
 /// Whether the message, as it is sent, changes the state of a profile.
-fn carries_state(queued: &Queued) -> bool {
-    let message = &queued.message;
+fn carries_state(message: &Message) -> bool {
     message.kind.carries_state(&message.payload)
         && !(message.redriven && message.kind.redriven(&message.payload).is_some())
 }

@@ -1,5 +1,6 @@
 //! Messages in import jobs.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use delivery::room::Class;
@@ -8,15 +9,15 @@ use pgrx::Uuid;
 use pgrx::spi;
 
 use super::{Claimer, id, micros, time};
-use crate::outbox::import;
+use crate::outbox::import::{self, count};
 use crate::pg::spi::{arg, column, json_column, rows};
 
-/// What still waits of a job's messages, in the order of its body; with their payloads if that is wanted.
+/// What still waits of a part of a job's messages, in the order of its body; with their payloads if that is wanted.
 const OF_JOB: &str = "
     SELECT m.seq, m.message_id, m.account, m.kind, m.key, CASE WHEN $2 THEN m.payload ELSE '{}' END, m.enqueued_at,
            m.attempts, m.strikes, p.place
     FROM klaviyo.bulk_job AS j
-    CROSS JOIN LATERAL unnest(j.seqs, j.positions) WITH ORDINALITY AS p (seq, place, number)
+    CROSS JOIN LATERAL unnest(j.seqs[$3:$4], j.positions[$3:$4]) WITH ORDINALITY AS p (seq, place, number)
     CROSS JOIN LATERAL (
         SELECT o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at, 0 AS attempts, 0 AS strikes
         FROM klaviyo.outbox AS o
@@ -33,23 +34,24 @@ const OF_JOB: &str = "
 impl Claimer {
     /// A job of an earlier worker: nothing reads its messages from now on.
     pub fn follow(&mut self, job: import::Open) -> Result<PastImport, spi::Error> {
-        let import::Open { id, account, klaviyo_id, profiles, announced_at } = job;
+        let import::Open { id, account, klaviyo_id, messages, profiles, announced_at } = job;
         let mut keys = Vec::new();
-        for (message, _) in self.of_job(&account, id, false)? {
+        for (message, _) in self.of_job(&account, id, &(0..messages), false)? {
             self.room.follow(&account, message.seq);
             keys.push(message.key);
         }
-        Ok(PastImport { id, klaviyo_id, profiles, sent_at: announced_at, keys })
+        Ok(PastImport { id, klaviyo_id, messages, profiles, sent_at: announced_at, keys })
     }
 
-    /// The messages of a job that is over, with their places in its body. They are in memory from now on.
+    /// A part of the messages of a job that is over, with their places in its body. They are in memory from now on.
     pub fn recall(
         &mut self,
         account: &str,
         id: ImportId,
+        part: &Range<usize>,
         payloads: bool,
     ) -> Result<Vec<(Message, usize)>, spi::Error> {
-        let mut messages = self.of_job(account, id, payloads)?;
+        let mut messages = self.of_job(account, id, part, payloads)?;
         messages.retain(|(message, _)| self.room.leave_job(account, message.seq));
         for (message, _) in &messages {
             let class = Class { kind: message.kind.name(), rides: message.rides };
@@ -62,10 +64,13 @@ impl Claimer {
         &self,
         account: &str,
         job: ImportId,
+        part: &Range<usize>,
         payloads: bool,
     ) -> Result<Vec<(Message, usize)>, spi::Error> {
         let mut messages = Vec::new();
-        rows(OF_JOB, &[arg(Uuid::from_bytes(job)), arg(payloads)], |row| {
+        // Postgres counts from 1, and to the last.
+        let (first, last) = (count(part.start + 1), count(part.end));
+        rows(OF_JOB, &[arg(Uuid::from_bytes(job)), arg(payloads), arg(first), arg(last)], |row| {
             let seq: i64 = column(row, 1);
             let Some(kind) = kind::find(&column::<String>(row, 4)) else { return };
             if self.is_removed(account, seq) {

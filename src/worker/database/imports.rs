@@ -9,11 +9,17 @@ use crate::outbox::import;
 use crate::pg;
 use crate::worker::process::transaction;
 
+/// Messages of a job that are read in one go, where they need not come all at once.
+const PART: usize = 1_000;
+
 /// An import job that is over.
 pub struct Over {
     account: Arc<str>,
     id: ImportId,
-    payloads: bool,
+    in_doubt: bool,
+    messages: usize,
+    /// How many of them have been read again.
+    read: usize,
 }
 
 impl Worker {
@@ -27,15 +33,23 @@ impl Worker {
         Ok(())
     }
 
-    /// Reads the messages of an import job that is over: of one at a time, for they are many.
+    /// Reads messages of an import job that is over: some at a time, for they are many.
     pub(super) fn recall(&mut self) -> Result<(), String> {
         // Where nothing can be recorded nothing more is to wait for it.
         if self.recorder.again_at().is_some() {
             return Ok(());
         }
-        let Some(Over { account, id, payloads }) = self.over.pop_front() else { return Ok(()) };
-        let messages = transaction(c"reading an import job", || self.claimer.recall(&account, id, payloads));
-        self.tell(Command::Recall { account, id, messages })
+        let Some(over) = self.over.front_mut() else { return Ok(()) };
+        let first = over.read;
+        over.read = if over.in_doubt { over.messages } else { over.messages.min(first + PART) };
+        let (account, id, last) = (over.account.clone(), over.id, over.read >= over.messages);
+        let (part, payloads) = (first..over.read, over.in_doubt);
+        let messages =
+            transaction(c"reading an import job", || self.claimer.recall(&account, id, &part, payloads));
+        if last {
+            self.over.pop_front();
+        }
+        self.tell(Command::Recall { account, id, messages, last })
     }
 
     /// Does what is to be done once it is recorded how far import jobs have come. Returns whether that made room.
@@ -54,7 +68,9 @@ impl Worker {
                     messages.into_iter().for_each(|seq| self.claimer.room.enter_job(seq));
                     room = true;
                 }
-                ImportStep::Over { payloads } => self.over.push_back(Over { account, id, payloads }),
+                ImportStep::Over { in_doubt, messages } => {
+                    self.over.push_back(Over { account, id, in_doubt, messages, read: 0 });
+                }
                 ImportStep::Ended { .. } => {}
             }
         }

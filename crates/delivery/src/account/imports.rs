@@ -1,6 +1,6 @@
 //! The import jobs of an account.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{Endpoint, GET_IMPORT_JOBS, ask_latest_import_jobs, ask_open_import_jobs, import_jobs_of};
 
@@ -8,7 +8,7 @@ use super::{Account, Policy, earlier};
 use crate::call::{Call, Carried, Purpose};
 use crate::import::{End, Import, ImportEnding, ImportId, ImportReport, ImportStep, Load, PastImport};
 use crate::lane::Start;
-use crate::message::{Ending, Failure, Message, Report};
+use crate::message::{Ending, Failure, Message, Outcome, Report};
 use crate::verdict::Verdict;
 
 /// After a key was told that it may not ask about jobs, how long until it is asked whether that has changed.
@@ -95,9 +95,9 @@ impl Imports {
 impl Account {
     /// Takes up a job of an earlier life.
     pub fn follow(&mut self, past: PastImport, now: Instant) {
-        let PastImport { id, klaviyo_id, profiles, sent_at, keys } = past;
+        let PastImport { id, klaviyo_id, messages, profiles, sent_at, keys } = past;
         let locks = keys.iter().flat_map(|key| self.queue.lock_key(key)).collect();
-        let load = Load { messages: keys.len(), profiles, rides: keys.len(), locks };
+        let load = Load { messages, profiles, rides: keys.len(), locks };
         self.imports.under_way.push(Import::new(id, load, klaviyo_id, (sent_at, now)));
     }
 
@@ -196,7 +196,7 @@ impl Account {
     }
 
     /// A call has ended that has made a job, or may have.
-    pub(super) fn imported(
+    pub(super) fn made(
         &mut self,
         id: ImportId,
         call: Call,
@@ -263,31 +263,56 @@ impl Account {
         report
     }
 
-    /// The messages of a job that is at its end have been read again, each with its profile's place in the body: what has
-    /// become of them. None where nobody waits for them.
+    /// Messages of a job that is over have been read again, each with its profile's place in the body: what has become of
+    /// them. None where nobody waits for them.
     pub fn recall(
         &mut self,
         id: ImportId,
-        messages: Vec<(Message, usize)>,
-        now: Instant,
-        policy: &Policy,
+        mut messages: Vec<(Message, usize)>,
+        last: bool,
+        (now, policy): (Instant, &Policy),
     ) -> Option<Report> {
         let at = self.imports.under_way.iter().position(|import| import.id == id)?;
-        self.imports.under_way[at].over()?;
-        let import = self.imports.under_way.swap_remove(at);
-        let End { ending, ref errors, failed } = *import.over()?;
-        let (mut messages, positions): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
-        messages.iter_mut().for_each(|message| message.attempts += 1);
+        let End { ending, failed, .. } = *self.imports.under_way[at].over()?;
+        let mut report = Report::new(&self.name, None);
+        messages.iter_mut().for_each(|(message, _)| message.attempts += 1);
+        if last {
+            let import = self.imports.under_way.swap_remove(at);
+            report.imports.push(ImportReport { id, step: ImportStep::Ended { ending, failed } });
+            self.end_import(&import, messages, (now, policy), &mut report);
+            self.queue.unlock(&import.load.locks, now);
+        } else {
+            let sent_at = self.imports.under_way[at].sent_at;
+            report.outcomes.extend(messages.into_iter().map(|(message, _)| self.imported(&message, sent_at)));
+        }
+        Some(report)
+    }
+
+    /// A job has ended: what has become of the last messages of it, which are all where anything is in doubt.
+    fn end_import(
+        &mut self,
+        import: &Import,
+        messages: Vec<(Message, usize)>,
+        (now, policy): (Instant, &Policy),
+        report: &mut Report,
+    ) {
+        let Some(end) = import.over() else { return };
+        if !end.is_in_doubt() {
+            let imported = messages.into_iter().map(|(message, _)| self.imported(&message, import.sent_at));
+            report.outcomes.extend(imported);
+            return;
+        }
+        let (messages, positions): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
         let (messages, groups) = self.queue.recall(messages, import.load.rides, now);
-        self.queue.unlock(&import.load.locks, now);
         let mut carried = Carried::past(messages, groups, positions);
-        let (refusals, unknown) = match ending {
-            ImportEnding::Complete => carried.refusals(errors, failed),
-            _ => (vec![None; carried.messages.len()], Some(failure_of(ending))),
+        let (refusals, unknown) = match end.ending {
+            ImportEnding::Complete => carried.refusals(&end.errors, end.failed),
+            ending => (vec![None; carried.messages.len()], Some(failure_of(ending))),
         };
-        carried.part_import(&refusals, unknown.is_some() && ending != ImportEnding::Lost);
-        let wait = if ending == ImportEnding::Complete { Duration::ZERO } else { policy.backoff.delay(1) };
-        let end = |account: &Self, carried: &Carried, message: usize| {
+        carried.part_import(&refusals, unknown.is_some() && end.ending != ImportEnding::Lost);
+        let wait =
+            if end.ending == ImportEnding::Complete { Duration::ZERO } else { policy.backoff.delay(1) };
+        let how = |account: &Self, carried: &Carried, message: usize| {
             let queued = &carried.messages[message];
             let refused = refusals[message].clone().map(|failure| (failure, Duration::ZERO));
             match refused.or_else(|| unknown.clone().map(|failure| (failure, wait))) {
@@ -295,27 +320,28 @@ impl Account {
                     let strikes = queued.message.strikes;
                     (Ending::Retry { wait, strikes, failure }, Some(wait))
                 }
-                None => {
-                    let state_of = account.queue.state_of(queued);
-                    (Ending::Accepted { status: ACCEPTED, resource_id: None, state_of }, None)
-                }
+                None => (accepted(account.queue.state_of(queued)), None),
             }
         };
-        let mut report = Report::new(&self.name, None);
-        report.imports.push(ImportReport { id, step: ImportStep::Ended { ending, failed } });
-        self.end(carried, import.sent_at, now, end, &mut report);
-        Some(report)
+        self.end(carried, import.sent_at, now, how, report);
+    }
+
+    /// A job has imported a message.
+    fn imported(&mut self, message: &Message, sent_at: SystemTime) -> Outcome {
+        Outcome::of(message, sent_at, true, accepted(self.queue.accepted(message)))
     }
 }
 
-/// That a job is at its end, if it is. Where all was imported nobody needs to know what.
+/// That a job is at its end, if it is.
 fn over(import: &Import) -> Option<ImportReport> {
-    let payloads = import.over()?.is_in_doubt();
-    Some(ImportReport { id: import.id, step: ImportStep::Over { payloads } })
+    let (in_doubt, messages) = (import.over()?.is_in_doubt(), import.load.messages);
+    Some(ImportReport { id: import.id, step: ImportStep::Over { in_doubt, messages } })
 }
 
-/// Status of the answer to the call that made the job.
-const ACCEPTED: u16 = 202;
+fn accepted(state_of: Vec<String>) -> Ending {
+    // The status of the answer to the call that made the job.
+    Ending::Accepted { status: 202, resource_id: None, state_of }
+}
 
 fn failure_of(ending: ImportEnding) -> Failure {
     let reason = match ending {

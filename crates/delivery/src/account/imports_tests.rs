@@ -60,7 +60,7 @@ fn recall(account: &mut Account, over: Report, now: Instant) -> (ImportEnding, B
     };
     assert!(over.outcomes.is_empty());
     let messages = (0..BACKLOG).map(|place| (profile(place + 1), place as usize)).collect();
-    endings(account.recall(id, messages, now, &POLICY).expect("a report"))
+    endings(account.recall(id, messages, true, (now, &POLICY)).expect("a report"))
 }
 
 /// Makes a job of what waits.
@@ -251,7 +251,7 @@ fn a_job_of_an_earlier_life_locks_its_keys() {
     let klaviyo_id = Some("01J".to_owned());
     let keys = vec![vec!["1".to_owned()], vec!["2".to_owned(), "also 2".to_owned()]];
     let sent_at = SystemTime::UNIX_EPOCH;
-    account.follow(PastImport { id, klaviyo_id, profiles: 2, sent_at, keys }, now);
+    account.follow(PastImport { id, klaviyo_id, messages: 2, profiles: 2, sent_at, keys }, now);
     account.queue().add(message(3, "profile", "1"), now);
     account.queue().add(message(4, "profile", "also 2"), now);
     account.queue().add(message(5, "profile", "3"), now);
@@ -260,7 +260,7 @@ fn a_job_of_an_earlier_life_locks_its_keys() {
     let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
     end(&mut account, asked, list(&[job("complete", 2, 0)]), now + SECOND);
     let messages = vec![(message(1, "profile", "1"), 0), (message(2, "profile", "2"), 1)];
-    let report = account.recall(id, messages, now + SECOND, &POLICY).expect("a report");
+    let report = account.recall(id, messages, true, (now + SECOND, &POLICY)).expect("a report");
     assert_eq!(endings(report).1.len(), 2);
     for seq in [3, 4] {
         assert_eq!(seqs(&next(&mut account, now + SECOND).expect("the later state")), [seq]);
@@ -275,6 +275,7 @@ fn many_jobs_are_asked_about_at_once() {
     let past = |n: u32| PastImport {
         id: [n as u8; 16],
         klaviyo_id: Some(n.to_string()),
+        messages: 1,
         profiles: 1,
         sent_at: SystemTime::UNIX_EPOCH,
         keys: vec![vec![format!("past {n}")]],
@@ -304,12 +305,13 @@ fn as_much_is_in_jobs_as_may_be() {
     let keys = (0..MOST).map(|n| vec![format!("past {n}")]).collect();
     let sent_at = SystemTime::UNIX_EPOCH;
     let id = new_id();
-    account.follow(PastImport { id, klaviyo_id: Some("01J".to_owned()), profiles: 1, sent_at, keys }, now);
+    let klaviyo_id = Some("01J".to_owned());
+    account.follow(PastImport { id, klaviyo_id, messages: MOST, profiles: 1, sent_at, keys }, now);
     assert_eq!(lane(&next(&mut account, now).expect("a call")), &UPSERT_PROFILE);
     let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
     end(&mut account, asked, list(&[job("complete", 1, 0)]), now + SECOND);
     assert_eq!(lane(&next(&mut account, now + SECOND).expect("a call")), &UPSERT_PROFILE);
-    account.recall(id, Vec::new(), now + SECOND, &POLICY).expect("a report");
+    account.recall(id, Vec::new(), true, (now + SECOND, &POLICY)).expect("a report");
     assert_eq!(lane(&next(&mut account, now + SECOND).expect("a call")), &BULK_IMPORT_PROFILES);
 }
 
@@ -349,7 +351,7 @@ fn a_removed_account_leaves_nothing_locked() {
         },
         now,
     );
-    assert!(account.recall(id, vec![(profile(1), 0)], now, &POLICY).is_none());
+    assert!(account.recall(id, vec![(profile(1), 0)], true, (now, &POLICY)).is_none());
     profiles(&mut account, now);
     let tried = question(&mut account, &GET_IMPORT_JOBS, now);
     end(&mut account, tried, answer(200, NO_JOBS), now);
@@ -401,4 +403,33 @@ fn a_job_that_may_not_be_asked_about_is_given_up() {
     let (ending, endings) = recall(&mut account, over, later);
     assert_eq!(ending, ImportEnding::Lost);
     assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
+}
+
+#[test]
+fn of_a_job_with_nothing_in_doubt_the_messages_come_back_in_parts() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let id = made(&mut account, now);
+    account.queue().add(message(BACKLOG + 1, "profile", "external_id:7"), now);
+    let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
+    let over = end(&mut account, asked, list(&[job("complete", BACKLOG, 0)]), now + SECOND);
+    assert_eq!(
+        over.imports,
+        [ImportReport { id, step: ImportStep::Over { in_doubt: false, messages: 1_500 } }]
+    );
+    let part = |seqs: std::ops::RangeInclusive<i64>| seqs.map(|seq| (profile(seq), 0)).collect::<Vec<_>>();
+    let first = account.recall(id, part(1..=1_000), false, (now, &POLICY)).expect("a report");
+    assert!(first.imports.is_empty() && first.outcomes.len() == 1_000);
+    assert!(first.outcomes.iter().all(|it| it.attempts == 1 && matches!(it.ending, Ending::Accepted { .. })));
+    assert!(next(&mut account, now).is_none(), "the keys are locked until all is known");
+    let second = account.recall(id, part(1_001..=1_500), true, (now, &POLICY)).expect("a report");
+    assert_eq!((second.imports.len(), second.outcomes.len()), (1, 500));
+    assert_eq!(seqs(&next(&mut account, now).expect("the later message")), [BACKLOG + 1]);
+    // What the job has imported is known to be the newer of two states.
+    account.queue().add(Message { redriven: true, ..profile(1) }, now);
+    let mut reports = Vec::new();
+    assert!(account.next_call(now, &POLICY, &mut reports).is_some());
+    account.queue().add(Message { redriven: true, seq: 0, ..profile(9) }, now);
+    assert!(account.next_call(now, &POLICY, &mut reports).is_none());
+    assert!(matches!(&reports[0].outcomes[0].ending, Ending::Dead { newer: Some(9), .. }));
 }
