@@ -9,7 +9,7 @@ use crate::call::{Call, Carried, Purpose};
 use crate::import::{End, Import, ImportEnding, ImportId, ImportReport, ImportStep, Load, PastImport};
 use crate::lane::Start;
 use crate::message::{Ending, Failure, Message, Outcome, Report};
-use crate::verdict::Verdict;
+use crate::verdict::{Scope, Verdict};
 
 /// After a key was told that it may not ask about jobs, how long until it is asked whether that has changed.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
@@ -64,6 +64,13 @@ impl Imports {
     /// The key may make none.
     pub fn refused(&mut self, now: Instant) {
         self.asking = Asking::Refused(now + TRY_AGAIN);
+    }
+
+    /// A question about jobs was answered. Where that may not be asked any more, no more are made.
+    fn told(&mut self, verdict: &Verdict, now: Instant) {
+        if matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. }) {
+            self.refused(now);
+        }
     }
 
     /// Lets nothing wait any longer: there is another key.
@@ -234,6 +241,7 @@ impl Account {
         self.lanes[lane].settled();
         report.lane = None;
         self.imports.looking = Looking::Until(now + LOOK);
+        self.imports.told(verdict, now);
         let latest = import_jobs_of(body).map(|page| page.rows);
         // One made since may not be among them.
         let looks = |import: &&mut Import| import.looks_at().is_some() && import.since < asked;
@@ -255,6 +263,7 @@ impl Account {
     ) -> Report {
         self.lanes[lane].settled();
         report.lane = None;
+        self.imports.told(verdict, now);
         let known = self.imports.klaviyo_ids();
         if let Some(import) = self.imports.under_way.iter_mut().find(|import| import.id == id) {
             import.answered(verdict, body, &known, now, policy);

@@ -397,6 +397,8 @@ fn a_job_that_may_not_be_asked_about_is_given_up() {
     let refused = || answer(403, r#"{"errors":[{"code":"permission_denied"}]}"#);
     let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
     assert!(end(&mut account, asked, refused(), now + SECOND).imports.is_empty(), "not at once");
+    (2_001..=4_000).for_each(|seq| account.queue().add(profile(seq), now));
+    assert_eq!(lane(&next(&mut account, now + SECOND).expect("a call")), &UPSERT_PROFILE, "no more are made");
     let later = now + SECOND * 400;
     let asked = question(&mut account, &GET_IMPORT_JOBS, later);
     let over = end(&mut account, asked, refused(), later);
