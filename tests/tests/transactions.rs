@@ -361,6 +361,30 @@ fn a_backend_frozen_between_its_number_and_its_row_is_waited_for() {
     assert_arrived_once(&shop, [1, 90, 91].into_iter().chain(100..210));
 }
 
+/// Where no trigger makes queueing take a statement's way: whoever takes a number has a transaction id by then, by which
+/// the worker knows that he may still write its row.
+#[test]
+fn a_transaction_has_its_id_before_it_takes_a_number() {
+    let shop = shop().start();
+    mark(&shop, 1);
+    let mut db = shop.connect();
+    // The row's account is looked up right before its number is taken.
+    sql(&mut db, "BEGIN; LOCK TABLE klaviyo.account IN ACCESS EXCLUSIVE MODE");
+    let mut other = shop.connect();
+    let pid = count(&mut other, "SELECT pg_backend_pid()::bigint");
+    let held = thread::spawn(move || place(&mut other, 2));
+    shop.eventually("it waits for the account", PATIENCE, || {
+        count(&mut db, &format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted")) == 1
+    });
+    let has_id = format!("SELECT count(backend_xid) FROM pg_stat_activity WHERE pid = {pid}");
+    let numbers = "SELECT last_value FROM klaviyo.outbox_seq_seq";
+    assert_eq!((count(&mut db, &has_id), count(&mut db, numbers)), (1, 1));
+    sql(&mut db, "COMMIT");
+    held.join().expect("it goes on");
+    wait_for(&shop, 2);
+    assert_eq!(count(&mut db, numbers), 2);
+}
+
 /// A row written with `synchronous_commit = off` can be seen before it is safe. With a WAL writer that sleeps, what is
 /// in the buffers when the postmaster is killed is lost.
 #[test]
