@@ -92,9 +92,16 @@ AS $$
            o.enqueued_at, NULL::timestamptz,
            CASE
                WHEN klaviyo.is_own_transaction(o.xmin) THEN 'It is sent when the transaction that queued it has committed.'
-               ELSE klaviyo.waiting_hint(o.account)
+               ELSE coalesce(klaviyo.waiting_hint(o.account), job.hint)
            END
     FROM klaviyo.outbox AS o
+    LEFT JOIN LATERAL (
+        SELECT format('Klaviyo is importing it since %s with others, as job %s: see klaviyo.bulk_job.', j.announced_at,
+                      coalesce(j.klaviyo_id, 'not known by name yet')) AS hint
+        FROM klaviyo.bulk_job AS j
+        WHERE j.ended_at IS NULL AND j.account = o.account AND o.seq = ANY (j.seqs)
+        LIMIT 1
+    ) AS job ON true
     WHERE o.message_id = waiting_result.message_id
 $$;
 COMMENT ON FUNCTION klaviyo.waiting_result(uuid) IS 'A message for which no call has ended yet';

@@ -213,6 +213,18 @@ AS $$
            CASE WHEN a.revision::date < now() - interval '18 months' THEN
                'Klaviyo retires a revision after two years: update the extension, then klaviyo_set_account(revision => …).' END
     FROM klaviyo.account AS a
+    UNION ALL
+    SELECT 'import_jobs', a.name, CASE WHEN j.is_late THEN 'warning' ELSE 'ok' END,
+           CASE WHEN j.open > 0 THEN format('%s under way, the first since %s', j.open, j.since) ELSE 'none under way' END,
+           CASE WHEN j.is_late THEN
+               'Klaviyo has not ended a job within klaviyo.backlog_age. Until it has, nothing else is sent about the profiles in it; see klaviyo.bulk_job, and Klaviyo''s status page.' END
+    FROM klaviyo.account AS a
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS open, min(j.announced_at) AS since,
+               min(j.announced_at) < clock_timestamp() - coalesce(current_setting('klaviyo.backlog_age', true), '15min')::interval AS is_late
+        FROM klaviyo.bulk_job AS j
+        WHERE j.ended_at IS NULL AND j.account = a.name
+    ) AS j
 $$;
 COMMENT ON FUNCTION klaviyo.account_health() IS 'The checks of klaviyo_health() that are about accounts';
 

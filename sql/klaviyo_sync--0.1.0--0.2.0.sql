@@ -193,3 +193,81 @@ BEGIN
     RETURN QUERY SELECT c.* FROM klaviyo.account_check AS c WHERE c.account = account_name ORDER BY c.path, c.method;
 END
 $$;
+
+-- Jobs, where one asks what holds a message or an account.
+CREATE OR REPLACE FUNCTION klaviyo.waiting_result(message_id uuid) RETURNS SETOF klaviyo.result
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT o.message_id, 'waiting', o.kind, o.account, NULL::integer, 0, NULL::text, NULL::text, NULL::text, NULL::text,
+           o.enqueued_at, NULL::timestamptz,
+           CASE
+               WHEN klaviyo.is_own_transaction(o.xmin) THEN 'It is sent when the transaction that queued it has committed.'
+               ELSE coalesce(klaviyo.waiting_hint(o.account), job.hint)
+           END
+    FROM klaviyo.outbox AS o
+    LEFT JOIN LATERAL (
+        SELECT format('Klaviyo is importing it since %s with others, as job %s: see klaviyo.bulk_job.', j.announced_at,
+                      coalesce(j.klaviyo_id, 'not known by name yet')) AS hint
+        FROM klaviyo.bulk_job AS j
+        WHERE j.ended_at IS NULL AND j.account = o.account AND o.seq = ANY (j.seqs)
+        LIMIT 1
+    ) AS job ON true
+    WHERE o.message_id = waiting_result.message_id
+$$;
+
+CREATE OR REPLACE FUNCTION klaviyo.account_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'account', NULL::text, 'warning', 'there is none', 'Add one with klaviyo_set_account().'
+    WHERE NOT EXISTS (SELECT FROM klaviyo.account)
+    UNION ALL
+    SELECT 'arming', a.name, CASE WHEN klaviyo.is_armed(a) THEN 'ok' ELSE 'critical' END,
+           CASE WHEN klaviyo.is_armed(a) THEN 'armed'
+                WHEN a.armed_system IS NULL THEN 'never armed'
+                ELSE 'armed for another cluster, database or klaviyo.instance: this may be a copy' END,
+           CASE WHEN NOT klaviyo.is_armed(a) THEN
+               format('If this database is to send: SELECT klaviyo_arm_account(%L).', a.name) END
+    FROM klaviyo.account AS a
+    UNION ALL
+    SELECT 'paused', a.name, CASE WHEN a.paused_at IS NULL THEN 'ok' ELSE 'warning' END,
+           CASE WHEN a.paused_at IS NULL THEN 'no' ELSE 'since ' || a.paused_at || coalesce(': ' || a.paused_reason, '') END,
+           CASE WHEN a.paused_at IS NOT NULL THEN format('SELECT klaviyo_resume_account(%L) sends what waits.', a.name) END
+    FROM klaviyo.account AS a
+    UNION ALL
+    SELECT 'key', a.name,
+           CASE WHEN refused.reason IS NOT NULL THEN 'critical' ELSE 'ok' END,
+           CASE WHEN refused.reason IS NOT NULL THEN 'not accepted'
+                WHEN l.last_success_at IS NOT NULL THEN 'accepted, last at ' || l.last_success_at
+                ELSE 'not used since the server started' END,
+           refused.reason
+    FROM klaviyo.account AS a
+    LEFT JOIN klaviyo.account_status AS s ON s.account = a.name AND s.stopped_at IS NOT NULL
+    LEFT JOIN LATERAL (
+        SELECT s.stopped_reason WHERE klaviyo.is_armed(a) AND a.paused_at IS NULL
+    ) AS refused (reason) ON true
+    LEFT JOIN LATERAL (
+        SELECT max(l.last_success_at) AS last_success_at FROM klaviyo.lane AS l WHERE l.account = a.name
+    ) AS l ON true
+    UNION ALL
+    SELECT 'revision', a.name,
+           CASE WHEN a.revision::date < now() - interval '2 years' THEN 'critical'
+                WHEN a.revision::date < now() - interval '18 months' THEN 'warning' ELSE 'ok' END,
+           a.revision,
+           CASE WHEN a.revision::date < now() - interval '18 months' THEN
+               'Klaviyo retires a revision after two years: update the extension, then klaviyo_set_account(revision => …).' END
+    FROM klaviyo.account AS a
+    UNION ALL
+    SELECT 'import_jobs', a.name, CASE WHEN j.is_late THEN 'warning' ELSE 'ok' END,
+           CASE WHEN j.open > 0 THEN format('%s under way, the first since %s', j.open, j.since) ELSE 'none under way' END,
+           CASE WHEN j.is_late THEN
+               'Klaviyo has not ended a job within klaviyo.backlog_age. Until it has, nothing else is sent about the profiles in it; see klaviyo.bulk_job, and Klaviyo''s status page.' END
+    FROM klaviyo.account AS a
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS open, min(j.announced_at) AS since,
+               min(j.announced_at) < clock_timestamp() - coalesce(current_setting('klaviyo.backlog_age', true), '15min')::interval AS is_late
+        FROM klaviyo.bulk_job AS j
+        WHERE j.ended_at IS NULL AND j.account = a.name
+    ) AS j
+$$;

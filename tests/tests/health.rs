@@ -4,8 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Cluster, Fault, PATIENCE, Shop, ShopBuilder, Stop, count, eventually, place, place_orders, query, sql,
-    wait_for_worker,
+    Bulk, Cluster, Fault, PATIENCE, Shop, ShopBuilder, Stop, count, eventually, place, place_orders, query,
+    sql, wait_for_worker,
 };
 use postgres::Client;
 
@@ -131,6 +131,7 @@ fn where_all_is_well_every_check_is_ok() {
             "dead_letters",
             "enabled",
             "homeless",
+            "import_jobs",
             "key",
             "lane event-bulk-create-jobs",
             "lane events",
@@ -153,6 +154,37 @@ fn where_all_is_well_every_check_is_ok() {
     let year = query::<String>(&mut db, "SELECT to_char(now(), 'YYYY-')", &[]);
     assert!(check(&mut db, "last_success", "default").value.contains(&year));
     wait_for_ok(&shop, &mut db, "key", "accepted, last at");
+}
+
+/// As long as Klaviyo has not ended a job nothing else is sent about its people: who asks why is told.
+#[test]
+fn a_job_that_takes_long_is_told_of() {
+    let shop = shop().setting("klaviyo.backlog_age", "1s").start();
+    let mut db = shop.connect();
+    let bulk = |queued_ms| Bulk { queued_ms: Some(queued_ms), processing_ms: Some(0), ..Bulk::default() };
+    shop.sandbox.set_bulk(&bulk(3_600_000));
+    sql(
+        &mut db,
+        "CREATE TABLE queued AS
+         SELECT klaviyo_upsert_profile(external_id => n::text, title => 'Ms') AS id FROM generate_series(1, 2000) AS n",
+    );
+    wait_for_alarm(
+        &shop,
+        &mut db,
+        "import_jobs",
+        "warning",
+        "under way, the first since",
+        "klaviyo.bulk_job",
+    );
+    let told = "SELECT count(*)
+                FROM klaviyo.bulk_job AS j
+                JOIN klaviyo.outbox AS o ON o.seq = j.seqs[1]
+                WHERE klaviyo_result(o.message_id)::text LIKE '%as job ' || j.klaviyo_id || ': see klaviyo.bulk_job.%'";
+    assert!(count(&mut db, told) > 0, "so is who asks for one of its messages");
+    shop.sandbox.set_bulk(&bulk(0));
+    wait_for_ok(&shop, &mut db, "import_jobs", "none under way");
+    shop.drain_soon();
+    assert_eq!(count(&mut db, "SELECT count(*) FROM queued WHERE (klaviyo_result(id)).hint IS NOT NULL"), 0);
 }
 
 #[test]
