@@ -296,7 +296,8 @@ COMMENT ON TABLE klaviyo.superseded IS 'Dead letters that describe a state of a 
 COMMENT ON COLUMN klaviyo.superseded.message_id IS 'Dead letter';
 COMMENT ON COLUMN klaviyo.superseded.newer_seq IS 'The accepted message''s seq';
 
--- The worker's, three tables that no dump carries: of a copy they would not be true.
+-- The worker's, three tables that no dump carries: of a copy they would not be true. The fourth, sent_unique_id, is true of
+-- Klaviyo, whoever asks.
 CREATE TABLE klaviyo.claim_floor (
     single   boolean PRIMARY KEY DEFAULT true CHECK (single),
     seq      bigint NOT NULL,
@@ -345,6 +346,16 @@ COMMENT ON COLUMN klaviyo.bulk_job.announced_at IS 'When it was written down, be
 COMMENT ON COLUMN klaviyo.bulk_job.made_at IS 'When Klaviyo had made it';
 COMMENT ON COLUMN klaviyo.bulk_job.ended_at IS 'When it was known to have ended; NULL until then';
 
+CREATE TABLE klaviyo.sent_unique_id (
+    digest  uuid PRIMARY KEY,
+    sent_at timestamptz NOT NULL
+);
+-- Rows come in order of time.
+CREATE INDEX sent_unique_id_sent_at_idx ON klaviyo.sent_unique_id USING brin (sent_at) WITH (autosummarize = on);
+COMMENT ON TABLE klaviyo.sent_unique_id IS 'Which unique_ids of your own Klaviyo may know: an event with one of them goes in a call of its own; for klaviyo.unique_id_retention';
+COMMENT ON COLUMN klaviyo.sent_unique_id.digest IS 'The first 16 bytes of the SHA-256 of account, metric and unique_id, with a zero byte between them';
+COMMENT ON COLUMN klaviyo.sent_unique_id.sent_at IS 'When it was recorded that an event with it had been sent, or that it would not be';
+
 -- Called here, and by each worker when it begins. On another timeline than before, after a failover or a recovery to a
 -- point in time, the primary of before may have sent all that waits here.
 CREATE FUNCTION klaviyo.open_claim_floor() RETURNS klaviyo.claim_floor
@@ -365,10 +376,11 @@ $$;
 COMMENT ON FUNCTION klaviyo.open_claim_floor() IS 'Looks whether the floor is still true of this server, and returns it';
 SELECT klaviyo.open_claim_floor();
 
--- A dump carries configuration and every message not yet settled; keys and history it does not.
+-- A dump carries configuration, every message not yet settled, and which ids Klaviyo knows; keys and history it does not.
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.account', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.outbox_seq_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.retry', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.superseded', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.sent_unique_id', '');

@@ -135,6 +135,7 @@ GRANT SELECT ON
     klaviyo.outbox,
     klaviyo.removed_account,
     klaviyo.retry,
+    klaviyo.sent_unique_id,
     klaviyo.superseded,
     klaviyo.throughput
 TO klaviyo_reader;

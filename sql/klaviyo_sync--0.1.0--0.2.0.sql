@@ -2,6 +2,9 @@
 
 \echo Use "ALTER EXTENSION klaviyo_sync UPDATE TO '0.2.0'" to load this file. \quit
 
+-- As the install script has it: what is run here is Postgres' own.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 ALTER TABLE klaviyo.account ADD COLUMN fresh_from bigint NOT NULL DEFAULT 1;
 COMMENT ON COLUMN klaviyo.account.fresh_from IS 'Messages with a lower seq may have been sent by the database that this one is a copy of: they go in calls of their own';
 
@@ -70,6 +73,33 @@ COMMENT ON COLUMN klaviyo.bulk_job.announced_at IS 'When it was written down, be
 COMMENT ON COLUMN klaviyo.bulk_job.made_at IS 'When Klaviyo had made it';
 COMMENT ON COLUMN klaviyo.bulk_job.ended_at IS 'When it was known to have ended; NULL until then';
 
+CREATE TABLE klaviyo.sent_unique_id (
+    digest  uuid PRIMARY KEY,
+    sent_at timestamptz NOT NULL
+);
+-- Rows come in order of time.
+CREATE INDEX sent_unique_id_sent_at_idx ON klaviyo.sent_unique_id USING brin (sent_at) WITH (autosummarize = on);
+COMMENT ON TABLE klaviyo.sent_unique_id IS 'Which unique_ids of your own Klaviyo may know: an event with one of them goes in a call of its own; for klaviyo.unique_id_retention';
+COMMENT ON COLUMN klaviyo.sent_unique_id.digest IS 'The first 16 bytes of the SHA-256 of account, metric and unique_id, with a zero byte between them';
+COMMENT ON COLUMN klaviyo.sent_unique_id.sent_at IS 'When it was recorded that an event with it had been sent, or that it would not be';
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.sent_unique_id', '');
+-- What has failed so far may have been taken all the same. What was delivered is on record without its unique_id.
+INSERT INTO klaviyo.sent_unique_id (digest, sent_at)
+SELECT encode(substr(sha256(
+           convert_to(m.account, 'UTF8') || '\x00'
+           || convert_to(m.payload #>> '{event,metric,data,attributes,name}', 'UTF8') || '\x00'
+           || convert_to(m.payload #>> '{event,unique_id}', 'UTF8')
+       ), 1, 16), 'hex')::uuid, now()
+FROM (
+    SELECT r.message_id, r.account, r.kind, r.payload FROM klaviyo.retry AS r
+    UNION ALL
+    SELECT l.message_id, l.account, l.kind, l.payload FROM klaviyo.dead_letter AS l WHERE l.seq IS NOT NULL
+) AS m
+WHERE m.kind = 'event'
+  AND m.payload #>> '{event,unique_id}' <> m.message_id::text
+  AND m.payload #>> '{event,metric,data,attributes,name}' IS NOT NULL
+ON CONFLICT DO NOTHING;
+
 -- Called here, and by each worker when it begins. On another timeline than before, after a failover or a recovery to a
 -- point in time, the primary of before may have sent all that waits here.
 CREATE FUNCTION klaviyo.open_claim_floor() RETURNS klaviyo.claim_floor
@@ -107,7 +137,7 @@ BEGIN
             SELECT 'TABLE klaviyo.' || c.relname, c.relacl
             FROM pg_catalog.pg_class AS c
             WHERE c.oid IN ('klaviyo.claim_floor'::pg_catalog.regclass, 'klaviyo.claim_mark'::pg_catalog.regclass,
-                            'klaviyo.bulk_job'::pg_catalog.regclass)
+                            'klaviyo.bulk_job'::pg_catalog.regclass, 'klaviyo.sent_unique_id'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION klaviyo.open_claim_floor()', coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             FROM pg_catalog.pg_proc AS p
@@ -151,7 +181,7 @@ END
 $$;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
 GRANT UPDATE (fresh_from) ON klaviyo.account TO klaviyo_admin;
-GRANT SELECT ON klaviyo.bulk_job TO klaviyo_reader;
+GRANT SELECT ON klaviyo.bulk_job, klaviyo.sent_unique_id TO klaviyo_reader;
 
 CREATE OR REPLACE FUNCTION @extschema@.klaviyo_check_account(name text DEFAULT 'default', timeout interval DEFAULT '30 seconds')
 RETURNS SETOF klaviyo.account_check

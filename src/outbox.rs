@@ -1,5 +1,5 @@
-//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, and those of marks.
-//! Nobody else in Rust reads or writes them.
+//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, `sent_unique_id`, and
+//! those of marks. Nobody else in Rust reads or writes them.
 
 pub mod claim;
 pub mod enqueue;
@@ -8,6 +8,7 @@ pub mod mark;
 pub mod remove;
 pub mod retention;
 pub mod settle;
+pub mod unique_ids;
 
 use pgrx::spi;
 

@@ -17,8 +17,20 @@ pub enum OnInvalid {
 /// Off: the workers stay, nothing is sent, messages wait.
 pub static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 
-/// For who would rather wait than trust that Klaviyo tells what it refuses of a call that carries a thousand.
-static BULK: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// What of a backlog goes in calls of many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum Bulk {
+    #[name = c"off"]
+    Off,
+    #[name = c"generated_ids"]
+    GeneratedIds,
+    #[name = c"on"]
+    On,
+}
+
+/// Off is for who would rather wait than trust that Klaviyo tells what it refuses of a call that carries a thousand;
+/// `generated_ids` for who is not the only one to send events under ids of his own.
+pub static BULK: GucSetting<Bulk> = GucSetting::<Bulk>::new(Bulk::On);
 
 /// A shop that would rather sell than track sets `dead_letter`: then no bad row fails a customer's order.
 pub static ON_INVALID: GucSetting<OnInvalid> = GucSetting::<OnInvalid>::new(OnInvalid::Error);
@@ -67,6 +79,9 @@ static DEAD_LETTER_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER)
 /// The net under that: a mistake that kills every message must not fill the disk.
 static DEAD_LETTER_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
 
+/// Klaviyo knows an id for ever: what is forgotten here and queued again takes a call of many with it.
+static UNIQUE_ID_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER);
+
 const MS: GucFlags = GucFlags::UNIT_MS;
 
 /// Minutes, the unit of the settings of retention.
@@ -85,10 +100,11 @@ pub fn define(preloading: bool) {
         GucContext::Sighup,
         GucFlags::default(),
     );
-    GucRegistry::define_bool_guc(
+    GucRegistry::define_enum_guc(
         c"klaviyo.bulk",
-        c"Whether a backlog is sent in calls that carry many messages.",
-        c"Off: each message goes in a call of its own, as all do that may have been sent before.",
+        c"What of a backlog is sent in calls that carry many messages.",
+        c"on: what cannot have been sent before. generated_ids: of that no events with a unique_id of one's own, for where \
+          other programs send events under the same ids. off: each message goes in a call of its own.",
         &BULK,
         GucContext::Sighup,
         GucFlags::default(),
@@ -125,6 +141,7 @@ pub fn define(preloading: bool) {
     define_bounds();
     define_alarms();
     define_retention();
+    define_ids();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
     unsafe {
         #[cfg(feature = "pg14")]
@@ -213,6 +230,19 @@ fn define_retention() {
     );
 }
 
+fn define_ids() {
+    GucRegistry::define_int_guc(
+        c"klaviyo.unique_id_retention",
+        c"How long it is remembered which ids of one's own events were sent under; -1: for ever.",
+        c"An event that is queued with such an id again after that may ride in a call of many, which fails for it.",
+        &UNIQUE_ID_RETENTION,
+        FOR_EVER,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+}
+
 fn define_delays() {
     GucRegistry::define_int_guc(
         c"klaviyo.poll_interval",
@@ -278,7 +308,7 @@ pub fn policy() -> delivery::Policy {
         backoff: delivery::Backoff { min, max: milliseconds(&RETRY_MAX_DELAY).max(min) },
         max_strikes: MAX_STRIKES.get().unsigned_abs(),
         max_in_flight: max_in_flight(),
-        bulk: BULK.get(),
+        bulk: BULK.get() != Bulk::Off,
         request_timeout: client().request_timeout,
     }
 }
@@ -289,6 +319,7 @@ pub struct Retention {
     pub delivery: Option<i32>,
     pub dead_letter: Option<i32>,
     pub dead_letters: Option<i32>,
+    pub unique_id: Option<i32>,
 }
 
 /// How long and how much is kept, as the settings have it now.
@@ -298,6 +329,7 @@ pub fn retention() -> Retention {
         delivery: bound(&DELIVERY_RETENTION),
         dead_letter: bound(&DEAD_LETTER_RETENTION),
         dead_letters: bound(&DEAD_LETTER_LIMIT),
+        unique_id: bound(&UNIQUE_ID_RETENTION),
     }
 }
 

@@ -6,6 +6,7 @@ use delivery::identifiers::Identifiers;
 use delivery::invalid::{Fault, Invalid};
 use delivery::json::{JsonLimits, JsonWriter};
 use delivery::kind::{Checked, event, profile};
+use delivery::message_id;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 
@@ -29,7 +30,7 @@ const KEPT_JSON: usize = 5_000_000;
 /// `klaviyo_track_event(metric, email, properties, value, value_currency, unique_id, event_time, phone_number,
 /// external_id, profile, account)`
 fn track_event(arguments: &Arguments) -> Returned {
-    let message_id = enqueue::new_message_id();
+    let message_id = message_id::new();
     let now = pg::now();
     let checked = || {
         let profile = json(arguments, 9, profile::limits("profile"))?;
@@ -75,7 +76,7 @@ fn track_event(arguments: &Arguments) -> Returned {
 /// `klaviyo_upsert_profile(email, phone_number, external_id, first_name, last_name, organization, title, locale,
 /// image, location, properties, account, clear)`
 fn upsert_profile(arguments: &Arguments) -> Returned {
-    let message_id = enqueue::new_message_id();
+    let message_id = message_id::new();
     let checked = || {
         let location = json(arguments, 9, profile::limits("location"))?;
         let properties = json(arguments, 10, profile::limits("properties"))?;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use delivery::gaps::Gaps;
+use delivery::kind::Rides;
 use delivery::room::{CatchUp, Class, Room};
 use delivery::{Ending, Failure, Message, Outcome, kind};
 use pgrx::Uuid;
@@ -13,10 +14,13 @@ use pgrx::spi::{self, SpiTupleTable};
 
 use crate::outbox::mark::Marks;
 use crate::outbox::remove::Removal;
+use crate::outbox::unique_ids;
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, rows};
+use crate::settings::{self, Bulk};
 
 mod jobs;
+mod retries;
 
 /// Rows read in one go: enough to be cheap a row, few enough that answers are settled in between.
 const CHUNK: usize = 1_000;
@@ -39,23 +43,6 @@ const RANGE_OF_ACCOUNT: &str = "
     WHERE o.seq BETWEEN $1 AND $2 AND o.account = $4
     ORDER BY o.seq
     LIMIT $3";
-
-/// `retry_tried_idx` finds these few among any number of redriven ones.
-const TRIED: &str = "
-    SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.attempts, r.strikes,
-           r.not_before, false
-    FROM klaviyo.retry AS r
-    WHERE r.redriven_at IS NULL AND r.seq > $1
-    ORDER BY r.seq
-    LIMIT $2";
-
-const REDRIVEN: &str = "
-    SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.attempts, r.strikes,
-           r.not_before, EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = r.message_id)
-    FROM klaviyo.retry AS r
-    WHERE r.redriven_at IS NOT NULL AND r.seq > $1
-    ORDER BY r.seq
-    LIMIT $2";
 
 /// What was found.
 #[derive(Default)]
@@ -135,17 +122,6 @@ impl Claimer {
     pub fn open(&mut self, open: &HashSet<String>, fresh_from: HashMap<String, i64>) {
         self.room.open(open);
         self.fresh_from = fresh_from;
-    }
-
-    /// Messages whose calls have failed and that are not in memory: what an earlier worker was trying, or what came by
-    /// a restored dump. They are older than what is in the outbox, so they come first, and whatever the room: they
-    /// were in memory once, so there are not many. After this, redriven ones are looked for anew.
-    pub fn recover(&mut self) -> Result<Claimed, spi::Error> {
-        self.redriven = Some(0);
-        self.missed.clear();
-        let mut claimed = Claimed::default();
-        self.tried(TRIED, 0, i64::MAX, &mut claimed)?;
-        Ok(claimed)
     }
 
     /// An account was removed: its messages are put aside where they are.
@@ -245,25 +221,6 @@ impl Claimer {
         Ok(())
     }
 
-    /// Reads on among the redriven messages; from the beginning once those that were missed may have room.
-    fn redriven(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
-        let start = Instant::now();
-        if self.redriven.is_none()
-            && start >= self.redriven_at
-            && self.missed.iter().any(|(account, kind)| !self.room.is_full(account, kind))
-        {
-            self.redriven = Some(0);
-            self.missed.clear();
-        }
-        let Some(after) = self.redriven else { return Ok(()) };
-        self.redriven = self.tried(REDRIVEN, after, CHUNK as i64, claimed)?;
-        self.redriven_took += start.elapsed();
-        if self.redriven.is_none() {
-            self.redriven_at = Instant::now() + std::mem::take(&mut self.redriven_took) * LATE_SHARE;
-        }
-        Ok(())
-    }
-
     /// The net: looks, a little at a time, for rows that no gap told of, such as rows that were copied in with
     /// numbers of their own.
     fn net(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
@@ -295,8 +252,10 @@ impl Claimer {
         let (payload, enqueued_at) = (json_column(row, 6), micros(row, 7));
         let own = self.fresh_from.get(&account).is_some_and(|from| seq >= *from);
         let fresh = in_turn && own && self.marks.are_below(&account, seq, enqueued_at);
-        let rides = kind.rides(id, &payload, fresh);
-        if self.room.admit(seq, &account, Class { kind: kind.name(), rides }, &key) {
+        let rides = kind.rides(&account, id, &payload);
+        let unique_id = rides.unique_id();
+        let rides = self.may_ride(&account, rides, fresh);
+        if self.room.admit(seq, &account, Class { kind: kind.name(), rides }, &key, unique_id) {
             let message = Message {
                 seq,
                 id,
@@ -309,10 +268,26 @@ impl Claimer {
                 wait: Duration::ZERO,
                 redriven: false,
                 rides,
+                unique_id,
             };
             self.take(account, message, claimed);
         }
         seq
+    }
+
+    /// `fresh`: it is certain that no call has carried the message.
+    fn may_ride(&self, account: &str, rides: Rides, fresh: bool) -> bool {
+        match rides {
+            Rides::Never => false,
+            Rides::Always => true,
+            Rides::Once => fresh,
+            Rides::OnceAs(id) => {
+                fresh
+                    && settings::BULK.get() == Bulk::On
+                    && !self.room.is_carried(account, &id)
+                    && !unique_ids::may_have_been_sent(id)
+            }
+        }
     }
 
     fn undeliverable(
@@ -324,80 +299,23 @@ impl Claimer {
         failure: Failure,
         claimed: &mut Claimed,
     ) {
-        self.room.add(seq, account, Class { kind: "", rides: false }, 0);
+        self.room.add(seq, account, Class { kind: "", rides: false }, None, 0);
         let ending = Ending::Dead { failure, newer: None };
         let (attempts, sent_at) = (attempts.unsigned_abs(), SystemTime::now());
-        claimed.undeliverable.push(Outcome { seq, id, attempts, sent_at, bulk: false, ending });
-    }
-
-    /// Messages tried before, with a number above `after`. Returns after which number to go on, if not all were read.
-    ///
-    /// Redriven ones can be any number, so they are taken as there is room; what was missed, and those of an account
-    /// that cannot send, are found when the next look begins anew.
-    fn tried(
-        &mut self,
-        query: &'static str,
-        after: i64,
-        limit: i64,
-        claimed: &mut Claimed,
-    ) -> Result<Option<i64>, spi::Error> {
-        let redriven = query == REDRIVEN;
-        let now = pg::now();
-        let mut last = after;
-        let read = rows(query, &[arg(after), arg(limit)], |row| {
-            let seq: i64 = column(row, 1);
-            let (account, kind): (String, String) = (column(row, 3), column(row, 4));
-            last = seq;
-            if self.room.holds(&account, seq) || self.is_removed(&account, seq) {
-                return;
-            }
-            if redriven {
-                // Of an account that has no room nothing more is taken, or a later message of a key would go before
-                // an earlier one.
-                if self.room.is_full(&account, &kind) {
-                    self.missed.insert(account.clone(), kind.clone());
-                }
-                if self.missed.contains_key(&account) || !self.room.is_open(&account) {
-                    return;
-                }
-            }
-            let id = id(row);
-            let (attempts, strikes): (i32, i32) = (column(row, 8), column(row, 9));
-            let Some(kind) = kind::find(&kind) else {
-                return self.undeliverable(seq, id, &account, attempts, unknown_kind(&kind), claimed);
-            };
-            if column::<bool>(row, 11) {
-                let failure = Failure {
-                    code: "superseded".to_owned(),
-                    reason: "a newer state of this profile has been accepted since".to_owned(),
-                    ..Failure::default()
-                };
-                return self.undeliverable(seq, id, &account, attempts, failure, claimed);
-            }
-            let not_before = micros(row, 10);
-            let message = Message {
-                seq,
-                id,
-                kind,
-                key: column(row, 5),
-                payload: json_column(row, 6),
-                enqueued_at: time(micros(row, 7)),
-                attempts: attempts.unsigned_abs(),
-                strikes: strikes.unsigned_abs(),
-                wait: Duration::from_micros(u64::try_from(not_before - now).unwrap_or_default()),
-                redriven,
-                rides: false,
-            };
-            self.take(account, message, claimed);
-        })?;
-        let cut = i64::try_from(read) == Ok(limit);
-        claimed.more |= cut;
-        Ok(cut.then_some(last))
+        claimed.undeliverable.push(Outcome {
+            seq,
+            id,
+            unique_id: None,
+            attempts,
+            sent_at,
+            bulk: false,
+            ending,
+        });
     }
 
     fn take(&mut self, account: String, message: Message, claimed: &mut Claimed) {
         let class = Class { kind: message.kind.name(), rides: message.rides };
-        self.room.add(message.seq, &account, class, message.payload.len());
+        self.room.add(message.seq, &account, class, message.unique_id, message.payload.len());
         claimed.messages.entry(account).or_default().push(message);
     }
 }

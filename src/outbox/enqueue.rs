@@ -12,11 +12,6 @@ use crate::pg::spi::{arg, json_arg, run};
 use crate::pg::table::{Table, next_number, with_rights_of};
 use crate::pg::transaction::{AtCommit, assign_id, at_commit};
 
-/// A message's global identity. Version 7: ids made one after the other lie side by side in an index.
-pub fn new_message_id() -> uuid::Uuid {
-    uuid::Uuid::now_v7()
-}
-
 const SCHEMA: &CStr = c"klaviyo";
 
 const INSERT_DEAD: &str = "

@@ -6,6 +6,7 @@ use delivery::{Ending, Failure, Outcome, kind};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, spi};
 
+use super::unique_ids;
 use crate::pg;
 use crate::pg::spi::{arg, run, value};
 
@@ -170,6 +171,7 @@ impl Settler {
 
     /// Records outcomes, in the transaction the caller has begun.
     pub fn settle(&mut self, outcomes: &[Outcome]) -> Result<(), spi::Error> {
+        unique_ids::remember(outcomes)?;
         accepted(outcomes)?;
         retry(outcomes)?;
         self.dead(outcomes)?;

@@ -2,11 +2,25 @@
 
 use std::ffi::CStr;
 
-use pgrx::{IntoDatum, PgRelation, pg_sys};
+use pgrx::{IntoDatum, PgRelation, Uuid, pg_sys};
 
 // commands/sequence.h, the same from 14 to 18. pgrx has no binding; this is how it calls all others.
 unsafe extern "C-unwind" {
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+}
+
+/// What a primary key can be of.
+pub trait Key: IntoDatum {
+    /// The function that compares two, of `pg_proc`.
+    const EQUAL: u32;
+}
+
+impl Key for &str {
+    const EQUAL: u32 = pg_sys::F_TEXTEQ;
+}
+
+impl Key for Uuid {
+    const EQUAL: u32 = pg_sys::F_UUID_EQ;
 }
 
 /// A table, open, and locked until the transaction ends. Whoever may call us may use it: nobody's rights are looked at.
@@ -46,12 +60,12 @@ impl Table {
             && matches!(self.indexes(), (1, Some(_)))
     }
 
-    /// Whether it has a row whose primary key, a text and its first column, is this. None where it has no such key.
-    pub fn has(&self, text: &str) -> Option<bool> {
+    /// Whether it has a row whose primary key is this. None where its first column is no such key.
+    pub fn has<K: Key>(&self, key: K) -> Option<bool> {
         let (_, Some(index)) = self.indexes() else { return None };
         let columns = self.0.tuple_desc();
-        let column = columns.get(0).filter(|column| column.atttypid == pg_sys::TEXTOID)?;
-        let key = text.into_datum()?;
+        let column = columns.get(0).filter(|column| column.atttypid == K::type_oid())?;
+        let key = key.into_datum()?;
         // SAFETY: the index is one of this table's. With the column's own collation the scan finds what `=` finds; a column
         // that is not in the index is an error. The snapshot is registered while it is used.
         unsafe {
@@ -63,7 +77,7 @@ impl Table {
                 pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
                 pg_sys::InvalidOid,
                 column.attcollation,
-                pg_sys::F_TEXTEQ.into(),
+                K::EQUAL.into(),
                 key,
             );
             let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot());

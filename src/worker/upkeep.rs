@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::process::attempt;
-use crate::outbox::{import, retention};
+use crate::outbox::{import, retention, unique_ids};
 use crate::settings::{self, Retention};
 
 /// Between two rounds. Days are long, and partitions made days ahead.
@@ -32,9 +32,10 @@ enum Step {
     DeleteOldDeadLetters,
     CountDeadLetters,
     DeleteSurplusDeadLetters,
+    ForgetUniqueIds,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
@@ -42,6 +43,7 @@ const STEPS: [Step; 7] = [
     Step::DeleteOldDeadLetters,
     Step::CountDeadLetters,
     Step::DeleteSurplusDeadLetters,
+    Step::ForgetUniqueIds,
 ];
 
 /// Where the round stands.
@@ -132,7 +134,7 @@ impl Upkeep {
         if matches!(step, Step::AddDays | Step::DropDays) {
             Spi::run(NO_EVENT_TRIGGERS)?;
         }
-        let Retention { delivery, dead_letter, dead_letters } = self.retention;
+        let Retention { delivery, dead_letter, dead_letters, unique_id } = self.retention;
         match step {
             Step::AddDays => retention::add_day(),
             Step::DropDays => delivery.map_or(Ok(0), retention::drop_day),
@@ -149,6 +151,7 @@ impl Upkeep {
                 Ok(deleted)
             }
             Step::DeleteSurplusDeadLetters => Ok(0),
+            Step::ForgetUniqueIds => unique_id.map_or(Ok(0), unique_ids::forget),
         }
     }
 
@@ -180,6 +183,9 @@ impl Upkeep {
                 ),
                 "See the reasons of those there are in klaviyo.dead_letter; then klaviyo_redrive() or klaviyo_discard() them, or raise the limit."
             ),
+            Step::ForgetUniqueIds => {
+                log!("klaviyo_sync: forgot unique_ids older than klaviyo.unique_id_retention: {done}");
+            }
         }
     }
 }
@@ -194,6 +200,7 @@ impl Step {
             Self::DeleteOldJobs => "old import jobs",
             Self::DeleteOldDeadLetters => "old dead letters",
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",
+            Self::ForgetUniqueIds => "old unique_ids",
         }
     }
 }

@@ -21,12 +21,27 @@ const CONTENT: &str = "
     SET klaviyo.on_invalid = dead_letter;
     SELECT klaviyo_track_event('Placed Order', 'no address');";
 
+/// One of its events has failed so far.
+const FAILED: &str = "
+    WITH failed AS (DELETE FROM klaviyo.outbox AS o WHERE o.payload #>> '{event,unique_id}' = 'order-7' RETURNING o.*)
+    INSERT INTO klaviyo.retry
+        (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before)
+    SELECT f.seq, f.message_id, f.account, f.kind, f.key, f.payload, f.enqueued_at, 1, 0, now()
+    FROM failed AS f";
+
+/// Whether it is known that its id may have been taken, under the digest that the worker knows it by.
+const REMEMBERED: &str = "
+    SELECT array_agg(s.digest) = ARRAY[encode(substr(sha256('default\\000Placed Order\\000order-7'), 1, 16), 'hex')::uuid]
+    FROM klaviyo.sent_unique_id AS s";
+
 /// Everything a shop would miss.
 const KEPT: &str = "
     SELECT 'account', a.name, a.rate_share, a.private_key_env, a.armed_name, k.private_key
     FROM klaviyo.account AS a LEFT JOIN klaviyo.account_key AS k ON k.account = a.name
     UNION ALL
     SELECT 'outbox', o.message_id::text, o.seq, o.kind, o.account, o.payload::text FROM klaviyo.outbox AS o
+    UNION ALL
+    SELECT 'retry', r.message_id::text, r.seq, r.kind, r.account, r.payload::text FROM klaviyo.retry AS r
     UNION ALL
     SELECT 'dead_letter', d.message_id::text, d.attempts, d.kind, d.code, d.payload::text FROM klaviyo.dead_letter AS d
     ORDER BY 1, 2";
@@ -124,11 +139,15 @@ fn every_release_is_updated_with_all_that_is_in_it() {
     for version in releases().into_keys().filter(|version| version != VERSION) {
         let database = format!("v{version}");
         cluster.create_database(&database);
-        cluster.psql(&database, &format!("CREATE EXTENSION klaviyo_sync VERSION '{version}'; {CONTENT}"));
+        cluster.psql(
+            &database,
+            &format!("CREATE EXTENSION klaviyo_sync VERSION '{version}'; {CONTENT} {FAILED}"),
+        );
         let before = cluster.psql(&database, KEPT);
         assert_eq!(before.lines().count(), 54, "{before}");
         cluster.psql(&database, "ALTER EXTENSION klaviyo_sync UPDATE");
         assert_eq!(cluster.psql(&database, KEPT), before, "what was there in {version}");
+        assert_eq!(cluster.psql(&database, REMEMBERED), "t", "what Klaviyo may know in {version}");
         assert_same(&schema(&cluster, &database), &fresh, &version);
         assert_same(&cluster.psql(&database, DETAILS), &details, &version);
         cluster.psql(&database, CONTENT);

@@ -61,6 +61,7 @@ pub(crate) fn message(seq: i64, kind: &str, key: &str) -> Message {
         wait: Duration::ZERO,
         redriven: false,
         rides: true,
+        unique_id: None,
     }
 }
 

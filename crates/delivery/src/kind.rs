@@ -9,6 +9,7 @@ pub mod profile_batch;
 use klaviyo::Endpoint;
 
 use crate::batch::Batch;
+use crate::unique_id::UniqueId;
 
 /// What the scheduler and the HTTP thread must know of a message. Where an answer is lost it is sent again: of an
 /// event Klaviyo drops the repeat, by its `unique_id`, and the same state again ends in the same state.
@@ -41,14 +42,36 @@ pub trait Kind: Sync {
     /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing.
     fn stale(&self, payload: &str) -> Option<String>;
 
-    /// Whether a message may go in a call of many. `fresh`: it is certain that no call has carried it.
-    fn rides(&self, id: [u8; 16], payload: &str, fresh: bool) -> bool;
+    /// Whether a message of an account may go in a call of many.
+    fn rides(&self, account: &str, id: [u8; 16], payload: &str) -> Rides;
 
     /// The call that carries many messages of it, where there is one.
     fn bulk(&self) -> Option<&'static Endpoint>;
 
     /// An empty body of that call.
     fn batch(&self) -> Option<Box<dyn Batch>>;
+}
+
+/// Whether a message may go in a call of many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rides {
+    Never,
+    /// However often it was sent.
+    Always,
+    /// In its first call: its id is one that we have made and nobody else can know.
+    Once,
+    /// In its first call, if no other message has brought this id to Klaviyo.
+    OnceAs(UniqueId),
+}
+
+impl Rides {
+    /// What Klaviyo knows a repeat of it by, if other messages can have the same.
+    pub fn unique_id(self) -> Option<UniqueId> {
+        match self {
+            Self::OnceAs(unique_id) => Some(unique_id),
+            Self::Never | Self::Always | Self::Once => None,
+        }
+    }
 }
 
 /// Every kind there is.

@@ -8,6 +8,7 @@ use klaviyo::Endpoint;
 use crate::import::ImportReport;
 use crate::kind::Kind;
 use crate::preflight::Finding;
+use crate::unique_id::UniqueId;
 
 /// A committed message, on its way.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct Message {
     pub redriven: bool,
     /// Whether it may go in a call of many, see [`Kind::rides`].
     pub rides: bool,
+    /// What Klaviyo knows a repeat of it by, where other messages can have the same.
+    pub unique_id: Option<UniqueId>,
 }
 
 /// What one call, or the refusal to make it, meant for a message.
@@ -39,6 +42,7 @@ pub struct Message {
 pub struct Outcome {
     pub seq: i64,
     pub id: [u8; 16],
+    pub unique_id: Option<UniqueId>,
     /// Calls it has now been in.
     pub attempts: u32,
     /// When the last of them was sent.
@@ -50,7 +54,8 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn of(message: &Message, sent_at: SystemTime, bulk: bool, ending: Ending) -> Self {
-        Self { seq: message.seq, id: message.id, attempts: message.attempts, sent_at, bulk, ending }
+        let Message { seq, id, unique_id, attempts, .. } = *message;
+        Self { seq, id, unique_id, attempts, sent_at, bulk, ending }
     }
 }
 

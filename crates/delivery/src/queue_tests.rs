@@ -27,6 +27,7 @@ fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
         wait: Duration::ZERO,
         redriven: false,
         rides: false,
+        unique_id: None,
     }
 }
 

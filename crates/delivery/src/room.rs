@@ -7,12 +7,16 @@
 //!
 //! What is in an import job of Klaviyo's is not in memory, and not to be read again before its end: of that the numbers are
 //! remembered.
+//!
+//! A message that carries an id of the user's own may be in a call of many only if no other has brought that id to Klaviyo.
+//! So while one is in memory that may be, others with its id wait in the outbox, whoever they are about.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::key::{Aliases, Hasher, Identifier};
 use crate::kind::{self, Kind};
+use crate::unique_id::UniqueId;
 
 /// Messages of one lane in memory: some seconds of work for the fastest.
 const LANE_MESSAGES: usize = 2_000;
@@ -73,12 +77,15 @@ struct Behind {
     passed: bool,
     /// From here on nothing has been looked at; none when all that was read of the outbox has been.
     unseen: Option<i64>,
-    /// Identifiers of those that were looked at.
+    /// Identifiers of those that were looked at, and the ids that they carry.
     keys: HashSet<Identifier>,
+    unique_ids: HashSet<UniqueId>,
     /// Classes that found no room.
     waiting: HashSet<Class>,
     /// Passed over because the account could not send.
     closed: bool,
+    /// A message with whose id one was passed over has left.
+    released: bool,
 }
 
 impl Behind {
@@ -89,8 +96,10 @@ impl Behind {
             passed: false,
             unseen: None,
             keys: HashSet::new(),
+            unique_ids: HashSet::new(),
             waiting: HashSet::new(),
             closed: false,
+            released: false,
         }
     }
 
@@ -101,12 +110,21 @@ impl Behind {
     }
 }
 
+/// How many messages in memory carry an id.
+#[derive(Debug, Default)]
+struct Carriers {
+    all: usize,
+    riders: usize,
+}
+
 #[derive(Debug, Default)]
 struct Account {
     open: bool,
     lanes: HashMap<Class, Lane>,
     behind: Option<Behind>,
     in_jobs: HashSet<i64>,
+    /// Ids that messages in memory carry.
+    unique_ids: HashMap<UniqueId, Carriers>,
     /// Which identifiers belong together, as the queue that orders messages has it.
     aliases: Aliases,
 }
@@ -114,6 +132,23 @@ struct Account {
 impl Account {
     fn has_room(&self, class: Class) -> bool {
         self.lanes.get(&class).is_none_or(|lane| lane.has_room(class))
+    }
+
+    fn riders_carry(&self, unique_id: &UniqueId) -> bool {
+        self.unique_ids.get(unique_id).is_some_and(|carriers| carriers.riders > 0)
+    }
+
+    /// A message that carries that id is in memory no longer.
+    fn put_down(&mut self, unique_id: &UniqueId, rides: bool) {
+        let Some(carriers) = self.unique_ids.get_mut(unique_id) else { return };
+        carriers.all -= 1;
+        carriers.riders -= usize::from(rides);
+        if carriers.all == 0 {
+            self.unique_ids.remove(unique_id);
+        }
+        if let Some(behind) = self.behind.as_mut().filter(|_| rides) {
+            behind.released |= behind.unique_ids.contains(unique_id);
+        }
     }
 
     /// Whether looking further could find something to take.
@@ -129,6 +164,7 @@ impl Account {
 struct Entry {
     account: String,
     class: Class,
+    unique_id: Option<UniqueId>,
     bytes: usize,
 }
 
@@ -198,13 +234,21 @@ impl Room {
 
     /// Whether a message found in the outbox is to be taken. If not, it is remembered as passed over. Messages of an
     /// account are to be offered in order, but for those that committed late.
-    pub fn admit(&mut self, seq: i64, account: &str, class: Class, key: &[String]) -> bool {
+    pub fn admit(
+        &mut self,
+        seq: i64,
+        account: &str,
+        class: Class,
+        key: &[String],
+        unique_id: Option<UniqueId>,
+    ) -> bool {
         let account = self.accounts.entry(account.to_owned()).or_default();
         let room = account.open && account.has_room(class);
+        let carried = unique_id.is_some_and(|id| account.riders_carry(&id));
         let can_take = account.can_take();
         let keys: Vec<Identifier> = key.iter().map(|text| self.hasher.identifier(text)).collect();
         account.aliases.link(&keys);
-        if room && account.behind.is_none() {
+        if room && !carried && account.behind.is_none() {
             return true;
         }
         let behind = account.behind.get_or_insert_with(|| Behind::new(seq));
@@ -214,7 +258,8 @@ impl Room {
         let keys = account.aliases.expand(&keys);
         // What was passed over for want of room comes before what lies behind it.
         let room = room && !behind.waiting.contains(&class);
-        if room && keys.iter().all(|key| !behind.keys.contains(key)) {
+        let repeats = carried || unique_id.is_some_and(|id| behind.unique_ids.contains(&id));
+        if room && !repeats && keys.iter().all(|key| !behind.keys.contains(key)) {
             return true;
         }
         behind.from = behind.from.min(seq);
@@ -224,6 +269,7 @@ impl Room {
             behind.waiting.insert(class);
         }
         behind.keys.extend(keys);
+        behind.unique_ids.extend(unique_id);
         if !can_take || behind.is_far() {
             behind.unseen = Some(behind.unseen.map_or(seq + 1, |unseen| unseen.min(seq + 1)));
         }
@@ -231,11 +277,27 @@ impl Room {
     }
 
     /// A message is in memory from now on.
-    pub fn add(&mut self, seq: i64, account: &str, class: Class, bytes: usize) {
-        let lane = self.accounts.entry(account.to_owned()).or_default().lanes.entry(class).or_default();
+    pub fn add(&mut self, seq: i64, account: &str, class: Class, unique_id: Option<UniqueId>, bytes: usize) {
+        let of = self.accounts.entry(account.to_owned()).or_default();
+        let lane = of.lanes.entry(class).or_default();
         lane.messages += 1;
         lane.bytes += bytes;
-        self.entries.insert(seq, Entry { account: account.to_owned(), class, bytes });
+        if let Some(id) = unique_id {
+            let carriers = of.unique_ids.entry(id).or_default();
+            carriers.all += 1;
+            carriers.riders += usize::from(class.rides);
+        }
+        self.entries.insert(seq, Entry { account: account.to_owned(), class, unique_id, bytes });
+    }
+
+    /// Whether a message in memory carries that id.
+    pub fn is_carried(&self, account: &str, unique_id: &UniqueId) -> bool {
+        self.accounts.get(account).is_some_and(|account| account.unique_ids.contains_key(unique_id))
+    }
+
+    /// Whether one does that may be in a call of many.
+    pub fn is_carried_by_rider(&self, account: &str, unique_id: &UniqueId) -> bool {
+        self.accounts.get(account).is_some_and(|account| account.riders_carry(unique_id))
     }
 
     /// A message has left for good.
@@ -245,10 +307,14 @@ impl Room {
 
     fn take_out(&mut self, seq: i64) -> Option<Entry> {
         let entry = self.entries.remove(&seq)?;
-        let account = self.accounts.get_mut(&entry.account);
-        if let Some(lane) = account.and_then(|account| account.lanes.get_mut(&entry.class)) {
-            lane.messages -= 1;
-            lane.bytes -= entry.bytes;
+        if let Some(account) = self.accounts.get_mut(&entry.account) {
+            if let Some(lane) = account.lanes.get_mut(&entry.class) {
+                lane.messages -= 1;
+                lane.bytes -= entry.bytes;
+            }
+            if let Some(id) = &entry.unique_id {
+                account.put_down(id, entry.class.rides);
+            }
         }
         Some(entry)
     }
@@ -299,7 +365,7 @@ impl Room {
             let Some(behind) = &mut account.behind else { continue };
             let much_room =
                 |class: &Class| account.lanes.get(class).is_some_and(|lane| lane.has_much_room(*class));
-            if behind.closed || behind.waiting.iter().any(much_room) {
+            if behind.closed || behind.released || behind.waiting.iter().any(much_room) {
                 let from = behind.from;
                 *behind = Behind { unseen: Some(from), ..Behind::new(from) };
                 return Some(CatchUp { account: name.clone(), from });

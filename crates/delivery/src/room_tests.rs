@@ -34,9 +34,9 @@ impl Reader {
         let (_, account, class, key) = self.outbox[seq as usize - 1].clone();
         if !self.room.holds(account, seq)
             && !self.taken.contains(&seq)
-            && self.room.admit(seq, account, class, &[key])
+            && self.room.admit(seq, account, class, &[key], None)
         {
-            self.room.add(seq, account, class, 1);
+            self.room.add(seq, account, class, None, 1);
         }
     }
 
@@ -211,9 +211,9 @@ fn looking_ahead_ends_somewhere() {
 fn one_huge_message_fits_and_shuts_the_door() {
     let mut room = Room::default();
     room.open(&names(&["a"]));
-    assert!(room.admit(1, "a", EVENT, &[]));
-    room.add(1, "a", EVENT, LANE_BYTES * 2);
-    assert!(!room.admit(2, "a", EVENT, &["k".to_owned()]));
+    assert!(room.admit(1, "a", EVENT, &[], None));
+    room.add(1, "a", EVENT, None, LANE_BYTES * 2);
+    assert!(!room.admit(2, "a", EVENT, &["k".to_owned()], None));
     room.remove(1);
     assert_eq!(room.catch_up(), Some(CatchUp { account: "a".to_owned(), from: 2 }));
 }
@@ -233,4 +233,93 @@ fn what_is_in_a_job_takes_no_room_and_is_not_read_again() {
     reader.room.forget("a", 11_500);
     reader.room.enter_job(11_600);
     assert_eq!(reader.room.lowest(), Some(11_500), "nothing of a removed account is in a job");
+}
+
+/// As the worker does it: what has an id that was sent, or that another in memory has, does not ride.
+#[test]
+fn an_id_rides_only_where_no_other_can_have_brought_it() {
+    const MESSAGES: usize = 1_200;
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut rode = 0;
+    for round in 0..12 {
+        // Those before this number may have been sent by a worker of before.
+        let fresh_from = random.usize(0..MESSAGES / 2);
+        let ids = [3, 40, 800][round % 3];
+        let outbox: Vec<(UniqueId, Vec<String>)> = (0..MESSAGES)
+            .map(|_| ([random.u8(..), random.u8(..)], random.u16(0..500)))
+            .map(|(id, key)| {
+                let id = u16::from_le_bytes(id) % ids;
+                (u128::from(id).to_le_bytes(), vec![key.to_string()])
+            })
+            .collect();
+        let mut room = Room::default();
+        room.open(&names(&["a"]));
+        let (mut cursor, mut sent, mut left) = (0, HashSet::new(), HashSet::new());
+        let mut offer = |room: &mut Room, seq: usize, sent: &HashSet<UniqueId>, left: &HashSet<usize>| {
+            let (id, key) = &outbox[seq];
+            if room.holds("a", seq as i64) || left.contains(&seq) {
+                return;
+            }
+            let rides = seq >= fresh_from && !room.is_carried("a", id) && !sent.contains(id);
+            let class = Class { kind: "event", rides };
+            if room.admit(seq as i64, "a", class, key, Some(*id)) {
+                room.add(seq as i64, "a", class, Some(*id), LANE_BYTES / 50);
+                let may_have_it = |other: &usize| {
+                    *other != seq
+                        && outbox[*other].0 == *id
+                        && (*other < fresh_from || room.holds("a", *other as i64))
+                };
+                let mut others = (0..MESSAGES).filter(|other| !left.contains(other));
+                assert!(!rides || !others.any(|other| may_have_it(&other)), "{seq} rides");
+                assert!(rides || !room.is_carried_by_rider("a", id), "{seq} goes beside one that rides");
+                rode += usize::from(rides);
+            }
+        };
+        while left.len() < MESSAGES {
+            if let Some(CatchUp { from, .. }) = room.catch_up() {
+                room.look("a");
+                let to = (from as usize + 200).min(cursor);
+                (from as usize..to).for_each(|seq| offer(&mut room, seq, &sent, &left));
+                room.looked("a", (to < cursor).then_some(to as i64));
+            } else if room.wants_new() && cursor < MESSAGES {
+                let end = (cursor + 200).min(MESSAGES);
+                (cursor..end).for_each(|seq| offer(&mut room, seq, &sent, &left));
+                cursor = end;
+            }
+            let held: Vec<i64> = room.entries.keys().copied().collect();
+            for seq in held.into_iter().filter(|_| random.u8(0..4) == 0) {
+                room.remove(seq);
+                sent.insert(outbox[seq as usize].0);
+                left.insert(seq as usize);
+            }
+        }
+        assert!(room.accounts["a"].unique_ids.is_empty());
+    }
+    assert!(rode > 1_000, "{rode} rode");
+}
+
+/// Whoever has an id that is just riding waits until that is over, and so do those behind it that are about the same.
+#[test]
+fn what_repeats_the_id_of_a_rider_waits_for_it() {
+    let mut room = Room::default();
+    room.open(&names(&["a"]));
+    let (id, other) = ([1; 16], [2; 16]);
+    let key = |key: &str| [key.to_owned()];
+    assert!(room.admit(1, "a", RIDER, &key("one"), Some(id)));
+    room.add(1, "a", RIDER, Some(id), 1);
+    assert!(!room.admit(2, "a", EVENT, &key("two"), Some(id)), "whoever it is about");
+    assert!(!room.admit(3, "a", PROFILE, &key("two"), None), "behind that");
+    assert!(room.admit(4, "a", RIDER, &key("three"), Some(other)));
+    room.add(4, "a", RIDER, Some(other), 1);
+    room.remove(4);
+    assert_eq!(room.catch_up(), None);
+    room.remove(1);
+    assert_eq!(room.catch_up(), Some(CatchUp { account: "a".to_owned(), from: 2 }));
+    room.look("a");
+    assert!(room.admit(2, "a", EVENT, &key("two"), Some(id)));
+    room.add(2, "a", EVENT, Some(id), 1);
+    assert!(room.admit(3, "a", PROFILE, &key("two"), None));
+    room.looked("a", None);
+    assert!(room.is_carried("a", &id) && !room.is_carried_by_rider("a", &id));
+    assert!(room.admit(5, "a", EVENT, &key("four"), Some(id)), "calls of one need not wait for each other");
 }

@@ -55,7 +55,7 @@ impl Claimer {
         messages.retain(|(message, _)| self.room.leave_job(account, message.seq));
         for (message, _) in &messages {
             let class = Class { kind: message.kind.name(), rides: message.rides };
-            self.room.add(message.seq, account, class, message.payload.len());
+            self.room.add(message.seq, account, class, message.unique_id, message.payload.len());
         }
         Ok(messages)
     }
@@ -88,6 +88,8 @@ impl Claimer {
                 wait: Duration::ZERO,
                 redriven: false,
                 rides: true,
+                // Only profiles are in jobs.
+                unique_id: None,
             };
             messages.push((message, usize::try_from(column::<i32>(row, 10)).unwrap_or_default()));
         })?;

@@ -15,11 +15,12 @@ use uuid::Uuid;
 
 use super::event_batch::EventBatch;
 use super::profile::{check_attributes, open_object};
-use super::{Checked, Kind, push_raw, push_string};
+use super::{Checked, Kind, Rides, push_raw, push_string};
 use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
 use crate::json::JsonLimits;
+use crate::{message_id, unique_id};
 
 /// Limits of `properties` (spec: `EventCreateQueryV2`).
 pub const PROPERTIES: JsonLimits =
@@ -209,6 +210,33 @@ fn profile_of(payload: &str) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_str(payload.profile.get()).ok()
 }
 
+#[derive(Deserialize)]
+struct Identity<'a> {
+    #[serde(borrow)]
+    unique_id: Cow<'a, str>,
+}
+
+fn metric_of(event: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        metric: Data<Attributes<Metric>>,
+    }
+    #[derive(Deserialize)]
+    struct Data<T> {
+        data: T,
+    }
+    #[derive(Deserialize)]
+    struct Attributes<T> {
+        attributes: T,
+    }
+    #[derive(Deserialize)]
+    struct Metric {
+        name: String,
+    }
+    let named: Named = serde_json::from_str(event.get()).ok()?;
+    Some(named.metric.data.attributes.name)
+}
+
 /// The kind.
 pub struct Event;
 
@@ -256,21 +284,22 @@ impl Kind for Event {
         Some(format!("{{\"profile\":{profile},\"event\":{{\"backfill\":true,{event}}}}}"))
     }
 
-    /// One that carries the id that we have made for its message, which nobody else can know, and for the first time.
-    fn rides(&self, id: [u8; 16], payload: &str, fresh: bool) -> bool {
-        #[derive(Deserialize)]
-        struct Identity<'a> {
-            #[serde(borrow)]
-            unique_id: Cow<'a, str>,
-        }
-        if !fresh {
-            return false;
-        }
-        let Ok(Payload { event, .. }) = serde_json::from_str(payload) else { return false };
-        let identity: Result<Identity, _> = serde_json::from_str(event.get());
+    /// Of a call with a `unique_id` that Klaviyo knows it takes nothing.
+    fn rides(&self, account: &str, id: [u8; 16], payload: &str) -> Rides {
+        let Ok(Payload { event, .. }) = serde_json::from_str(payload) else { return Rides::Never };
+        let Ok(Identity { unique_id }) = serde_json::from_str(event.get()) else { return Rides::Never };
         let mut own = Uuid::encode_buffer();
-        let own = Uuid::from_bytes(id).hyphenated().encode_lower(&mut own);
-        identity.is_ok_and(|identity| identity.unique_id == *own)
+        if unique_id == *Uuid::from_bytes(id).hyphenated().encode_lower(&mut own) {
+            return Rides::Once;
+        }
+        // Another message's, which rides by the same id.
+        if message_id::is_one(&unique_id) {
+            return Rides::Never;
+        }
+        match metric_of(event) {
+            Some(metric) => Rides::OnceAs(unique_id::digest(account, &metric, &unique_id)),
+            None => Rides::Never,
+        }
     }
 
     fn bulk(&self) -> Option<&'static Endpoint> {
@@ -363,16 +392,26 @@ mod tests {
     }
 
     #[test]
-    fn only_what_carries_its_own_id_rides() {
+    fn what_carries_an_id_of_the_users_own_rides_by_that() {
         let own = Uuid::from_u128(7);
-        let rides = |payload: &str| Event.rides(*own.as_bytes(), payload, true);
-        let with =
-            |unique_id: &str| format!(r#"{{"profile":{{}},"event":{{"n":1,"unique_id":"{unique_id}"}}}}"#);
-        assert!(rides(&with(&own.to_string())));
-        assert!(rides(&with(&own.to_string().replace('7', "\\u0037"))), "however it is written");
-        for other in [with("order-7"), with(&Uuid::from_u128(8).to_string()), "{}".to_owned(), String::new()]
-        {
-            assert!(!rides(&other), "{other}");
+        let rides = |payload: &str| Event.rides("a", *own.as_bytes(), payload);
+        let with = |unique_id: &str| {
+            let payload =
+                Draft { unique_id: Some(unique_id), ..draft() }.check("id", NOW).expect("valid").payload;
+            rides(&payload)
+        };
+        assert_eq!(with(&own.to_string()), Rides::Once);
+        let escaped = format!(
+            r#"{{"profile":{{}},"event":{{"unique_id":"{}"}}}}"#,
+            own.to_string().replace('7', "\\u0037")
+        );
+        assert_eq!(rides(&escaped), Rides::Once, "however it is written");
+        for other in ["order-7", "\"7\"", &Uuid::from_u128(8).to_string()] {
+            assert_eq!(with(other), Rides::OnceAs(unique_id::digest("a", "Placed Order", other)));
+        }
+        assert_eq!(with(&message_id::new().to_string()), Rides::Never, "another message's");
+        for foreign in ["{}", "", r#"{"profile":{},"event":{"unique_id":"u"}}"#] {
+            assert_eq!(rides(foreign), Rides::Never, "{foreign}");
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::event::too_large;
 use super::profile_batch::ProfileBatch;
-use super::{Checked, Kind, push_raw, push_string};
+use super::{Checked, Kind, Rides, push_raw, push_string};
 use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
@@ -261,8 +261,8 @@ impl Kind for Profile {
     }
 
     /// The same state again ends in the same state.
-    fn rides(&self, _: [u8; 16], payload: &str, _: bool) -> bool {
-        self.body(payload).is_ok()
+    fn rides(&self, _: &str, _: [u8; 16], payload: &str) -> Rides {
+        if self.body(payload).is_ok() { Rides::Always } else { Rides::Never }
     }
 
     fn bulk(&self) -> Option<&'static Endpoint> {
