@@ -67,12 +67,21 @@ pub fn hold(shop: &Shop, db: &mut Client) -> Result<(), String> {
 
 /// Queues events of as many people, from `first` to `last`, in one statement.
 pub fn queue_events(db: &mut Client, account: &str, first: i64, last: i64) -> Result<(), String> {
+    queue(db, account, first, last, false)
+}
+
+/// The same, from 1 on, with ids of their own.
+pub fn queue_events_with_ids(db: &mut Client, events: i64) -> Result<(), String> {
+    queue(db, "default", 1, events, true)
+}
+
+fn queue(db: &mut Client, account: &str, first: i64, last: i64, ids: bool) -> Result<(), String> {
     interrupt::check()?;
     let queue = "
         SELECT count(klaviyo_track_event('Placed Order', 'customer-' || n || '@example.com', o.properties,
-                                         account => $3))
+                                         account => $3, unique_id => CASE WHEN $4 THEN 'order-' || n END))
         FROM bench.properties AS o, generate_series($1::bigint, $2::bigint) AS n";
-    let queued: i64 = harness::query(db, queue, &[&first, &last, &account]);
+    let queued: i64 = harness::query(db, queue, &[&first, &last, &account, &ids]);
     if queued == last - first + 1 { Ok(()) } else { Err(format!("{queued} events are queued")) }
 }
 
@@ -101,7 +110,7 @@ pub fn queue_profiles(db: &mut Client, people: i64) -> Result<(), String> {
 /// Has both sides forget what was delivered.
 pub fn forget(shop: &Shop, db: &mut Client) {
     shop.sandbox.reset();
-    sql(db, "TRUNCATE klaviyo.delivery");
+    sql(db, "TRUNCATE klaviyo.delivery, klaviyo.sent_unique_id");
 }
 
 /// Waits, asking often, until a condition holds.

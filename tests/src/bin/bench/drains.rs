@@ -16,6 +16,8 @@ const PEER: &str = "bare client";
 /// How messages go, how late the sandbox answers, and how many messages there are.
 struct Case {
     calls: Calls,
+    /// Whether events have ids of the shop's own.
+    ids: bool,
     latency: Duration,
     messages: i64,
 }
@@ -24,6 +26,7 @@ impl Case {
     fn name(&self) -> String {
         let calls = match self.calls {
             Calls::Events => "single calls",
+            Calls::ManyEvents if self.ids => "bulk calls, ids of one's own",
             Calls::ManyEvents => "bulk calls",
             Calls::ManyProfiles => "import jobs",
         };
@@ -38,19 +41,26 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
     let calls: String = query(&mut db, "SELECT current_setting('klaviyo.max_in_flight')", &[]);
     let single_at_a_time = calls.parse().map_err(|_| format!("klaviyo.max_in_flight is {calls}"))?;
     let cases = [
-        (Calls::Events, 0, effort.drained),
-        (Calls::Events, 50, effort.drained_slowly),
-        (Calls::ManyEvents, 0, effort.drained_in_bulk),
-        (Calls::ManyEvents, 50, effort.drained_in_bulk),
-        (Calls::ManyProfiles, 0, effort.drained_in_bulk),
-        (Calls::ManyProfiles, 50, effort.drained_in_bulk),
+        (Calls::Events, false, 0, effort.drained),
+        (Calls::Events, false, 50, effort.drained_slowly),
+        (Calls::ManyEvents, false, 0, effort.drained_in_bulk),
+        (Calls::ManyEvents, false, 50, effort.drained_in_bulk),
+        (Calls::ManyEvents, true, 0, effort.drained_in_bulk),
+        (Calls::ManyProfiles, false, 0, effort.drained_in_bulk),
+        (Calls::ManyProfiles, false, 50, effort.drained_in_bulk),
     ]
-    .map(|(calls, latency, messages)| Case { calls, latency: Duration::from_millis(latency), messages });
+    .map(|(calls, ids, latency, messages)| Case {
+        calls,
+        ids,
+        latency: Duration::from_millis(latency),
+        messages,
+    });
     let samples = in_turns("drains", effort.repetitions, &cases, |case| {
         let single = case.calls == Calls::Events;
         shop.cluster.set("klaviyo.bulk", if single { "off" } else { "on" });
         match case.calls {
             Calls::ManyProfiles => bed::queue_profiles(&mut db, case.messages)?,
+            _ if case.ids => bed::queue_events_with_ids(&mut db, case.messages)?,
             _ => bed::queue_events(&mut db, "default", 1, case.messages)?,
         }
         let bodies = waiting_bodies(&mut db, case.calls)?;
