@@ -353,8 +353,8 @@ CREATE TABLE klaviyo.sent_unique_id (
 -- Rows come in order of time.
 CREATE INDEX sent_unique_id_sent_at_idx ON klaviyo.sent_unique_id USING brin (sent_at) WITH (autosummarize = on);
 COMMENT ON TABLE klaviyo.sent_unique_id IS 'Which unique_ids of your own Klaviyo may know: an event with one of them goes in a call of its own; for klaviyo.unique_id_retention';
-COMMENT ON COLUMN klaviyo.sent_unique_id.digest IS 'The first 16 bytes of the SHA-256 of account, metric and unique_id, with a zero byte between them';
-COMMENT ON COLUMN klaviyo.sent_unique_id.sent_at IS 'When it was recorded that an event with it had been sent, or that it would not be';
+COMMENT ON COLUMN klaviyo.sent_unique_id.digest IS 'klaviyo.unique_id_digest(account, metric, unique_id)';
+COMMENT ON COLUMN klaviyo.sent_unique_id.sent_at IS 'When that was recorded first';
 
 -- Called here, and by each worker when it begins. On another timeline than before, after a failover or a recovery to a
 -- point in time, the primary of before may have sent all that waits here.

@@ -148,6 +148,17 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.note_removal(text) IS 'Has the worker put aside what waits for an account that is no more';
 
+-- As the worker has it (crates/delivery/src/unique_id.rs).
+CREATE FUNCTION klaviyo.unique_id_digest(account text, metric text, unique_id text) RETURNS uuid
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT encode(substr(sha256(
+               convert_to(account, 'UTF8') || '\x00' || convert_to(metric, 'UTF8') || '\x00' || convert_to(unique_id, 'UTF8')
+           ), 1, 16), 'hex')::uuid
+$$;
+COMMENT ON FUNCTION klaviyo.unique_id_digest(text, text, text) IS 'Under which digest klaviyo.sent_unique_id remembers an event''s unique_id';
+
 -- Called by the worker. Takes: an account that was removed; the number below which its messages lie, which those of
 -- another account of the same name, added since, do not; and the part of the outbox to look through.
 CREATE FUNCTION klaviyo.bury(account text, before_seq bigint, after bigint, until bigint) RETURNS bigint
@@ -175,7 +186,19 @@ AS $$
                w.last_status, w.last_error_id, w.attempts, w.enqueued_at, clock_timestamp()
         FROM (SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry) AS w
         ON CONFLICT (message_id) DO NOTHING
-        RETURNING 1
+        RETURNING kind, payload
+    ), remembered AS (
+        -- Of another account of that name, added since, an event with the same id must not ride.
+        INSERT INTO klaviyo.sent_unique_id (digest, sent_at)
+        SELECT DISTINCT e.digest, now()
+        FROM (
+            SELECT klaviyo.unique_id_digest(bury.account, b.payload #>> '{event,metric,data,attributes,name}',
+                                            b.payload #>> '{event,unique_id}') AS digest
+            FROM buried AS b
+            WHERE b.kind = 'event'
+        ) AS e
+        WHERE e.digest IS NOT NULL
+        ON CONFLICT DO NOTHING
     )
     SELECT count(*) FROM buried
 $$;

@@ -143,7 +143,9 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_health,
     -- What the views call, they call with the rights of whoever looks.
     klaviyo.at,
-    klaviyo.gauges
+    klaviyo.gauges,
+    -- Without it nobody finds an id in sent_unique_id.
+    klaviyo.unique_id_digest
 TO klaviyo_reader;
 GRANT USAGE ON TYPE klaviyo.health TO klaviyo_reader;
 

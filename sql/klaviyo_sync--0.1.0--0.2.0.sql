@@ -80,25 +80,74 @@ CREATE TABLE klaviyo.sent_unique_id (
 -- Rows come in order of time.
 CREATE INDEX sent_unique_id_sent_at_idx ON klaviyo.sent_unique_id USING brin (sent_at) WITH (autosummarize = on);
 COMMENT ON TABLE klaviyo.sent_unique_id IS 'Which unique_ids of your own Klaviyo may know: an event with one of them goes in a call of its own; for klaviyo.unique_id_retention';
-COMMENT ON COLUMN klaviyo.sent_unique_id.digest IS 'The first 16 bytes of the SHA-256 of account, metric and unique_id, with a zero byte between them';
-COMMENT ON COLUMN klaviyo.sent_unique_id.sent_at IS 'When it was recorded that an event with it had been sent, or that it would not be';
+COMMENT ON COLUMN klaviyo.sent_unique_id.digest IS 'klaviyo.unique_id_digest(account, metric, unique_id)';
+COMMENT ON COLUMN klaviyo.sent_unique_id.sent_at IS 'When that was recorded first';
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.sent_unique_id', '');
+-- As the worker has it (crates/delivery/src/unique_id.rs).
+CREATE FUNCTION klaviyo.unique_id_digest(account text, metric text, unique_id text) RETURNS uuid
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT encode(substr(sha256(
+               convert_to(account, 'UTF8') || '\x00' || convert_to(metric, 'UTF8') || '\x00' || convert_to(unique_id, 'UTF8')
+           ), 1, 16), 'hex')::uuid
+$$;
+COMMENT ON FUNCTION klaviyo.unique_id_digest(text, text, text) IS 'Under which digest klaviyo.sent_unique_id remembers an event''s unique_id';
 -- What has failed so far may have been taken all the same. What was delivered is on record without its unique_id.
 INSERT INTO klaviyo.sent_unique_id (digest, sent_at)
-SELECT encode(substr(sha256(
-           convert_to(m.account, 'UTF8') || '\x00'
-           || convert_to(m.payload #>> '{event,metric,data,attributes,name}', 'UTF8') || '\x00'
-           || convert_to(m.payload #>> '{event,unique_id}', 'UTF8')
-       ), 1, 16), 'hex')::uuid, now()
+SELECT DISTINCT e.digest, now()
 FROM (
-    SELECT r.message_id, r.account, r.kind, r.payload FROM klaviyo.retry AS r
-    UNION ALL
-    SELECT l.message_id, l.account, l.kind, l.payload FROM klaviyo.dead_letter AS l WHERE l.seq IS NOT NULL
-) AS m
-WHERE m.kind = 'event'
-  AND m.payload #>> '{event,unique_id}' <> m.message_id::text
-  AND m.payload #>> '{event,metric,data,attributes,name}' IS NOT NULL
-ON CONFLICT DO NOTHING;
+    SELECT klaviyo.unique_id_digest(m.account, m.payload #>> '{event,metric,data,attributes,name}',
+                                    m.payload #>> '{event,unique_id}') AS digest
+    FROM (
+        SELECT r.account, r.kind, r.payload FROM klaviyo.retry AS r
+        UNION ALL
+        SELECT l.account, l.kind, l.payload FROM klaviyo.dead_letter AS l WHERE l.seq IS NOT NULL
+    ) AS m
+    WHERE m.kind = 'event'
+) AS e
+WHERE e.digest IS NOT NULL;
+CREATE OR REPLACE FUNCTION klaviyo.bury(account text, before_seq bigint, after bigint, until bigint) RETURNS bigint
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH added AS (
+        SELECT FROM klaviyo.account AS a WHERE a.name = bury.account
+    ), of_outbox AS (
+        DELETE FROM klaviyo.outbox AS o
+        WHERE o.seq > bury.after AND o.seq <= bury.until AND o.account = bury.account
+          AND (o.seq < bury.before_seq OR NOT EXISTS (SELECT FROM added))
+        RETURNING o.message_id, o.seq, o.kind, o.key, o.payload, NULL::integer AS last_status, NULL::text AS last_error_id,
+                  0 AS attempts, o.enqueued_at
+    ), of_retry AS (
+        DELETE FROM klaviyo.retry AS r
+        WHERE r.account = bury.account AND (r.seq < bury.before_seq OR NOT EXISTS (SELECT FROM added))
+        RETURNING r.message_id, r.seq, r.kind, r.key, r.payload, r.last_status, r.last_error_id, r.attempts, r.enqueued_at
+    ), buried AS (
+        INSERT INTO klaviyo.dead_letter
+            (message_id, seq, account, kind, key, payload, code, reason, http_status, klaviyo_error_id, attempts,
+             enqueued_at, died_at)
+        SELECT w.message_id, w.seq, bury.account, w.kind, w.key, w.payload, 'account_removed',
+               'The account was removed while the message waited. A call that was under way may have sent it.',
+               w.last_status, w.last_error_id, w.attempts, w.enqueued_at, clock_timestamp()
+        FROM (SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry) AS w
+        ON CONFLICT (message_id) DO NOTHING
+        RETURNING kind, payload
+    ), remembered AS (
+        -- Of another account of that name, added since, an event with the same id must not ride.
+        INSERT INTO klaviyo.sent_unique_id (digest, sent_at)
+        SELECT DISTINCT e.digest, now()
+        FROM (
+            SELECT klaviyo.unique_id_digest(bury.account, b.payload #>> '{event,metric,data,attributes,name}',
+                                            b.payload #>> '{event,unique_id}') AS digest
+            FROM buried AS b
+            WHERE b.kind = 'event'
+        ) AS e
+        WHERE e.digest IS NOT NULL
+        ON CONFLICT DO NOTHING
+    )
+    SELECT count(*) FROM buried
+$$;
 
 -- Called here, and by each worker when it begins. On another timeline than before, after a failover or a recovery to a
 -- point in time, the primary of before may have sent all that waits here.
@@ -139,9 +188,9 @@ BEGIN
             WHERE c.oid IN ('klaviyo.claim_floor'::pg_catalog.regclass, 'klaviyo.claim_mark'::pg_catalog.regclass,
                             'klaviyo.bulk_job'::pg_catalog.regclass, 'klaviyo.sent_unique_id'::pg_catalog.regclass)
             UNION ALL
-            SELECT 'FUNCTION klaviyo.open_claim_floor()', coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+            SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             FROM pg_catalog.pg_proc AS p
-            WHERE p.oid = 'klaviyo.open_claim_floor'::pg_catalog.regproc
+            WHERE p.oid IN ('klaviyo.open_claim_floor'::pg_catalog.regproc, 'klaviyo.unique_id_digest'::pg_catalog.regproc)
         ) AS o (name, acl)
         CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS g
         WHERE g.grantee <> (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync')
@@ -182,6 +231,7 @@ $$;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
 GRANT UPDATE (fresh_from) ON klaviyo.account TO klaviyo_admin;
 GRANT SELECT ON klaviyo.bulk_job, klaviyo.sent_unique_id TO klaviyo_reader;
+GRANT EXECUTE ON FUNCTION klaviyo.unique_id_digest(text, text, text) TO klaviyo_reader;
 
 CREATE OR REPLACE FUNCTION @extschema@.klaviyo_check_account(name text DEFAULT 'default', timeout interval DEFAULT '30 seconds')
 RETURNS SETOF klaviyo.account_check

@@ -30,7 +30,7 @@ pub enum Bulk {
 
 /// Off is for who would rather wait than trust that Klaviyo tells what it refuses of a call that carries a thousand;
 /// `generated_ids` for who is not the only one to send events under ids of his own.
-pub static BULK: GucSetting<Bulk> = GucSetting::<Bulk>::new(Bulk::On);
+static BULK: GucSetting<Bulk> = GucSetting::<Bulk>::new(Bulk::On);
 
 /// A shop that would rather sell than track sets `dead_letter`: then no bad row fails a customer's order.
 pub static ON_INVALID: GucSetting<OnInvalid> = GucSetting::<OnInvalid>::new(OnInvalid::Error);
@@ -309,6 +309,7 @@ pub fn policy() -> delivery::Policy {
         max_strikes: MAX_STRIKES.get().unsigned_abs(),
         max_in_flight: max_in_flight(),
         bulk: BULK.get() != Bulk::Off,
+        given_ids: BULK.get() == Bulk::On,
         request_timeout: client().request_timeout,
     }
 }

@@ -17,7 +17,6 @@ use crate::outbox::remove::Removal;
 use crate::outbox::unique_ids;
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, rows};
-use crate::settings::{self, Bulk};
 
 mod jobs;
 mod retries;
@@ -58,10 +57,17 @@ pub struct Claimed {
 }
 
 impl Claimed {
+    /// Forgets what is of an account that was removed.
+    pub fn forget(&mut self, account: &str) {
+        self.messages.remove(account);
+    }
+
     /// By account, the highest number of those that are to be known to have been in a call, from now on.
     pub fn highest(&self) -> impl Iterator<Item = (&str, i64)> {
         self.messages.iter().filter_map(|(account, messages)| {
-            let riders = messages.iter().filter(|message| message.rides);
+            // An id of the user's own that keeps a message from riding now may not do so later.
+            let may_ride = |message: &&Message| message.rides || message.unique_id.is_some();
+            let riders = messages.iter().filter(may_ride);
             Some((account.as_str(), riders.map(|message| message.seq).max()?))
         })
     }
@@ -283,7 +289,7 @@ impl Claimer {
             Rides::Once => fresh,
             Rides::OnceAs(id) => {
                 fresh
-                    && settings::BULK.get() == Bulk::On
+                    && !self.removed.contains_key(account)
                     && !self.room.is_carried(account, &id)
                     && !unique_ids::may_have_been_sent(id)
             }

@@ -252,6 +252,8 @@ impl Worker {
         });
         for removal in removals {
             self.claimer.remove(&removal);
+            // What was read before: its rows become dead letters.
+            self.claimed.iter_mut().for_each(|claimed| claimed.forget(&removal.account));
             self.tell(Command::Forget { account: removal.account.into() })?;
         }
         Ok(())

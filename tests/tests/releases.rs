@@ -31,7 +31,7 @@ const FAILED: &str = "
 
 /// Whether it is known that its id may have been taken, under the digest that the worker knows it by.
 const REMEMBERED: &str = "
-    SELECT array_agg(s.digest) = ARRAY[encode(substr(sha256('default\\000Placed Order\\000order-7'), 1, 16), 'hex')::uuid]
+    SELECT array_agg(s.digest) = ARRAY[klaviyo.unique_id_digest('default', 'Placed Order', 'order-7')]
     FROM klaviyo.sent_unique_id AS s";
 
 /// Everything a shop would miss.

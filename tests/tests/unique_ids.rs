@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    BULK_EVENTS, Bulk, PATIENCE, Shop, Signal, Stop, count, kill, sql, wait_for_crash, wait_for_worker,
+    Bulk, Fault, PATIENCE, Shop, Signal, Stop, count, kill, query, sql, wait_for_crash, wait_for_worker,
 };
 use postgres::Client;
 
@@ -100,16 +100,17 @@ fn ids_ride_the_first_time_and_never_again() {
 fn what_is_queued_again_at_once_waits_for_the_first_and_goes_alone() {
     const PEOPLE: i64 = 2_000;
     for reading in READINGS {
-        let shop = shop(reading);
+        let mut shop = shop(reading);
+        // Another database tells Klaviyo who is who, so that here nobody knows.
+        shop.add_database("people");
+        let mut people = shop.cluster.connect("people");
+        let who = "SELECT klaviyo_upsert_profile(external_id => n::text, email => n || '@shop.example')
+                   FROM generate_series(1, 2000) AS n";
+        sql(&mut people, who);
+        shop.eventually("Klaviyo knows them", PATIENCE, || {
+            count(&mut people, "SELECT count(*) FROM klaviyo.delivery") == PEOPLE
+        });
         let mut db = shop.connect();
-        sql(
-            &mut db,
-            &format!(
-                "SELECT klaviyo_upsert_profile(external_id => n::text, email => n || '@shop.example')
-                 FROM generate_series(1, {PEOPLE}) AS n"
-            ),
-        );
-        shop.drain(PATIENCE);
         // One after the other, in the next call, and behind all others.
         for (round, spread) in [1, 500, PEOPLE].into_iter().enumerate() {
             let first = round as i64 * PEOPLE + 1;
@@ -255,8 +256,54 @@ fn where_others_send_too_ids_of_ones_own_do_not_ride() {
     harness::place_orders(&mut db, ORDERS + 1, 2 * ORDERS);
     assert_there(&shop, 1..=2 * ORDERS, 1);
     assert!(rode(&mut db, 1) > 4_000, "those without one do");
-    let receipts = shop.sandbox.receipts();
-    assert!(receipts.iter().any(|receipt| receipt.path == BULK_EVENTS));
+}
+
+/// They went alone, and were not on record, when the worker ended: afterwards they may have been sent.
+#[test]
+fn what_was_not_to_ride_does_not_after_a_crash_either() {
+    let mut shop = shop("after");
+    let mut db = shop.connect();
+    shop.cluster.set("klaviyo.request_timeout", "10min");
+    shop.cluster.set("klaviyo.bulk", "generated_ids");
+    // A call has carried one of each, and Klaviyo's answer does not come.
+    shop.sandbox.set_faults(&[Fault::hang_after()]);
+    place(&mut db, 1, ORDERS);
+    shop.eventually("as many are sent as may be", PATIENCE, || shop.sandbox.events().len() == 64);
+    shop.cluster.kill9_postmaster();
+    shop.cluster.set("klaviyo.bulk", "on");
+    shop.cluster.start();
+    shop.sandbox.clear_faults();
+    assert_there(&shop, 1..=ORDERS, 1);
+}
+
+/// Nothing of an account that was removed is sent for another of its name, nor taken for new.
+#[test]
+fn what_was_buried_with_its_account_may_have_been_sent() {
+    let shop = shop("after");
+    let mut db = shop.connect();
+    let key_file = query::<String>(&mut db, "SELECT private_key_file FROM klaviyo.account", &[]);
+    for round in 0..3 {
+        let (first, last) = (round * ORDERS + 1, (round + 1) * ORDERS);
+        shop.sandbox.set_faults(&[Fault::hang_after().lasting(Duration::from_millis(500))]);
+        let before = shop.sandbox.stats().requests;
+        place(&mut db, first, last);
+        shop.eventually("some are sent", PATIENCE, || shop.sandbox.stats().requests > before);
+        thread::sleep(Duration::from_millis(fastrand::u64(0..100)));
+        sql(&mut db, "SELECT klaviyo_remove_account('default', bury_waiting => true)");
+        shop.eventually("what waited is buried", PATIENCE, || shop.backlog().waiting() == 0);
+        shop.sandbox.clear_faults();
+        sql(
+            &mut db,
+            &format!(
+                "SELECT klaviyo_set_account(base_url => '{}', private_key_file => '{key_file}', rate_share => 1e6),
+                        klaviyo_arm_account()",
+                shop.sandbox.api()
+            ),
+        );
+        place(&mut db, first, last);
+        sql(&mut db, "SELECT klaviyo_discard(account => 'default')");
+        assert_there(&shop, 1..=last, 1);
+    }
 }
 
 #[test]
@@ -265,6 +312,10 @@ fn ids_are_kept_for_as_long_as_one_wishes() {
     let mut db = shop.connect();
     place(&mut db, 1, 20);
     shop.drain_soon();
+    let known = "SELECT count(*)
+                 FROM klaviyo.sent_unique_id AS s, generate_series(1, 20) AS n
+                 WHERE s.digest = klaviyo.unique_id_digest('default', 'Placed Order', 'A-' || n)";
+    assert_eq!(count(&mut db, known), 20, "SQL and the worker agree on the digest");
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.sent_unique_id"), 20);
     // More than are deleted in one go.
     sql(

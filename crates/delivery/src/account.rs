@@ -48,6 +48,8 @@ pub struct Policy {
     pub max_in_flight: u32,
     /// Whether calls may carry many messages.
     pub bulk: bool,
+    /// Whether events may be among them that have a `unique_id` of the user's own.
+    pub given_ids: bool,
     /// How long a call may take; and so how long one may still be on its way that nobody waits for any more.
     pub request_timeout: Duration,
 }
@@ -121,6 +123,11 @@ impl Account {
     pub fn pause(&mut self, places: &[Place], now: Instant) {
         let place = self.place.filter(|mine| places.iter().all(|place| place.at != mine.at));
         self.spend(None, place, now);
+    }
+
+    /// See [`Policy::given_ids`].
+    pub fn allow_given_ids(&mut self, allowed: bool, now: Instant) {
+        self.queue.allow_given_ids(allowed, now);
     }
 
     /// It was removed: nothing of it is ours any more but what its calls have spent. Another may come by its name, or

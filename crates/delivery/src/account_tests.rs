@@ -12,6 +12,7 @@ const POLICY: Policy = Policy {
     max_strikes: 3,
     max_in_flight: 64,
     bulk: true,
+    given_ids: true,
     request_timeout: Duration::from_secs(30),
 };
 

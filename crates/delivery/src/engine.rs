@@ -275,6 +275,7 @@ impl State {
         let places: Vec<Place> = accounts.iter().filter_map(|options| options.place).collect();
         for account in self.accounts.values_mut() {
             account.pause(&places, now);
+            account.allow_given_ids(policy.given_ids, now);
         }
         for options in accounts {
             if let Some(report) = self.account(&options.name.clone()).set(options, now) {
@@ -284,6 +285,7 @@ impl State {
     }
 
     fn account(&mut self, name: &Arc<str>) -> &mut Account {
+        let given_ids = self.policy.given_ids;
         self.accounts.entry(name.clone()).or_insert_with(|| {
             let options = AccountOptions {
                 name: name.clone(),
@@ -292,7 +294,10 @@ impl State {
                 place: None,
                 stale: None,
             };
-            Account::new(options, Instant::now())
+            let now = Instant::now();
+            let mut account = Account::new(options, now);
+            account.allow_given_ids(given_ids, now);
+            account
         })
     }
 

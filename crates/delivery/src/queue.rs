@@ -109,6 +109,8 @@ pub enum Next {
 
 pub struct Queue {
     pub stale: Option<Stale>,
+    /// Whether messages may ride whose id is one of the user's own.
+    given_ids: bool,
     hasher: Hasher,
     aliases: Aliases,
     /// The identifiers that belong together with others, as they are written.
@@ -130,6 +132,7 @@ impl Queue {
         Self {
             ready: Default::default(),
             stale: None,
+            given_ids: true,
             hasher: Hasher::default(),
             aliases: Aliases::default(),
             texts: Recent::new(REMEMBERED),
@@ -160,7 +163,23 @@ impl Queue {
         let all = self.aliases.expand(&identifiers);
         let id = self.group_of(all);
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
-        self.insert(id, Queued::new(message, identifiers, not_before), now);
+        let mut queued = Queued::new(message, identifiers, not_before);
+        if queued.message.unique_id.is_some() && !self.given_ids {
+            queued.rides = 0;
+        }
+        self.insert(id, queued, now);
+    }
+
+    /// Says whether messages may ride whose id is one of the user's own. Of those that were here while they might not
+    /// none does.
+    pub fn allow_given_ids(&mut self, allowed: bool, now: Instant) {
+        if !allowed && self.given_ids {
+            let riders = self.groups.values_mut().flat_map(|group| &mut group.queue);
+            riders.filter(|queued| queued.message.unique_id.is_some()).for_each(|queued| queued.rides = 0);
+            let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+            groups.into_iter().for_each(|id| self.place(id, now));
+        }
+        self.given_ids = allowed;
     }
 
     /// How many keys have a message of that kind that may go, and goes in a call of its own; with `riders`, also those
@@ -173,8 +192,8 @@ impl Queue {
     /// Forgets all messages. Calls under way may still end.
     pub fn clear(&mut self) {
         // Numbers go on, so that a call of before is no group's of after.
-        let (next_group, stale) = (self.next_group, self.stale);
-        *self = Self { next_group, stale, ..Self::new() };
+        let (next_group, stale, given_ids) = (self.next_group, self.stale, self.given_ids);
+        *self = Self { next_group, stale, given_ids, ..Self::new() };
     }
 
     /// When the next message comes out of its backoff.

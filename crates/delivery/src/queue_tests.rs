@@ -320,3 +320,23 @@ fn what_comes_back_from_a_job_goes_before_what_came_later() {
     assert!(queue.ready(EVENTS, true) == 0, "1 goes again before 2");
     assert_eq!(call(&mut queue, PROFILES, now).expect("the first").0, [1]);
 }
+
+#[test]
+fn ids_of_the_users_own_ride_while_they_may() {
+    let (mut queue, now) = (Queue::new(), Instant::now());
+    let given = |seq: i64| Message {
+        rides: true,
+        unique_id: Some([1; 16]),
+        ..message(seq, "event", &[&seq.to_string()])
+    };
+    let alone_and_all = |queue: &Queue| (queue.ready(EVENTS, false), queue.ready(EVENTS, true));
+    queue.add(given(1), now);
+    queue.add(Message { unique_id: None, ..given(2) }, now);
+    assert_eq!((alone_and_all(&queue), queue.riding(EVENTS)), ((0, 2), 2));
+    queue.allow_given_ids(false, now);
+    queue.add(given(3), now);
+    assert_eq!((alone_and_all(&queue), queue.riding(EVENTS)), ((2, 3), 1));
+    queue.allow_given_ids(true, now);
+    queue.add(given(4), now);
+    assert_eq!((alone_and_all(&queue), queue.riding(EVENTS)), ((2, 4), 2), "those of before stay alone");
+}

@@ -106,7 +106,7 @@ impl Behind {
     /// Whether as much was passed over as may be by now.
     fn is_far(&self) -> bool {
         let while_waiting = self.since.elapsed().as_millis() as usize * PASSED_OVER_A_SECOND / 1_000;
-        self.keys.len() > (PASSED_OVER + while_waiting).min(PASSED_OVER_AT_MOST)
+        self.keys.len().max(self.unique_ids.len()) > (PASSED_OVER + while_waiting).min(PASSED_OVER_AT_MOST)
     }
 }
 

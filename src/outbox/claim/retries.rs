@@ -104,8 +104,11 @@ impl Claimer {
             let not_before = micros(row, 10);
             let payload = json_column(row, 6);
             let unique_id = kind.rides(&account, id, &payload).unique_id();
-            if redriven && unique_id.is_some_and(|id| self.room.is_carried_by_rider(&account, &id)) {
-                self.missed.insert(account, kind.name().to_owned());
+            if unique_id.is_some_and(|id| self.room.is_carried_by_rider(&account, &id)) {
+                // Those that are not redriven are looked for again and again.
+                if redriven {
+                    self.missed.insert(account, kind.name().to_owned());
+                }
                 return;
             }
             let message = Message {

@@ -288,13 +288,11 @@ impl Kind for Event {
     fn rides(&self, account: &str, id: [u8; 16], payload: &str) -> Rides {
         let Ok(Payload { event, .. }) = serde_json::from_str(payload) else { return Rides::Never };
         let Ok(Identity { unique_id }) = serde_json::from_str(event.get()) else { return Rides::Never };
-        let mut own = Uuid::encode_buffer();
-        if unique_id == *Uuid::from_bytes(id).hyphenated().encode_lower(&mut own) {
-            return Rides::Once;
-        }
-        // Another message's, which rides by the same id.
         if message_id::is_one(&unique_id) {
-            return Rides::Never;
+            let mut own = Uuid::encode_buffer();
+            let is_own = unique_id == *Uuid::from_bytes(id).hyphenated().encode_lower(&mut own);
+            // Another message's rides by the same id.
+            return if is_own { Rides::Once } else { Rides::Never };
         }
         match metric_of(event) {
             Some(metric) => Rides::OnceAs(unique_id::digest(account, &metric, &unique_id)),
@@ -393,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_carries_an_id_of_the_users_own_rides_by_that() {
-        let own = Uuid::from_u128(7);
+        let own = message_id::new();
         let rides = |payload: &str| Event.rides("a", *own.as_bytes(), payload);
         let with = |unique_id: &str| {
             let payload =
@@ -406,7 +404,7 @@ mod tests {
             own.to_string().replace('7', "\\u0037")
         );
         assert_eq!(rides(&escaped), Rides::Once, "however it is written");
-        for other in ["order-7", "\"7\"", &Uuid::from_u128(8).to_string()] {
+        for other in ["order-7", "\"7\"", &Uuid::now_v7().to_string()] {
             assert_eq!(with(other), Rides::OnceAs(unique_id::digest("a", "Placed Order", other)));
         }
         assert_eq!(with(&message_id::new().to_string()), Rides::Never, "another message's");
