@@ -29,7 +29,7 @@ const ENDED: &str = "
     WHERE j.job_id = $1";
 
 const OPEN: &str = "
-    SELECT j.job_id, j.account, j.klaviyo_id, j.profiles, j.announced_at, cardinality(j.seqs)
+    SELECT j.job_id, j.account, j.klaviyo_id, j.profiles, j.announced_at, coalesce(cardinality(j.seqs), 0)
     FROM klaviyo.bulk_job AS j
     WHERE j.ended_at IS NULL
     ORDER BY j.announced_at";

@@ -326,7 +326,7 @@ impl Account {
             Purpose::AskLatest => {
                 self.looked(call.lane, call.started, (&verdict, &body), (now, policy), report)
             }
-            Purpose::TryAsking => self.tried_asking(&verdict, call.lane, (now, policy), report),
+            Purpose::TryAsking => self.tried_asking((&verdict, &body), call.lane, (now, policy), report),
             Purpose::Import(id) if imports::may_have_made(&verdict) => {
                 self.made(id, call, &verdict, now, report)
             }

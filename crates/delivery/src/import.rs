@@ -15,7 +15,7 @@
 //! Who owns the outbox writes each job down before it is asked for ([`ImportReport`]), so that a later life of ours knows
 //! which keys to lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{
@@ -37,8 +37,11 @@ pub type ImportId = [u8; 16];
 const FIRST_QUESTION: Duration = Duration::from_millis(500);
 const LATER_QUESTIONS: Duration = Duration::from_secs(10);
 
-/// How long a job that was made may not be known by its id, or not be asked about.
+/// How long Klaviyo may not say anything of a job that can be understood: refuse to, or answer what nobody can read.
 const UNKNOWN: Duration = Duration::from_secs(300);
+
+/// How long it may fail to say what a complete job could not import: an outage is worth waiting for, but not for ever.
+const NO_ERRORS: Duration = Duration::from_secs(3_600);
 
 /// What is to be written down of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +125,8 @@ pub struct Import {
     pub load: Load,
     pub sent_at: SystemTime,
     pub since: Instant,
+    /// When Klaviyo last said something of it, at first when it was made.
+    heard_at: Instant,
     stage: Stage,
     /// When to ask next, and how often that has been done.
     ask_at: Instant,
@@ -171,7 +176,17 @@ impl Import {
         (sent_at, now): (SystemTime, Instant),
     ) -> Self {
         let stage = klaviyo_id.map_or(Stage::Unknown, |klaviyo_id| Stage::Made { klaviyo_id, alone: false });
-        Self { id, load, sent_at, since: now, stage, ask_at: now + FIRST_QUESTION, asked: 0, asking: false }
+        Self {
+            id,
+            load,
+            sent_at,
+            since: now,
+            heard_at: now,
+            stage,
+            ask_at: now + FIRST_QUESTION,
+            asked: 0,
+            asking: false,
+        }
     }
 
     /// Asks again at once: there is another key.
@@ -228,9 +243,9 @@ impl Import {
     /// A question for the latest jobs was answered: with these, if they could be read.
     pub fn looked(&mut self, verdict: &Verdict, latest: Option<&[ImportJob]>, now: Instant, policy: &Policy) {
         self.asked += 1;
-        match (verdict, latest, &mut self.stage) {
-            (Verdict::Accepted { .. }, Some(latest), Stage::Made { klaviyo_id, alone }) => {
-                match latest.iter().find(|job| job.id == *klaviyo_id) {
+        match (verdict, &mut self.stage) {
+            (Verdict::Accepted { .. }, Stage::Made { klaviyo_id, alone }) => {
+                match latest.into_iter().flatten().find(|job| job.id == *klaviyo_id) {
                     Some(job) => self.stands(job, now),
                     None => {
                         *alone = true;
@@ -238,7 +253,6 @@ impl Import {
                     }
                 }
             }
-            (Verdict::Accepted { .. }, ..) => self.later(now, policy.backoff.delay(self.asked)),
             _ => self.not_told(verdict, now, policy),
         }
     }
@@ -256,10 +270,10 @@ impl Import {
         if !matches!(verdict, Verdict::Accepted { .. }) {
             return self.not_told(verdict, now, policy);
         }
-        let unreadable = policy.backoff.delay(self.asked);
         match &mut self.stage {
             Stage::Unknown => {
-                let Some(open) = import_jobs_of(body) else { return self.later(now, unreadable) };
+                let Some(open) = import_jobs_of(body) else { return self.not_understood(now, policy) };
+                self.heard_at = now;
                 let total = self.load.profiles;
                 // One that is listed with no end in sight is waited for as any.
                 let mut like = open.rows.iter().filter(|job| job.total == total && !known.contains(&job.id));
@@ -270,17 +284,17 @@ impl Import {
             }
             Stage::Made { .. } => match import_job_of(body) {
                 Some(job) => self.stands(&job, now),
-                None => self.later(now, unreadable),
+                None => self.not_understood(now, policy),
             },
-            Stage::Complete { failed, errors, cursor, .. } => {
-                let Some(page) = import_errors_of(body) else { return self.later(now, unreadable) };
+            Stage::Complete { errors, cursor, .. } => {
+                let Some(page) = import_errors_of(body) else { return self.not_understood(now, policy) };
+                let is_empty = page.rows.is_empty();
                 errors.extend(page.rows);
-                if page.next.is_none() || errors.len() > self.load.profiles {
-                    let (errors, failed) = (std::mem::take(errors), *failed);
-                    self.stage = Stage::Over(End { ending: ImportEnding::Complete, errors, failed });
-                    return;
+                if page.next.is_none() || is_empty || errors.len() > self.load.profiles {
+                    return self.gives_up();
                 }
                 *cursor = page.next;
+                self.heard_at = now;
                 self.asked = 0;
                 self.later(now, Duration::ZERO);
             }
@@ -290,11 +304,12 @@ impl Import {
 
     /// Klaviyo has said how it stands.
     fn stands(&mut self, job: &ImportJob, now: Instant) {
+        self.heard_at = now;
         match (job.status, job.failed) {
             (ImportStatus::Cancelled, _) => self.ends(ImportEnding::Cancelled),
-            (ImportStatus::Complete, 0) => self.ends(ImportEnding::Complete),
+            (ImportStatus::Complete, Some(0)) => self.ends(ImportEnding::Complete),
             (ImportStatus::Complete, failed) => {
-                let klaviyo_id = job.id.clone();
+                let (klaviyo_id, failed) = (job.id.clone(), failed.unwrap_or_default());
                 self.stage = Stage::Complete { klaviyo_id, failed, errors: Vec::new(), cursor: None };
                 self.asked = 0;
                 self.later(now, Duration::ZERO);
@@ -305,22 +320,16 @@ impl Import {
 
     /// Klaviyo has not answered what was asked.
     fn not_told(&mut self, verdict: &Verdict, now: Instant, policy: &Policy) {
-        let is_long = self.age(now) >= UNKNOWN;
-        let retry_after = match (verdict, &mut self.stage) {
-            // It is no longer known, or not yet.
-            (Verdict::Refused { .. }, Stage::Made { .. }) if is_long => {
-                return self.ends(ImportEnding::Lost);
+        let silence = now.saturating_duration_since(self.heard_at);
+        let retry_after = match (verdict, &self.stage) {
+            // It is no longer known, or not yet; or the key may not ask any more.
+            (Verdict::Refused { .. } | Verdict::Stopped { scope: Scope::Lane, .. }, _)
+                if silence >= UNKNOWN =>
+            {
+                return self.gives_up();
             }
-            // The key may not ask any more: better sent again than locked for ever.
-            (Verdict::Stopped { scope: Scope::Lane, .. }, stage) if is_long => {
-                let (ending, errors, failed) = match stage {
-                    Stage::Complete { errors, failed, .. } => {
-                        (ImportEnding::Complete, std::mem::take(errors), *failed)
-                    }
-                    _ => (ImportEnding::Lost, Vec::new(), 0),
-                };
-                self.stage = Stage::Over(End { ending, errors, failed });
-                return;
+            (Verdict::Trouble { .. }, Stage::Complete { .. }) if silence >= NO_ERRORS => {
+                return self.gives_up();
             }
             (Verdict::Throttled { retry_after, .. } | Verdict::Trouble { retry_after, .. }, _) => {
                 *retry_after
@@ -329,6 +338,26 @@ impl Import {
         };
         let wait = policy.backoff.delay(self.asked).max(retry_after.unwrap_or_default());
         self.later(now, wait);
+    }
+
+    /// Klaviyo has answered something that cannot be read.
+    fn not_understood(&mut self, now: Instant, policy: &Policy) {
+        if now.saturating_duration_since(self.heard_at) >= UNKNOWN {
+            return self.gives_up();
+        }
+        self.later(now, policy.backoff.delay(self.asked));
+    }
+
+    /// There is no more to be learnt of it: better sent again than locked for ever. Of one that is complete, what it could
+    /// not import and did not say is found by sending again.
+    fn gives_up(&mut self) {
+        let (ending, errors, failed) = match &mut self.stage {
+            Stage::Complete { errors, failed, .. } => {
+                (ImportEnding::Complete, std::mem::take(errors), *failed)
+            }
+            _ => (ImportEnding::Lost, Vec::new(), 0),
+        };
+        self.stage = Stage::Over(End { ending, errors, failed });
     }
 
     fn ends(&mut self, ending: ImportEnding) {
@@ -366,7 +395,8 @@ impl Carried {
             }
         }
         let mut refusals: Vec<Option<Failure>> = vec![None; messages.len()];
-        let mut found = 0;
+        // Of a profile there may be more than one error.
+        let (mut found, mut all_fit) = (HashSet::new(), true);
         for error in errors {
             let theirs: Vec<String> =
                 error.identifiers.iter().map(|(name, value)| key::identifier(name, value)).collect();
@@ -384,11 +414,12 @@ impl Carried {
             let mut any = false;
             for number in about {
                 refusals[*number] = Some(failure(error));
+                found.insert(self.position(*number).ok_or(*number));
                 any = true;
             }
-            found += usize::from(any);
+            all_fit &= any;
         }
-        let unknown = found < failed.max(errors.len());
+        let unknown = found.len() < failed || !all_fit;
         (refusals, unknown.then(|| errors.first().map(failure).unwrap_or_default()))
     }
 }

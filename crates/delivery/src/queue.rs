@@ -117,7 +117,8 @@ pub struct Queue {
     texts: Recent<Identifier, Box<str>>,
     newest: Recent<Identifier, i64>,
     by_identifier: HashMap<Identifier, GroupId>,
-    locked: HashSet<Identifier>,
+    /// And by how many jobs.
+    locked: HashMap<Identifier, u32>,
     groups: HashMap<GroupId, Group>,
     /// Groups that became part of another while calls of theirs were under way: into which, and how many calls.
     joined: HashMap<GroupId, (GroupId, u32)>,
@@ -138,7 +139,7 @@ impl Queue {
             texts: Recent::new(REMEMBERED),
             newest: Recent::new(REMEMBERED),
             by_identifier: HashMap::new(),
-            locked: HashSet::new(),
+            locked: HashMap::new(),
             groups: HashMap::new(),
             joined: HashMap::new(),
             next_group: 0,
@@ -405,7 +406,7 @@ impl Queue {
             self.groups.remove(&id);
             return;
         };
-        if group.identifiers.iter().any(|identifier| self.locked.contains(identifier)) {
+        if group.identifiers.iter().any(|identifier| self.locked.contains_key(identifier)) {
             return;
         }
         match first.not_before {

@@ -297,11 +297,28 @@ fn keys_of_a_job_are_locked_until_its_own_end() {
     // While the second is on its way it turns out that both are one.
     queue.add(message(3, "profile", &["a", "b"]), now);
     let other = queue.lock(&[(second, 1)], now);
-    assert_eq!((one.len(), other.len()), (1, 1), "each has its own to unlock");
     queue.unlock(&other, now);
     assert_eq!(queue.ready(PROFILES, true), 0, "the first job still has a's state");
     queue.unlock(&one, now);
     assert_eq!(call(&mut queue, PROFILES, now).expect("the third").0, [3]);
+    assert!(queue.locked.is_empty());
+}
+
+#[test]
+fn what_a_message_brings_together_is_locked_for_all_its_jobs() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(message(1, "profile", &["a"]), now);
+    queue.add(message(2, "profile", &["b"]), now);
+    let (_, first, _) = call(&mut queue, PROFILES, now).expect("a's");
+    let (_, second, _) = call(&mut queue, PROFILES, now).expect("b's");
+    queue.add(message(3, "profile", &["a", "b"]), now);
+    let locks = [first, second].map(|group| queue.lock(&[(group, 1)], now));
+    queue.unlock(&locks[0], now);
+    assert_eq!(queue.ready(PROFILES, true), 0, "the second job still has b's state");
+    queue.unlock(&locks[1], now);
+    assert_eq!(call(&mut queue, PROFILES, now).expect("the third").0, [3]);
+    assert!(queue.locked.is_empty());
 }
 
 #[test]

@@ -76,8 +76,8 @@ pub struct ImportJob {
     pub status: ImportStatus,
     /// Profiles it was made of.
     pub total: usize,
-    /// Those of them that could not be imported, so far.
-    pub failed: usize,
+    /// Those of them that could not be imported, so far; none where it does not say.
+    pub failed: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +96,7 @@ struct JobAttributes {
 impl From<JobResource> for ImportJob {
     fn from(JobResource { id, attributes }: JobResource) -> Self {
         let JobAttributes { status, total_count, failed_count } = attributes;
-        Self { id, status, total: total_count, failed: failed_count.unwrap_or_default() }
+        Self { id, status, total: total_count, failed: failed_count }
     }
 }
 
@@ -109,8 +109,9 @@ pub struct Page<T> {
 }
 
 #[derive(Deserialize)]
-struct List<T> {
-    data: Vec<T>,
+struct List<'a> {
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
     #[serde(default)]
     links: Links,
 }
@@ -120,8 +121,10 @@ struct Links {
     next: Option<String>,
 }
 
+/// A row that is not as the document has it is left out: it may be somebody else's.
 fn page<T: DeserializeOwned>(body: &[u8]) -> Option<Page<T>> {
-    let List { data: rows, links } = serde_json::from_slice(body).ok()?;
+    let List { data, links } = serde_json::from_slice(body).ok()?;
+    let rows = data.into_iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect();
     let next = links.next.and_then(|next| {
         let url = Url::parse(&next).ok()?;
         url.query_pairs().find(|(name, _)| name == CURSOR).map(|(_, cursor)| cursor.into_owned())

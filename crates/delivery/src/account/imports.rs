@@ -187,14 +187,16 @@ impl Account {
     /// It was tried whether jobs can be asked about.
     pub(super) fn tried_asking(
         &mut self,
-        verdict: &Verdict,
+        (verdict, body): (&Verdict, &[u8]),
         lane: usize,
         (now, policy): (Instant, &Policy),
         mut report: Report,
     ) -> Report {
         self.imports.asking = match verdict {
-            Verdict::Accepted { .. } => Asking::Allowed,
-            Verdict::Stopped { .. } | Verdict::Refused { .. } => Asking::Refused(now + TRY_AGAIN),
+            Verdict::Accepted { .. } if import_jobs_of(body).is_some() => Asking::Allowed,
+            Verdict::Accepted { .. } | Verdict::Stopped { .. } | Verdict::Refused { .. } => {
+                Asking::Refused(now + TRY_AGAIN)
+            }
             Verdict::Throttled { .. } | Verdict::Trouble { .. } => Asking::Refused(now + policy.backoff.max),
         };
         self.lanes[lane].settled();
@@ -318,7 +320,8 @@ impl Account {
             ImportEnding::Complete => carried.refusals(&end.errors, end.failed),
             ending => (vec![None; carried.messages.len()], Some(failure_of(ending))),
         };
-        carried.part_import(&refusals, unknown.is_some() && end.ending != ImportEnding::Lost);
+        // Also where nobody knows why: a call may be too large for the way to Klaviyo.
+        carried.part_import(&refusals, unknown.is_some());
         let wait =
             if end.ending == ImportEnding::Complete { Duration::ZERO } else { policy.backoff.delay(1) };
         let how = |account: &Self, carried: &Carried, message: usize| {

@@ -160,21 +160,104 @@ fn what_a_job_could_not_import_goes_by_itself() {
     }
 }
 
+/// A job is complete, with so many failures, or it does not say how many; what it answers who asks for them, and when.
+fn complete(
+    failed: Option<usize>,
+    errors: &[Result<Answer, TransportError>],
+) -> (Account, BTreeMap<i64, Ending>) {
+    let mut now = Instant::now();
+    let mut account = with_profiles(now);
+    made(&mut account, now);
+    now += SECOND;
+    let asked = question(&mut account, &GET_IMPORT_JOBS, now);
+    let job = job("complete", BACKLOG, failed.unwrap_or(77));
+    let job = if failed.is_none() { job.replace("77", "null") } else { job };
+    end(&mut account, asked, list(&[job]), now);
+    let mut over = None;
+    for answer in errors {
+        assert!(over.is_none(), "it is not over yet");
+        let asked = question(&mut account, &GET_IMPORT_ERRORS, now);
+        let answer = match answer {
+            Ok(Answer { status, body, .. }) => {
+                crate::call::tests::answer(*status, &String::from_utf8_lossy(body))
+            }
+            Err(_) => Err(TransportError::Timeout),
+        };
+        let report = end(&mut account, asked, answer, now);
+        over = (!report.imports.is_empty()).then_some(report);
+        now += SECOND * 200;
+    }
+    let (ending, endings) = recall(&mut account, over.expect("it is over"), now);
+    assert_eq!(ending, ImportEnding::Complete);
+    (account, endings)
+}
+
+fn errors(places: &[&str]) -> Result<Answer, TransportError> {
+    let error = |place: &&str| {
+        format!(
+            r#"{{"id":"e","type":"import-error","attributes":{{"code":"invalid","title":"No","detail":"no","source":{{"pointer":"/data{place}"}}}}}}"#
+        )
+    };
+    let errors: Vec<String> = places.iter().map(error).collect();
+    answer(200, &format!(r#"{{"data":[{}],"links":{{"self":"x"}}}}"#, errors.join(",")))
+}
+
+const FOURTH: &str = "/attributes/profiles/data/4";
+
 #[test]
 fn where_not_each_failure_is_found_none_is_taken_for_imported() {
+    let title = format!("{FOURTH}/attributes/title");
+    let refused = || answer(404, r#"{"errors":[{"code":"not_found"}]}"#);
+    let unreadable = || answer(200, "nonsense");
+    for (what, failed, answers) in [
+        ("about none of them", 1, vec![errors(&[""])]),
+        ("two about one", 2, vec![errors(&[FOURTH, &title])]),
+        ("one is none", 2, vec![answer(200, r#"{"data":[{"id":1}],"links":{}}"#)]),
+        ("they are not known", 3, vec![refused(), refused(), refused()]),
+        ("they cannot be read", 3, vec![unreadable(), unreadable(), unreadable()]),
+    ] {
+        let (mut account, endings) = complete(Some(failed), &answers);
+        assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })), "{what}");
+        let later = Instant::now() + SECOND * 900;
+        let calls = std::iter::from_fn(|| next(&mut account, later)).take(2);
+        assert_eq!(calls.map(|call| call.carried.messages.len()).max(), Some(750), "{what}: half of them");
+    }
+}
+
+#[test]
+fn a_job_that_does_not_say_how_many_failed_is_asked_which() {
+    for (answers, failed) in [([errors(&[])], 0), ([errors(&[FOURTH])], 1), ([errors(&[FOURTH, FOURTH])], 1)]
+    {
+        let (_, endings) = complete(None, &answers);
+        let retried = endings.values().filter(|ending| matches!(ending, Ending::Retry { .. })).count();
+        assert_eq!((retried, endings.len()), (failed, 1_500));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_others_jobs_is_in_nobodys_way() {
     let now = Instant::now();
     let mut account = with_profiles(now);
     made(&mut account, now);
     let asks = now + SECOND;
     let asked = question(&mut account, &GET_IMPORT_JOBS, asks);
-    end(&mut account, asked, list(&[job("complete", BACKLOG, 1)]), asks);
-    let asked = question(&mut account, &GET_IMPORT_ERRORS, asks);
-    let error = r#"{"data":[{"id":"e","type":"import-error","attributes":{"code":"invalid","title":"No","detail":"no","source":{"pointer":"/data"}}}],"links":{"self":"x"}}"#;
-    let over = end(&mut account, asked, answer(200, error), asks);
-    let (_, endings) = recall(&mut account, over, asks);
-    assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
-    let half = next(&mut account, asks).expect("half of them");
-    assert_eq!(half.carried.messages.len(), 750);
+    assert!(end(&mut account, asked, answer(200, "nonsense"), asks).imports.is_empty());
+    let asks = asks + SECOND;
+    let asked = question(&mut account, &GET_IMPORT_JOB, asks);
+    assert!(end(&mut account, asked, answer(200, "nonsense"), asks).imports.is_empty());
+    let later = asks + SECOND * 400;
+    let asked = question(&mut account, &GET_IMPORT_JOB, later);
+    let over = end(&mut account, asked, answer(200, "nonsense"), later);
+    assert_eq!(recall(&mut account, over, later).0, ImportEnding::Lost);
+
+    let mut account = with_profiles(now);
+    made(&mut account, now);
+    let asks = now + SECOND;
+    let asked = question(&mut account, &GET_IMPORT_JOBS, asks);
+    let another =
+        r#"{"type":"profile-bulk-import-job","id":"02J","attributes":{"status":"resting"}}"#.to_owned();
+    let over = end(&mut account, asked, list(&[another, job("complete", BACKLOG, 0)]), asks);
+    assert_eq!(recall(&mut account, over, asks).0, ImportEnding::Complete);
 }
 
 #[test]
@@ -200,8 +283,8 @@ fn a_call_without_an_answer_may_have_made_a_job() {
     let (ending, endings) = recall(&mut account, over, then);
     assert_eq!((ending, endings.len()), (ImportEnding::Lost, 1_500));
     assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
-    let again = next(&mut account, then + SECOND).expect("they go again");
-    assert_eq!((lane(&again), again.carried.messages.len()), (&BULK_IMPORT_PROFILES, 1_500));
+    let again = next(&mut account, then + SECOND).expect("half of them go again");
+    assert_eq!((lane(&again), again.carried.messages.len()), (&BULK_IMPORT_PROFILES, 750));
 }
 
 #[test]

@@ -13,9 +13,9 @@ impl Queue {
         let mut locks = Vec::with_capacity(groups.len());
         for (group, _) in groups {
             let id = self.call_ended(*group);
-            let identifiers = self.groups.get(&id).into_iter().flat_map(|group| &group.identifiers);
-            // What is locked for another job already is that job's to unlock.
-            locks.extend(identifiers.copied().filter(|identifier| self.locked.insert(*identifier)));
+            let identifiers = self.groups.get(&id).map(|group| group.identifiers.clone()).unwrap_or_default();
+            self.count(&identifiers);
+            locks.extend(identifiers);
             self.place(id, now);
         }
         locks
@@ -24,14 +24,27 @@ impl Queue {
     /// The same for the key of a message of an earlier life's job.
     pub fn lock_key(&mut self, key: &[String]) -> Vec<Identifier> {
         self.link(key);
-        let mut identifiers = self.aliases.expand(&self.identifiers(key));
-        identifiers.retain(|identifier| self.locked.insert(*identifier));
+        let identifiers = self.aliases.expand(&self.identifiers(key));
+        self.count(&identifiers);
         identifiers
+    }
+
+    /// Several jobs may lock an identifier, where a message has brought together what was apart.
+    fn count(&mut self, locks: &[Identifier]) {
+        for identifier in locks {
+            *self.locked.entry(*identifier).or_default() += 1;
+        }
     }
 
     pub fn unlock(&mut self, locks: &[Identifier], now: Instant) {
         for identifier in locks {
-            self.locked.remove(identifier);
+            let jobs = self.locked.get_mut(identifier).map(|jobs| {
+                *jobs -= 1;
+                *jobs
+            });
+            if jobs == Some(0) {
+                self.locked.remove(identifier);
+            }
         }
         for identifier in locks {
             if let Some(group) = self.by_identifier.get(identifier) {
