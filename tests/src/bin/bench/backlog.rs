@@ -30,8 +30,8 @@ fn few_and_many(effort: &Effort) -> Result<Section, String> {
     let samples = in_turns("few and many", effort.short_repetitions, &places, |place| {
         let mut db = place.shop.connect();
         if place.refill {
-            bed::queue_events(&mut db, "default", 1, effort.few)?;
-            drain::all(&place.shop, &mut db, effort.few)
+            bed::queue_events(&mut db, "default", 1, 2 * effort.few)?;
+            drain::first_of(&place.shop, &mut db, effort.few, 2 * effort.few)
         } else {
             drain::first(&place.shop, &mut db, effort.few)
         }
@@ -57,8 +57,9 @@ fn few_and_many(effort: &Effort) -> Result<Section, String> {
     Ok(Section {
         title: format!("{} against {} messages waiting", effort.few, effort.many),
         how: format!(
-            "Two clusters, their workers let go in turns. {} messages are drained of each, no limiter: all \
-             that wait, and the first of the many. {} repetitions, for they are short.",
+            "Two clusters, their workers let go in turns, no limiter. {} messages of each are timed: the first of twice as \
+             many, so that those that are fewer wait to the end, and the first of the many. {} repetitions, for they are \
+             short.",
             effort.few, effort.short_repetitions
         ),
         figures,

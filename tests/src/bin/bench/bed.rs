@@ -51,15 +51,20 @@ pub fn send(shop: &Shop) {
     shop.cluster.set("klaviyo.enabled", "on");
 }
 
-/// Has the worker send nothing more, and waits until what was under way has been recorded.
+/// Has the worker send nothing more, and waits until what was under way has been recorded: of all that has arrived, each
+/// about a person of its own, what became of it.
 pub fn hold(shop: &Shop, db: &mut Client) -> Result<(), String> {
+    const RECORDED: &str = "
+        SELECT (SELECT count(*) FROM klaviyo.delivery) + (SELECT count(*) FROM klaviyo.dead_letter)
+            + (SELECT count(*) FROM klaviyo.retry)";
     shop.cluster.set("klaviyo.enabled", "off");
     let mut last = None;
     wait("calls under way are recorded", || {
         let stats = shop.sandbox.stats();
-        let state = (stats.requests, count(db, "SELECT count(*) FROM klaviyo.delivery"));
+        let state = (stats.requests, count(db, RECORDED));
         let busy = count(db, "SELECT coalesce(sum(under_way), 0)::bigint FROM klaviyo.lane");
-        let still = busy == 0 && last == Some(state);
+        let all = i64::try_from(stats.profiles).is_ok_and(|arrived| state.1 >= arrived);
+        let still = busy == 0 && all && last == Some(state);
         last = Some(state);
         still
     })

@@ -34,23 +34,28 @@ impl Drained {
 
 /// Drains all that waits, so many messages.
 pub fn all(shop: &Shop, db: &mut Client, messages: i64) -> Result<Drained, String> {
-    drain(shop, db, messages, true)
+    drain(shop, db, messages, Some(messages))
 }
 
-/// Drains the first of what waits; some more may leave.
+/// Drains the first of what waits, which is timed; some more may leave.
 pub fn first(shop: &Shop, db: &mut Client, messages: i64) -> Result<Drained, String> {
-    drain(shop, db, messages, false)
+    drain(shop, db, messages, None)
 }
 
-fn drain(shop: &Shop, db: &mut Client, messages: i64, all: bool) -> Result<Drained, String> {
+/// Drains all that waits, so many messages, of which the first are timed.
+pub fn first_of(shop: &Shop, db: &mut Client, messages: i64, waiting: i64) -> Result<Drained, String> {
+    drain(shop, db, messages, Some(waiting))
+}
+
+fn drain(shop: &Shop, db: &mut Client, timed: i64, all: Option<i64>) -> Result<Drained, String> {
     let mut worker = Worker::watch(db)?;
     bed::send(shop);
-    let rate = rate(shop, &mut worker, messages)?;
-    if all {
+    let rate = rate(shop, &mut worker, timed)?;
+    if all.is_some() {
         bed::wait("the outbox is empty", || Backlog::read(db).waiting() == 0)?;
     }
     bed::hold(shop, db)?;
-    let arrived = bed::check_arrived(shop, db, all.then_some(messages))?;
+    let arrived = bed::check_arrived(shop, db, all)?;
     let usage = worker.usage()?;
     bed::forget(shop, db);
     Ok(Drained { rate, usage, arrived })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Bulk, Fault, Shop, query};
+use harness::{Bulk, Fault, Process, Shop, query};
 
 use crate::bare_client::{BareClient, Calls, waiting_bodies};
 use crate::bed;
@@ -66,10 +66,14 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
         let bodies = waiting_bodies(&mut db, case.calls)?;
         prepare(&shop, case);
         let at_a_time = if single { single_at_a_time } else { BULK_AT_A_TIME };
+        let sandbox_before = sandbox_cpu(&shop)?;
         let seconds = BareClient::new(&shop.sandbox)?.send_all(bodies, case.calls, at_a_time)?;
+        let sandbox_seconds = (sandbox_cpu(&shop)? - sandbox_before).as_secs_f64();
         shop.sandbox.reset();
         prepare(&shop, case);
-        Ok((case.messages as f64 / seconds, drain::all(&shop, &mut db, case.messages)?))
+        let messages = case.messages as f64;
+        let drained = drain::all(&shop, &mut db, case.messages)?;
+        Ok(Sample { peer: messages / seconds, core: messages / sandbox_seconds, drained })
     })?;
 
     let figures = cases.iter().zip(samples).flat_map(|(case, samples)| figures(case, &samples));
@@ -82,12 +86,26 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
              the first message that has arrived to the last, which with import jobs is when it has been imported. CPU of the \
              worker's two threads, until all is on record. Bare client: the same messages in the same calls, full ones, \
              through the same HTTP client from one thread, {calls} calls at a time, of many {BULK_AT_A_TIME}, no database, \
-             and it waits for no job; it is what sandbox and loopback allow. Memory: VmHWM counts the pages of shared_buffers \
-             that the worker has touched; beside it what is its own.",
+             and it waits for no job; it is what sandbox and loopback allow. Sandbox: what the bare client sent for each \
+             second of the sandbox's processor time, which is what it takes on one core. Memory: VmHWM counts the pages of \
+             shared_buffers that the worker has touched; beside it what is its own.",
             cases[0].messages, cases[1].messages, cases[2].messages,
         ),
         figures: figures.collect(),
     }])
+}
+
+/// What was measured of a case.
+struct Sample {
+    /// Messages a second of the bare client.
+    peer: f64,
+    /// Messages of it for a second of the sandbox's processor time: what the sandbox takes on one core.
+    core: f64,
+    drained: Drained,
+}
+
+fn sandbox_cpu(shop: &Shop) -> Result<Duration, String> {
+    shop.sandbox.process().and_then(Process::cpu).ok_or_else(|| "the sandbox has ended".to_owned())
 }
 
 /// As many calls of many as the worker has under way.
@@ -100,11 +118,13 @@ fn prepare(shop: &Shop, case: &Case) {
     shop.sandbox.set_bulk(&Bulk { queued_ms: Some(0), processing_ms: Some(0), ..Bulk::default() });
 }
 
-fn figures(case: &Case, samples: &[(f64, Drained)]) -> [Figure; 5] {
+fn figures(case: &Case, samples: &[Sample]) -> [Figure; 6] {
     let name = case.name();
-    let of = |value: fn(&Drained) -> f64| samples.iter().map(|(_, drained)| value(drained)).collect();
-    let peer: Vec<f64> = samples.iter().map(|(peer, _)| *peer).collect();
+    let of = |value: fn(&Drained) -> f64| samples.iter().map(|sample| value(&sample.drained)).collect();
+    let peer: Vec<f64> = samples.iter().map(|sample| sample.peer).collect();
+    let core = samples.iter().map(|sample| sample.core).collect();
     [
+        Figure::new(format!("{name}: sandbox, a second of its CPU"), "messages", core),
         Figure::new(format!("{name}: bare client"), "messages/s", peer.clone()),
         Figure::new(format!("{name}: ours"), "messages/s", of(|drained| drained.rate)).against(PEER, &peer),
         Figure::new(format!("{name}: worker's CPU for 10,000"), "s", of(Drained::cpu_per_10k)),
