@@ -19,6 +19,7 @@ use crate::pg;
 use crate::pg::spi::{arg, column, json_column, rows};
 
 mod jobs;
+mod parked;
 mod retries;
 
 /// Rows read in one go: enough to be cheap a row, few enough that answers are settled in between.
@@ -71,6 +72,16 @@ impl Claimed {
             Some((account.as_str(), riders.map(|message| message.seq).max()?))
         })
     }
+}
+
+/// How a row of the outbox was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// It has been queued here since the worker began, or waited then.
+    InTurn,
+    ByTheNet,
+    /// It was found before, and has waited for an import job.
+    Parked,
 }
 
 /// A look into the gaps that did not fit into one round: the number to go on after, and what was the oldest running
@@ -159,6 +170,7 @@ impl Claimer {
     pub fn claim(&mut self) -> Result<Claimed, spi::Error> {
         let mut claimed = Claimed::default();
         self.late(&mut claimed)?;
+        self.parked(&mut claimed)?;
         if let Some(catch_up) = self.room.catch_up() {
             self.again(&catch_up, &mut claimed)?;
         }
@@ -193,7 +205,7 @@ impl Claimer {
         for (from, to) in gaps.into_iter().filter(|(_, to)| *to > pass.after) {
             let mut last = None;
             let args = [arg(from.max(pass.after + 1)), arg(to), arg(left as i64)];
-            left -= rows(RANGE, &args, |row| last = Some(self.offer(row, true, claimed)))?;
+            left -= rows(RANGE, &args, |row| last = Some(self.offer(row, Found::InTurn, claimed)))?;
             if let Some(after) = last.filter(|_| left == 0) {
                 self.late = Some(LatePass { after, ..pass });
                 claimed.more = true;
@@ -211,7 +223,7 @@ impl Claimer {
         let args =
             [arg(catch_up.from), arg(self.gaps.cursor()), arg(CHUNK as i64), arg(catch_up.account.as_str())];
         let mut last = None;
-        let read = rows(RANGE_OF_ACCOUNT, &args, |row| last = Some(self.offer(row, true, claimed)))?;
+        let read = rows(RANGE_OF_ACCOUNT, &args, |row| last = Some(self.offer(row, Found::InTurn, claimed)))?;
         let next = last.filter(|_| read == CHUNK).map(|last| last + 1);
         self.room.looked(&catch_up.account, next);
         claimed.more = true;
@@ -221,7 +233,7 @@ impl Claimer {
     fn new_ones(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
         let mut seen = Vec::new();
         let args = [arg(self.gaps.cursor() + 1), arg(i64::MAX), arg(CHUNK as i64)];
-        rows(RANGE, &args, |row| seen.push(self.offer(row, true, claimed)))?;
+        rows(RANGE, &args, |row| seen.push(self.offer(row, Found::InTurn, claimed)))?;
         claimed.more |= seen.len() == CHUNK;
         self.gaps.saw(seen, pg::transaction::next_id());
         Ok(())
@@ -236,18 +248,18 @@ impl Claimer {
         }
         let mut last = None;
         let args = [arg(self.net_after + 1), arg(self.gaps.cursor()), arg(CHUNK as i64)];
-        let read = rows(RANGE, &args, |row| last = Some(self.offer(row, false, claimed)))?;
+        let read = rows(RANGE, &args, |row| last = Some(self.offer(row, Found::ByTheNet, claimed)))?;
         self.net_after = last.filter(|_| read == CHUNK).unwrap_or_default();
         self.net_at = Instant::now() + crate::settings::poll_interval().max(start.elapsed() * NET_SHARE);
         Ok(())
     }
 
-    /// Takes the row if there is room for it, and says its number. `in_turn`: it has been queued here since the worker
-    /// began, or waited then.
-    fn offer(&mut self, row: &SpiTupleTable, in_turn: bool, claimed: &mut Claimed) -> i64 {
+    /// Takes the row if there is room for it, and says its number.
+    fn offer(&mut self, row: &SpiTupleTable, found: Found, claimed: &mut Claimed) -> i64 {
         let seq: i64 = column(row, 1);
         let account: String = column(row, 3);
-        if self.room.holds(&account, seq) || self.is_removed(&account, seq) {
+        let is_held = found != Found::Parked && self.room.holds(&account, seq);
+        if is_held || self.is_removed(&account, seq) {
             return seq;
         }
         let (id, kind, key): (_, String, Vec<String>) = (id(row), column(row, 4), column(row, 5));
@@ -257,11 +269,16 @@ impl Claimer {
         };
         let (payload, enqueued_at) = (json_column(row, 6), micros(row, 7));
         let own = self.fresh_from.get(&account).is_some_and(|from| seq >= *from);
-        let fresh = in_turn && own && self.marks.are_below(&account, seq, enqueued_at);
+        let fresh = found != Found::ByTheNet && own && self.marks.are_below(&account, seq, enqueued_at);
         let rides = kind.rides(&account, id, &payload);
         let unique_id = rides.unique_id();
         let rides = self.may_ride(&account, rides, fresh);
-        if self.room.admit(seq, &account, Class { kind: kind.name(), rides }, &key, unique_id) {
+        let class = Class { kind: kind.name(), rides };
+        let admitted = match found {
+            Found::Parked => self.room.leaves_parking(seq, &account, class, unique_id),
+            Found::InTurn | Found::ByTheNet => self.room.admit(seq, &account, class, &key, unique_id),
+        };
+        if admitted {
             let message = Message {
                 seq,
                 id,

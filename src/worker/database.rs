@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use delivery::{AccountOptions, Command, Ending, Engine, Gone, Policy, Report};
+use delivery::{AccountOptions, Command, Ending, Engine, Gone, Parked, Policy, Report};
 use pgrx::prelude::*;
 use pgrx::{FromDatum, pg_sys};
 
@@ -384,10 +384,14 @@ impl Worker {
     /// Records what the HTTP thread reports. Returns whether that made room for more.
     fn settle(&mut self, reports: Vec<Report>) -> bool {
         self.recorder.take(reports);
-        let Some(Recorded { outcomes, lanes, imports }) = self.recorder.record(&mut self.accounts) else {
+        let Some(Recorded { outcomes, lanes, imports, parked }) = self.recorder.record(&mut self.accounts)
+        else {
             return false;
         };
-        let mut room = self.imports_stepped(imports);
+        let mut room = self.imports_stepped(imports) | !parked.is_empty();
+        for Parked { seq, identifiers } in parked {
+            self.claimer.room.park(seq, identifiers);
+        }
         for (account, lane) in lanes {
             // In vain where the thread has ended, as it was told to.
             let _ = self.tell(Command::Settled { account, lane });

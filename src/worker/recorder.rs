@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use delivery::{AccountState, Finding, ImportReport, Outcome, Report};
+use delivery::{AccountState, Finding, ImportReport, Outcome, Parked, Report};
 use pgrx::prelude::*;
 use pgrx::spi;
 
@@ -23,15 +23,18 @@ pub struct Recorder {
     states: Vec<(Arc<str>, AccountState)>,
     found: Vec<(Arc<str>, Vec<Finding>)>,
     imports: Vec<(Arc<str>, ImportReport)>,
+    parked: Vec<Parked>,
     /// There was no room; when to try again.
     again_at: Option<Instant>,
 }
 
-/// What has just been recorded: outcomes, the lanes of their calls, and how far import jobs have come.
+/// What has just been recorded: outcomes, the lanes of their calls, and how far import jobs have come; and what of these
+/// needs no record, but its time: what has left the HTTP thread to wait for jobs.
 pub struct Recorded {
     pub outcomes: Vec<Outcome>,
     pub lanes: Vec<(Arc<str>, &'static str)>,
     pub imports: Vec<(Arc<str>, ImportReport)>,
+    pub parked: Vec<Parked>,
 }
 
 impl Recorder {
@@ -42,8 +45,9 @@ impl Recorder {
 
     /// Takes reports.
     pub fn take(&mut self, reports: Vec<Report>) {
-        for Report { account, lane, outcomes, account_state, findings, imports } in reports {
+        for Report { account, lane, outcomes, account_state, findings, imports, parked } in reports {
             self.outcomes.extend(outcomes);
+            self.parked.extend(parked);
             self.imports.extend(imports.into_iter().map(|import| (account.clone(), import)));
             self.found.extend(findings.map(|findings| (account.clone(), findings)));
             self.states.extend(account_state.map(|state| (account.clone(), state)));
@@ -71,7 +75,8 @@ impl Recorder {
         let nothing = self.outcomes.is_empty()
             && self.states.is_empty()
             && self.lanes.is_empty()
-            && self.imports.is_empty();
+            && self.imports.is_empty()
+            && self.parked.is_empty();
         if nothing || self.again_at.is_some_and(|again_at| Instant::now() < again_at) {
             return None;
         }
@@ -102,6 +107,7 @@ impl Recorder {
             outcomes: std::mem::take(&mut self.outcomes),
             lanes: std::mem::take(&mut self.lanes),
             imports: std::mem::take(&mut self.imports),
+            parked: std::mem::take(&mut self.parked),
         })
     }
 }

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    BULK_PROFILES, Bulk, Fault, PATIENCE, Shop, Signal, count, kill, query, sql, wait_for_crash,
-    wait_for_worker,
+    BULK_PROFILES, Bulk, Fault, Ledger, ORDER, PATIENCE, Shop, Signal, count, kill, query, sql,
+    wait_for_crash, wait_for_worker,
 };
 use postgres::Client;
 
@@ -104,6 +104,61 @@ fn a_job_is_followed_across_ends_of_the_worker() {
     let complete = "SELECT count(*) FROM klaviyo.bulk_job WHERE status <> 'complete'";
     assert_eq!(count(&mut db, complete), 0);
     assert!(in_job > 0 && jobs(&shop) > made, "{in_job} rode before, {made} jobs");
+}
+
+/// However long a job takes and however much waits for it, nobody else waits; nor after a crash, when nobody knows any
+/// more which of it has not been sent.
+#[test]
+fn what_waits_for_a_job_holds_nobody_up() {
+    const WAITING: i64 = 30_000;
+    let mut shop = shop(3_600_000);
+    let mut db = shop.connect();
+    upsert(&mut db, 1, PEOPLE, "old");
+    wait_for_job(&shop, "made");
+    let in_jobs = "SELECT count(*) FROM klaviyo.bulk_job AS j, unnest(j.seqs) AS seq WHERE j.status = 'made'";
+    let left = "SELECT count(*) FROM klaviyo.outbox";
+    shop.eventually("the others have gone by themselves", PATIENCE, || {
+        count(&mut db, left) == count(&mut db, in_jobs)
+    });
+    let in_jobs = count(&mut db, in_jobs);
+    // Of each who is in a job some events, one after the other, then a state; then events of others.
+    sql(
+        &mut db,
+        "CREATE TABLE waiting AS SELECT replace(key[1], 'external_id:', '') AS id FROM klaviyo.outbox",
+    );
+    let queue = |db: &mut Client, people: &str, first: i64, last: i64| {
+        let queue = format!(
+            "WITH people AS MATERIALIZED (SELECT array_agg(id) AS ids FROM ({people}) AS p (id))
+             SELECT count(klaviyo_track_event('Placed Order', external_id => ids[1 + n % cardinality(ids)],
+                                              properties => jsonb_build_object('order_id', n)))
+             FROM people, generate_series($1::bigint, $2::bigint) AS n"
+        );
+        assert_eq!(query::<i64>(db, &queue, &[&first, &last]), last - first + 1);
+    };
+    let others = "SELECT 'other-' || n FROM generate_series(1, 5000) AS n";
+    queue(&mut db, "SELECT id FROM waiting", 1, WAITING);
+    upsert(&mut db, 1, PEOPLE, "new");
+    queue(&mut db, others, WAITING + 1, WAITING + 5_000);
+    let arrived = "SELECT count(*) FROM klaviyo.delivery WHERE kind = 'event'";
+    shop.eventually("those of others arrive", PATIENCE, || count(&mut db, arrived) == 5_000);
+    assert_eq!(i64::try_from(titled(&shop, "new")).expect("few"), PEOPLE - in_jobs);
+    assert_eq!(count(&mut db, left), 2 * in_jobs + WAITING, "those of the waiting wait");
+
+    kill(wait_for_worker(&mut db), Signal::SIGKILL);
+    wait_for_crash(&mut db);
+    shop.cluster.wait_ready();
+    db = shop.connect();
+    queue(&mut db, others, WAITING + 5_001, WAITING + 10_000);
+    shop.eventually("those of others arrive", PATIENCE, || count(&mut db, arrived) == 10_000);
+    assert_eq!(count(&mut db, left), 2 * in_jobs + WAITING);
+
+    shop.sandbox.set_bulk(&Bulk { queued_ms: Some(0), ..Bulk::default() });
+    shop.drain(PATIENCE * 3);
+    assert_eq!((titled(&shop, "old"), titled(&shop, "new")), (0, 3_000));
+    let messages = shop.sandbox.messages();
+    Ledger::new(&messages, ORDER).assert_accepted_exactly(1..=WAITING + 10_000);
+    Ledger::new(&messages, "data.attributes.profile.data.attributes.external_id").assert_ascending(ORDER);
+    assert_eq!(shop.sandbox.stats().bulk_repeats, 0);
 }
 
 /// Nobody knows whether the call has made a job: as long as it may be under way its messages wait, and go again then.

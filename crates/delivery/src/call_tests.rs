@@ -10,7 +10,7 @@ use super::*;
 use crate::account::{Account, AccountOptions};
 use crate::backoff::Backoff;
 use crate::kind;
-use crate::message::{Ending, Message};
+use crate::message::{Ending, Message, Parked};
 
 pub(crate) const POLICY: Policy = Policy {
     backoff: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(60) },
@@ -66,9 +66,14 @@ pub(crate) fn message(seq: i64, kind: &str, key: &str) -> Message {
     }
 }
 
+/// Hands in a message, of which no job has locked the key.
+pub(crate) fn add(account: &mut Account, message: Message, now: Instant) {
+    assert_eq!(account.queue().add(message, now), None);
+}
+
 fn with_backlog(now: Instant) -> Account {
     let mut account = account(now);
-    (1..=BACKLOG).for_each(|seq| account.queue().add(message(seq, "event", &seq.to_string()), now));
+    (1..=BACKLOG).for_each(|seq| add(&mut account, message(seq, "event", &seq.to_string()), now));
     account
 }
 
@@ -124,6 +129,11 @@ pub(crate) fn settled(
     let report = account.ended(call, result, now, &POLICY);
     if let Some(lane) = report.lane {
         account.lane(lane.name).expect("a lane").settled();
+    }
+    for ImportReport { id, step } in &report.imports {
+        if matches!(step, ImportStep::Made { .. }) {
+            assert!(account.barred(*id).is_none(), "it is not over yet");
+        }
     }
     report
 }
@@ -315,7 +325,7 @@ fn what_may_have_been_sent_before_goes_by_itself() {
 fn an_outage_is_probed_with_single_calls() {
     let mut now = Instant::now();
     let mut account = account(now);
-    (1..=10_000).for_each(|seq| account.queue().add(message(seq, "event", &seq.to_string()), now));
+    (1..=10_000).for_each(|seq| add(&mut account, message(seq, "event", &seq.to_string()), now));
     let (mut bulk, mut single) = (0, 0);
     for _ in 0..200 {
         while let Some(call) = next(&mut account, now) {
@@ -344,6 +354,7 @@ fn order_holds_under_random_play() {
         // What each job is made of, and those that are over.
         let mut loads: BTreeMap<ImportId, Vec<(i64, usize)>> = BTreeMap::new();
         let mut over: Vec<ImportId> = Vec::new();
+        let mut parked: Vec<Parked> = Vec::new();
         let mut left = 0;
         for seq in 1..=3_000 {
             // In every other play there are enough profiles for jobs.
@@ -379,6 +390,10 @@ fn order_holds_under_random_play() {
                 let load = loads.remove(&id).expect("it was made").into_iter();
                 let load = load.map(|(seq, place)| (messages[&seq].clone(), place)).collect();
                 reports.push(account.recall(id, load, true, (now, &POLICY)).expect("it is over"));
+                // All in their order, so that what still is locked comes back with what is behind it.
+                parked.sort_unstable_by_key(|parked| parked.seq);
+                let again = parked.iter().map(|parked| messages[&parked.seq].clone());
+                parked = again.filter_map(|message| account.queue().add(message, now)).collect();
             } else {
                 let call = calls.swap_remove(random.usize(0..calls.len()));
                 let result = match random.u8(0..10) {
@@ -401,6 +416,7 @@ fn order_holds_under_random_play() {
                         _ => {}
                     }
                 }
+                parked.extend(report.parked.iter().cloned());
                 reports.push(report);
             }
             for (seq, ending) in reports.into_iter().flat_map(endings) {

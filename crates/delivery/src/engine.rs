@@ -22,7 +22,7 @@ use crate::account::{Account, AccountOptions, Policy, earlier};
 use crate::call::Call;
 use crate::gauges::Place;
 use crate::import::{ImportId, PastImport, not_made};
-use crate::message::{Message, Report};
+use crate::message::{Message, Parked, Report};
 
 /// What the owner of the outbox tells the thread.
 pub enum Command {
@@ -36,6 +36,8 @@ pub enum Command {
     Follow { account: Arc<str>, import: PastImport },
     /// An import job has been written down and may be asked for.
     Import { account: Arc<str>, id: ImportId },
+    /// Nothing more is handed in that is about what an import job has locked.
+    Barred { account: Arc<str>, id: ImportId },
     /// Messages of an import job that is over, each with its profile's place in the body; the `last` of them or not.
     Recall { account: Arc<str>, id: ImportId, messages: Vec<(Message, usize)>, last: bool },
     /// Committed messages of one account.
@@ -220,9 +222,11 @@ impl State {
             }
             Command::Acknowledge { done } => done.store(true, SeqCst),
             Command::Add { account, messages } => {
-                let account = self.account(&account);
-                for message in messages {
-                    account.queue().add(message, now);
+                let queue = self.account(&account).queue();
+                let parked: Vec<Parked> =
+                    messages.into_iter().filter_map(|message| queue.add(message, now)).collect();
+                if !parked.is_empty() {
+                    self.report(Report { parked, ..Report::new(&account, None) });
                 }
             }
             Command::Follow { account, import } => self.account(&account).follow(import, now),
@@ -233,6 +237,11 @@ impl State {
                 } else {
                     let reason = "the account was paused or changed before the call was made".to_owned();
                     self.ended(Ok((call, Err(TransportError::Connect(reason)))));
+                }
+            }
+            Command::Barred { account, id } => {
+                if let Some(report) = self.account(&account).barred(id) {
+                    self.report(report);
                 }
             }
             Command::Recall { account, id, messages, last } => {

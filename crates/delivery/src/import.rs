@@ -15,7 +15,7 @@
 //! Who owns the outbox writes each job down before it is asked for ([`ImportReport`]), so that a later life of ours knows
 //! which keys to lock.
 
-use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{
@@ -25,10 +25,10 @@ use klaviyo::{
 };
 
 use crate::account::Policy;
-use crate::call::Carried;
-use crate::key::{self, Identifier};
-use crate::message::Failure;
+use crate::key::Identifier;
 use crate::verdict::{Scope, Verdict};
+
+mod refusals;
 
 /// Our name of a job.
 pub type ImportId = [u8; 16];
@@ -56,8 +56,9 @@ pub enum ImportStep {
     /// It is asked for as soon as that is durable: [`crate::Command::Import`]. The messages with their profiles' places in
     /// the body.
     Announced { messages: Vec<(i64, usize)> },
-    /// Klaviyo has made it, or may have where there is no id. These messages are not in our memory any more.
-    Made { klaviyo_id: Option<String>, messages: Vec<i64> },
+    /// Klaviyo has made it, or may have where there is no id. These messages are not in our memory any more, and nothing
+    /// is to be handed in that is about what is locked; [`crate::Command::Barred`] says that this is so.
+    Made { klaviyo_id: Option<String>, messages: Vec<i64>, locks: Arc<[Identifier]> },
     /// Klaviyo has said all there is to say of it. Nothing is written down yet: its messages, as many as were announced,
     /// are to be read again and handed in by [`crate::Command::Recall`]. Where anything is `in_doubt` all at once and with
     /// their payloads; else in any number of parts and without.
@@ -105,8 +106,9 @@ pub struct PastImport {
     pub profiles: usize,
     /// When it was asked for at the latest.
     pub sent_at: SystemTime,
-    /// Keys of its messages that still wait.
+    /// Keys of its messages that still wait, and what is locked for it.
     pub keys: Vec<Vec<String>>,
+    pub locks: Arc<[Identifier]>,
 }
 
 /// What a job is made of.
@@ -116,7 +118,7 @@ pub struct Load {
     /// How many of the messages may go together at the most.
     pub rides: usize,
     /// Identifiers that are locked until its end.
-    pub locks: Vec<Identifier>,
+    pub locks: Arc<[Identifier]>,
 }
 
 /// A job under way.
@@ -132,6 +134,9 @@ pub struct Import {
     ask_at: Instant,
     asked: u32,
     asking: bool,
+    /// Whether nothing more is handed in that is about what it has locked. Until then it is not over: what is still on
+    /// its way must find the locks.
+    pub barred: bool,
 }
 
 /// What is known of a job.
@@ -186,6 +191,7 @@ impl Import {
             ask_at: now + FIRST_QUESTION,
             asked: 0,
             asking: false,
+            barred: false,
         }
     }
 
@@ -235,7 +241,7 @@ impl Import {
     /// How it ended, if it has.
     pub fn over(&self) -> Option<&End> {
         match &self.stage {
-            Stage::Over(end) => Some(end),
+            Stage::Over(end) if self.barred => Some(end),
             _ => None,
         }
     }
@@ -376,60 +382,5 @@ impl Import {
     fn pause(&self) -> Duration {
         let factor = 1.5_f64.powi(i32::try_from(self.asked).unwrap_or(i32::MAX).min(30));
         FIRST_QUESTION.mul_f64(factor).min(LATER_QUESTIONS)
-    }
-}
-
-impl Carried {
-    /// Why the messages of a complete job were not imported, one by one; none for those that were. And, where of so many
-    /// failures not each was found among them, what the first of them says.
-    pub fn refusals(&self, errors: &[ImportError], failed: usize) -> (Vec<Option<Failure>>, Option<Failure>) {
-        let messages = &self.messages;
-        let (mut placed, mut named) =
-            (HashMap::<usize, Vec<usize>>::new(), HashMap::<&str, Vec<usize>>::new());
-        for (number, queued) in messages.iter().enumerate() {
-            if let Some(position) = self.position(number) {
-                placed.entry(position).or_default().push(number);
-            }
-            for identifier in &queued.message.key {
-                named.entry(identifier).or_default().push(number);
-            }
-        }
-        let mut refusals: Vec<Option<Failure>> = vec![None; messages.len()];
-        // Of a profile there may be more than one error.
-        let (mut found, mut all_fit) = (HashSet::new(), true);
-        for error in errors {
-            let theirs: Vec<String> =
-                error.identifiers.iter().map(|(name, value)| key::identifier(name, value)).collect();
-            let fits = |number: &&usize| {
-                let key = &messages[**number].message.key;
-                theirs.iter().all(|identifier| key.contains(identifier))
-            };
-            // By its place, if the identifiers that come with it are not another's; else by these.
-            let at = error
-                .position
-                .and_then(|position| placed.get(&position))
-                .filter(|at| at.iter().all(|it| fits(&it)));
-            let by_name = || named.get(theirs.first()?.as_str());
-            let about = at.or_else(by_name).into_iter().flatten().filter(fits);
-            let mut any = false;
-            for number in about {
-                refusals[*number] = Some(failure(error));
-                found.insert(self.position(*number).ok_or(*number));
-                any = true;
-            }
-            all_fit &= any;
-        }
-        let unknown = found.len() < failed || !all_fit;
-        (refusals, unknown.then(|| errors.first().map(failure).unwrap_or_default()))
-    }
-}
-
-fn failure(error: &ImportError) -> Failure {
-    let klaviyo::ApiError { id, code, .. } = &error.error;
-    Failure {
-        status: None,
-        code: if code.is_empty() { "import_error".to_owned() } else { code.clone() },
-        reason: error.error.reason(),
-        error_id: Some(id.clone()).filter(|id| !id.is_empty()),
     }
 }

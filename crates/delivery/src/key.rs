@@ -3,10 +3,12 @@
 //! Two messages that share an identifier are about one profile and keep their order. So are two that share none but
 //! are linked by a third that names both identifiers, as far as we have seen that third.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::recent::Recent;
+use crate::unique_id::UniqueId;
 
 /// The identifiers of a profile, each as `name:value`, in the form that compares: e-mail addresses in lower case.
 pub fn of(email: Option<&str>, phone_number: Option<&str>, external_id: Option<&str>) -> Vec<String> {
@@ -28,13 +30,52 @@ pub fn identifier(name: &str, value: &str) -> String {
 /// An identifier as the scheduler compares it. Two that collide merely keep an order nobody asked for.
 pub type Identifier = u64;
 
-/// Turns identifiers into [`Identifier`]s; seeded per process, so that nobody can aim for a collision.
-#[derive(Debug, Default)]
-pub struct Hasher(RandomState);
+/// Seeded per process, so that nobody can aim for a collision.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-impl Hasher {
-    pub fn identifier(&self, text: &str) -> Identifier {
-        self.0.hash_one(text)
+/// The identifiers of a key, as they compare everywhere in this process.
+pub fn identifiers(key: &[String]) -> Vec<Identifier> {
+    key.iter().map(|text| HASHER.hash_one(text)).collect()
+}
+
+/// An id of the user's own, as if it were one more identifier of the message that carries it.
+pub fn of_unique_id(unique_id: &UniqueId) -> Identifier {
+    HASHER.hash_one(unique_id)
+}
+
+/// Identifiers, each with how often it was taken and not given back.
+#[derive(Debug, Default)]
+pub struct Counts(HashMap<Identifier, u32>);
+
+impl Counts {
+    pub fn take(&mut self, identifiers: &[Identifier]) {
+        for identifier in identifiers {
+            *self.0.entry(*identifier).or_default() += 1;
+        }
+    }
+
+    pub fn give_back(&mut self, identifiers: &[Identifier]) {
+        for identifier in identifiers {
+            if let Some(count) = self.0.get_mut(identifier) {
+                *count -= 1;
+                if *count == 0 {
+                    self.0.remove(identifier);
+                }
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn contain(&self, identifier: &Identifier) -> bool {
+        // Most often there are none, and nothing need be hashed.
+        !self.is_empty() && self.0.contains_key(identifier)
+    }
+
+    pub fn contain_any(&self, identifiers: &[Identifier]) -> bool {
+        identifiers.iter().any(|identifier| self.contain(identifier))
     }
 }
 

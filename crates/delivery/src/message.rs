@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use klaviyo::Endpoint;
 
 use crate::import::ImportReport;
+use crate::key::Identifier;
 use crate::kind::Kind;
 use crate::preflight::Finding;
 use crate::unique_id::UniqueId;
@@ -72,6 +73,14 @@ pub enum Ending {
     Dead { failure: Failure, newer: Option<i64> },
 }
 
+/// A message that has left the memory, for a job has locked its key: to be handed in again when that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    pub seq: i64,
+    /// Of whom it is about, all that are known.
+    pub identifiers: Vec<Identifier>,
+}
+
 /// Why a call failed, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Failure {
@@ -97,6 +106,8 @@ pub struct Report {
     pub findings: Option<Vec<Finding>>,
     /// What has become of import jobs.
     pub imports: Vec<ImportReport>,
+    /// What must wait outside for import jobs.
+    pub parked: Vec<Parked>,
 }
 
 impl Report {
@@ -108,6 +119,7 @@ impl Report {
             account_state: None,
             findings: None,
             imports: Vec::new(),
+            parked: Vec::new(),
         }
     }
 }

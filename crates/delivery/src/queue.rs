@@ -9,9 +9,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
-use crate::key::{Aliases, Hasher, Identifier};
+use crate::key::{self, Aliases, Counts, Identifier};
 use crate::kind;
-use crate::message::Message;
+use crate::message::{Message, Parked};
 use crate::recent::Recent;
 use crate::stale::{Stale, StaleAction};
 use crate::stops::{Refusal, Stops};
@@ -111,14 +111,13 @@ pub struct Queue {
     pub stale: Option<Stale>,
     /// Whether messages may ride whose id is one of the user's own.
     given_ids: bool,
-    hasher: Hasher,
     aliases: Aliases,
     /// The identifiers that belong together with others, as they are written.
     texts: Recent<Identifier, Box<str>>,
     newest: Recent<Identifier, i64>,
     by_identifier: HashMap<Identifier, GroupId>,
-    /// And by how many jobs.
-    locked: HashMap<Identifier, u32>,
+    /// By how many jobs.
+    locked: Counts,
     groups: HashMap<GroupId, Group>,
     /// Groups that became part of another while calls of theirs were under way: into which, and how many calls.
     joined: HashMap<GroupId, (GroupId, u32)>,
@@ -134,12 +133,11 @@ impl Queue {
             ready: Default::default(),
             stale: None,
             given_ids: true,
-            hasher: Hasher::default(),
             aliases: Aliases::default(),
             texts: Recent::new(REMEMBERED),
             newest: Recent::new(REMEMBERED),
             by_identifier: HashMap::new(),
-            locked: HashMap::new(),
+            locked: Counts::default(),
             groups: HashMap::new(),
             joined: HashMap::new(),
             next_group: 0,
@@ -150,7 +148,7 @@ impl Queue {
     /// Learns that identifiers belong together from a message that names them.
     pub fn link(&mut self, key: &[String]) {
         if key.len() > 1 {
-            let identifiers = self.identifiers(key);
+            let identifiers = key::identifiers(key);
             self.aliases.link(&identifiers);
             for (identifier, text) in identifiers.into_iter().zip(key) {
                 self.texts.insert(identifier, text.as_str().into());
@@ -158,17 +156,23 @@ impl Queue {
         }
     }
 
-    pub fn add(&mut self, message: Message, now: Instant) {
+    /// Takes a message, or says that it cannot stay, see [`locks`].
+    pub fn add(&mut self, message: Message, now: Instant) -> Option<Parked> {
         self.link(&message.key);
-        let identifiers = self.identifiers(&message.key);
+        let identifiers = key::identifiers(&message.key);
         let all = self.aliases.expand(&identifiers);
-        let id = self.group_of(all);
+        let id = self.group_of(all.clone());
+        if self.parks(id, &message) {
+            self.place(id, now);
+            return Some(Parked { seq: message.seq, identifiers: all });
+        }
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
         let mut queued = Queued::new(message, identifiers, not_before);
         if queued.message.unique_id.is_some() && !self.given_ids {
             queued.rides = 0;
         }
         self.insert(id, queued, now);
+        None
     }
 
     /// Says whether messages may ride whose id is one of the user's own. Of those that were here while they might not
@@ -290,7 +294,7 @@ impl Queue {
 
     /// A message that has left the memory was accepted. Returns the same as [`Queue::state_of`].
     pub fn accepted(&mut self, message: &Message) -> Vec<String> {
-        let identifiers = self.identifiers(&message.key);
+        let identifiers = key::identifiers(&message.key);
         if carries_state(message) {
             self.remember_newest(&identifiers, message.seq);
         }
@@ -349,10 +353,6 @@ impl Queue {
         all
     }
 
-    fn identifiers(&self, key: &[String]) -> Vec<Identifier> {
-        key.iter().map(|text| self.hasher.identifier(text)).collect()
-    }
-
     /// The group of these identifiers: a new one, the one they have, or the one that those they have become.
     fn group_of(&mut self, identifiers: Vec<Identifier>) -> GroupId {
         let mut found: Vec<GroupId> =
@@ -394,19 +394,27 @@ impl Queue {
     /// Puts a group where its oldest message says, or forgets it when it is empty.
     fn place(&mut self, id: GroupId, now: Instant) {
         self.displace(id);
-        self.tidy(id);
+        let Some(group) = self.groups.get(&id) else { return };
+        let locked = self.locked.contain_any(&group.identifiers);
+        if !locked {
+            self.tidy(id);
+        }
         let Some(group) = self.groups.get_mut(&id) else { return };
         if group.calls > 0 {
             return;
         }
         let Some(first) = group.queue.front() else {
+            // What could not stay has brought others to those that are locked: who names one of them cannot stay either.
+            if locked && !group.identifiers.iter().all(|identifier| self.locked.contain(identifier)) {
+                return;
+            }
             for identifier in &group.identifiers {
                 self.by_identifier.remove(identifier);
             }
             self.groups.remove(&id);
             return;
         };
-        if group.identifiers.iter().any(|identifier| self.locked.contains_key(identifier)) {
+        if locked {
             return;
         }
         match first.not_before {

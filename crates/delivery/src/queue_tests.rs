@@ -292,14 +292,16 @@ fn keys_of_a_job_are_locked_until_its_own_end() {
     queue.add(message(1, "profile", &["a"]), now);
     queue.add(message(2, "profile", &["b"]), now);
     let (_, first, _) = call(&mut queue, PROFILES, now).expect("a's");
-    let one = queue.lock(&[(first, 1)], now);
+    let (one, _) = queue.lock(&[(first, 1)], now);
     let (_, second, _) = call(&mut queue, PROFILES, now).expect("b's");
     // While the second is on its way it turns out that both are one.
-    queue.add(message(3, "profile", &["a", "b"]), now);
-    let other = queue.lock(&[(second, 1)], now);
+    let third = message(3, "profile", &["a", "b"]);
+    assert!(queue.add(third.clone(), now).is_some());
+    let (other, _) = queue.lock(&[(second, 1)], now);
     queue.unlock(&other, now);
-    assert_eq!(queue.ready(PROFILES, true), 0, "the first job still has a's state");
+    assert!(queue.add(third.clone(), now).is_some(), "the first job still has a's state");
     queue.unlock(&one, now);
+    assert!(queue.add(third, now).is_none());
     assert_eq!(call(&mut queue, PROFILES, now).expect("the third").0, [3]);
     assert!(queue.locked.is_empty());
 }
@@ -313,10 +315,15 @@ fn what_a_message_brings_together_is_locked_for_all_its_jobs() {
     let (_, first, _) = call(&mut queue, PROFILES, now).expect("a's");
     let (_, second, _) = call(&mut queue, PROFILES, now).expect("b's");
     queue.add(message(3, "profile", &["a", "b"]), now);
-    let locks = [first, second].map(|group| queue.lock(&[(group, 1)], now));
-    queue.unlock(&locks[0], now);
-    assert_eq!(queue.ready(PROFILES, true), 0, "the second job still has b's state");
-    queue.unlock(&locks[1], now);
+    let [(one, parked), (other, _)] = [first, second].map(|group| queue.lock(&[(group, 1)], now));
+    let identifiers = key::identifiers(&["a".to_owned(), "b".to_owned()]);
+    assert_eq!(parked.len(), 1);
+    assert!(parked[0].seq == 3 && identifiers.iter().all(|it| parked[0].identifiers.contains(it)));
+    let third = message(3, "profile", &["a", "b"]);
+    queue.unlock(&one, now);
+    assert!(queue.add(third.clone(), now).is_some(), "the second job still has b's state");
+    queue.unlock(&other, now);
+    assert!(queue.add(third, now).is_none());
     assert_eq!(call(&mut queue, PROFILES, now).expect("the third").0, [3]);
     assert!(queue.locked.is_empty());
 }
@@ -327,15 +334,61 @@ fn what_comes_back_from_a_job_goes_before_what_came_later() {
     let mut queue = queue();
     queue.add(message(1, "profile", &["a"]), now);
     let (_, group, _) = call(&mut queue, PROFILES, now).expect("a's");
-    let locks = queue.lock(&[(group, 1)], now);
+    let (locks, _) = queue.lock(&[(group, 1)], now);
     assert!(queue.groups.is_empty() && queue.by_identifier.is_empty(), "it takes no memory");
-    queue.add(message(2, "event", &["a"]), now);
+    assert!(queue.add(message(2, "event", &["a"]), now).is_some());
     let (back, groups) = queue.recall(vec![message(1, "profile", &["a"])], 1, now);
     queue.unlock(&locks, now);
+    assert!(queue.add(message(2, "event", &["a"]), now).is_none());
     assert!(call(&mut queue, EVENTS, now).is_none(), "what becomes of the first is not known yet");
     queue.ended(groups[0].0, &[], back, now);
     assert!(queue.ready(EVENTS, true) == 0, "1 goes again before 2");
     assert_eq!(call(&mut queue, PROFILES, now).expect("the first").0, [1]);
+}
+
+#[test]
+fn what_has_been_tried_stays_though_its_key_is_locked_and_so_what_it_must_go_after() {
+    let now = Instant::now();
+    let mut queue = queue();
+    let redriven = |seq| Message { redriven: true, ..message(seq, "event", &["a"]) };
+    queue.add(message(1, "profile", &["a"]), now);
+    let (_, group, _) = call(&mut queue, PROFILES, now).expect("the first");
+    for seq in 2..=6 {
+        queue.add(if seq == 4 { redriven(seq) } else { message(seq, "event", &["a"]) }, now);
+    }
+    let (locks, parked) = queue.lock(&[(group, 1)], now);
+    assert_eq!(parked.iter().map(|parked| parked.seq).collect::<Vec<_>>(), [5, 6]);
+    queue.add(message(7, "event", &["a"]), now).expect("nothing waits for it");
+    assert!(queue.add(redriven(9), now).is_none());
+    assert!(queue.add(message(8, "event", &["a"]), now).is_none(), "9 must not go before it");
+    assert_eq!(queue.ready(EVENTS, true), 0);
+    queue.unlock(&locks, now);
+    for seq in 5..=7 {
+        assert!(queue.add(message(seq, "event", &["a"]), now).is_none());
+    }
+    for seq in 2..=9 {
+        let (seqs, group, sent) = call(&mut queue, EVENTS, now).expect("a call");
+        assert_eq!(seqs, [seq]);
+        queue.ended(group, &sent, vec![], now);
+    }
+}
+
+/// Else what names only that identifier would find nobody waiting.
+#[test]
+fn what_could_not_stay_keeps_its_other_identifiers_locked() {
+    let now = Instant::now();
+    let mut queue = queue();
+    queue.add(message(1, "profile", &["a"]), now);
+    let (_, group, _) = call(&mut queue, PROFILES, now).expect("the first");
+    let (locks, _) = queue.lock(&[(group, 1)], now);
+    queue.add(message(2, "event", &["a", "b"]), now).expect("a is locked");
+    // So many are called the same that it is not remembered whose they are.
+    (10..30).for_each(|n| queue.link(&["b".to_owned(), n.to_string()]));
+    let parked = queue.add(message(3, "event", &["b"]), now).expect("2 must go before it");
+    assert_eq!(parked.seq, 3);
+    queue.unlock(&locks, now);
+    assert!(queue.groups.is_empty() && queue.by_identifier.is_empty());
+    assert!(queue.add(message(2, "event", &["a", "b"]), now).is_none());
 }
 
 #[test]

@@ -6,17 +6,24 @@
 //! So the keys of what was passed over are remembered, and where those become too many, reading ahead stops.
 //!
 //! What is in an import job of Klaviyo's is not in memory, and not to be read again before its end: of that the numbers are
-//! remembered.
+//! remembered. So it is with what is about the same, see [`parking`].
 //!
 //! A message that carries an id of the user's own may be in a call of many only if no other has brought that id to Klaviyo.
 //! So while one is in memory that may be, others with its id wait in the outbox, whoever they are about.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::key::{Aliases, Hasher, Identifier};
+use crate::key::{self, Aliases};
 use crate::kind::{self, Kind};
 use crate::unique_id::UniqueId;
+
+mod behind;
+mod jobs;
+mod parking;
+
+use behind::Behind;
+use parking::Parking;
 
 /// Messages of one lane in memory: some seconds of work for the fastest.
 const LANE_MESSAGES: usize = 2_000;
@@ -27,13 +34,6 @@ const RIDERS: usize = 12_000;
 
 /// Bytes of payload of one lane in memory. A message is let in whatever its size while there is any room.
 const LANE_BYTES: usize = 8 << 20;
-
-/// Identifiers of an account's messages that may be passed over, at once and after a while without catching up. What
-/// lies beyond is not read. A lane that is fast catches up often, and each time all this is read again; one that is
-/// slow can hold up the other for hours, and there is time to look far.
-const PASSED_OVER: usize = 2_000;
-const PASSED_OVER_A_SECOND: usize = 20_000;
-const PASSED_OVER_AT_MOST: usize = 200_000;
 
 /// Of what an account's lanes are: messages of one kind, those that may ride in calls of many and those that may not.
 /// These leave much faster than those, and neither may be in the way of the other.
@@ -66,50 +66,6 @@ impl Lane {
     }
 }
 
-/// What of an account's messages in the outbox was passed over.
-#[derive(Debug)]
-struct Behind {
-    /// The first of them.
-    from: i64,
-    /// When reading began there.
-    since: Instant,
-    /// Whether anything was passed over, and not only left unseen.
-    passed: bool,
-    /// From here on nothing has been looked at; none when all that was read of the outbox has been.
-    unseen: Option<i64>,
-    /// Identifiers of those that were looked at, and the ids that they carry.
-    keys: HashSet<Identifier>,
-    unique_ids: HashSet<UniqueId>,
-    /// Classes that found no room.
-    waiting: HashSet<Class>,
-    /// Passed over because the account could not send.
-    closed: bool,
-    /// A message with whose id one was passed over has left.
-    released: bool,
-}
-
-impl Behind {
-    fn new(from: i64) -> Self {
-        Self {
-            from,
-            since: Instant::now(),
-            passed: false,
-            unseen: None,
-            keys: HashSet::new(),
-            unique_ids: HashSet::new(),
-            waiting: HashSet::new(),
-            closed: false,
-            released: false,
-        }
-    }
-
-    /// Whether as much was passed over as may be by now.
-    fn is_far(&self) -> bool {
-        let while_waiting = self.since.elapsed().as_millis() as usize * PASSED_OVER_A_SECOND / 1_000;
-        self.keys.len().max(self.unique_ids.len()) > (PASSED_OVER + while_waiting).min(PASSED_OVER_AT_MOST)
-    }
-}
-
 /// How many messages in memory carry an id.
 #[derive(Debug, Default)]
 struct Carriers {
@@ -123,6 +79,7 @@ struct Account {
     lanes: HashMap<Class, Lane>,
     behind: Option<Behind>,
     in_jobs: HashSet<i64>,
+    parking: Parking,
     /// Ids that messages in memory carry.
     unique_ids: HashMap<UniqueId, Carriers>,
     /// Which identifiers belong together, as the queue that orders messages has it.
@@ -146,8 +103,12 @@ impl Account {
         if carriers.all == 0 {
             self.unique_ids.remove(unique_id);
         }
-        if let Some(behind) = self.behind.as_mut().filter(|_| rides) {
-            behind.released |= behind.unique_ids.contains(unique_id);
+        if rides {
+            let by = key::of_unique_id(unique_id);
+            self.parking.released(by);
+            if let Some(behind) = &mut self.behind {
+                behind.released |= behind.keys.contains(&by);
+            }
         }
     }
 
@@ -173,7 +134,6 @@ struct Entry {
 pub struct Room {
     entries: HashMap<i64, Entry>,
     accounts: HashMap<String, Account>,
-    hasher: Hasher,
 }
 
 /// What to read again.
@@ -187,7 +147,7 @@ pub struct CatchUp {
 impl Room {
     /// Learns that identifiers belong together from a message of the past.
     pub fn link(&mut self, account: &str, key: &[String]) {
-        let keys: Vec<Identifier> = key.iter().map(|text| self.hasher.identifier(text)).collect();
+        let keys = key::identifiers(key);
         self.accounts.entry(account.to_owned()).or_default().aliases.link(&keys);
     }
 
@@ -198,28 +158,11 @@ impl Room {
             .then_some(Duration::from_secs(1))
     }
 
-    /// Whether a message is in memory, or in a job.
+    /// Whether a message is in memory, in a job, or parked.
     pub fn holds(&self, account: &str, seq: i64) -> bool {
-        let in_job = || self.accounts.get(account).is_some_and(|account| account.in_jobs.contains(&seq));
-        self.entries.contains_key(&seq) || in_job()
-    }
-
-    /// A message that was in memory is in a job from now on.
-    pub fn enter_job(&mut self, seq: i64) {
-        // Not there any more where its account was removed meanwhile.
-        if let Some(Entry { account, .. }) = self.take_out(seq) {
-            self.follow(&account, seq);
-        }
-    }
-
-    /// A message is in a job of before.
-    pub fn follow(&mut self, account: &str, seq: i64) {
-        self.accounts.entry(account.to_owned()).or_default().in_jobs.insert(seq);
-    }
-
-    /// A message is in a job no longer. Whether it was.
-    pub fn leave_job(&mut self, account: &str, seq: i64) -> bool {
-        self.accounts.get_mut(account).is_some_and(|account| account.in_jobs.remove(&seq))
+        let account = || self.accounts.get(account);
+        self.entries.contains_key(&seq)
+            || account().is_some_and(|it| it.in_jobs.contains(&seq) || it.parking.holds(seq))
     }
 
     /// Says which accounts can send. The messages of others are left where they are.
@@ -232,8 +175,8 @@ impl Room {
         }
     }
 
-    /// Whether a message found in the outbox is to be taken. If not, it is remembered as passed over. Messages of an
-    /// account are to be offered in order, but for those that committed late.
+    /// Whether a message found in the outbox is to be taken. If not, it is remembered as parked or passed over. Messages
+    /// of an account are to be offered in order, but for those that committed late.
     pub fn admit(
         &mut self,
         seq: i64,
@@ -246,30 +189,36 @@ impl Room {
         let room = account.open && account.has_room(class);
         let carried = unique_id.is_some_and(|id| account.riders_carry(&id));
         let can_take = account.can_take();
-        let keys: Vec<Identifier> = key.iter().map(|text| self.hasher.identifier(text)).collect();
+        let keys = key::identifiers(key);
         account.aliases.link(&keys);
-        if room && !carried && account.behind.is_none() {
+        if room && !carried && account.behind.is_none() && account.parking.is_idle() {
+            return true;
+        }
+        if account.behind.as_ref().and_then(|behind| behind.unseen).is_some_and(|unseen| seq >= unseen) {
+            return false;
+        }
+        let mut known_by = account.aliases.expand(&keys);
+        known_by.extend(unique_id.as_ref().map(key::of_unique_id));
+        let is_behind = account.behind.as_ref().is_some_and(|behind| behind.has_any(&known_by));
+        let parks = account.open && !is_behind && account.parking.concerns(&known_by);
+        if parks && account.parking.has_room() {
+            account.parking.park(seq, class, known_by);
+            return false;
+        }
+        // What was passed over for want of room comes before what lies behind it.
+        let room = room && account.behind.as_ref().is_none_or(|behind| !behind.waiting.contains(&class));
+        if room && !carried && !is_behind && !parks {
             return true;
         }
         let behind = account.behind.get_or_insert_with(|| Behind::new(seq));
-        if behind.unseen.is_some_and(|unseen| seq >= unseen) {
-            return false;
-        }
-        let keys = account.aliases.expand(&keys);
-        // What was passed over for want of room comes before what lies behind it.
-        let room = room && !behind.waiting.contains(&class);
-        let repeats = carried || unique_id.is_some_and(|id| behind.unique_ids.contains(&id));
-        if room && !repeats && keys.iter().all(|key| !behind.keys.contains(key)) {
-            return true;
-        }
         behind.from = behind.from.min(seq);
         behind.passed = true;
         behind.closed |= !account.open;
+        behind.unparked |= parks;
         if account.open && !room {
             behind.waiting.insert(class);
         }
-        behind.keys.extend(keys);
-        behind.unique_ids.extend(unique_id);
+        behind.keys.extend(known_by);
         if !can_take || behind.is_far() {
             behind.unseen = Some(behind.unseen.map_or(seq + 1, |unseen| unseen.min(seq + 1)));
         }
@@ -329,11 +278,18 @@ impl Room {
         }
     }
 
-    /// The lowest number that is in memory or in a job, or was passed over.
+    /// The lowest number that is in memory or in a job, or was parked or passed over.
     pub fn lowest(&self) -> Option<i64> {
         let behind = self.accounts.values().filter_map(|account| account.behind.as_ref());
         let in_jobs = self.accounts.values().flat_map(|account| &account.in_jobs);
-        self.entries.keys().chain(in_jobs).copied().chain(behind.map(|behind| behind.from)).min()
+        let parked = self.accounts.values().filter_map(|account| account.parking.lowest());
+        self.entries
+            .keys()
+            .chain(in_jobs)
+            .copied()
+            .chain(behind.map(|behind| behind.from))
+            .chain(parked)
+            .min()
     }
 
     /// Whether what is new in the outbox could be taken by anyone.
@@ -365,7 +321,8 @@ impl Room {
             let Some(behind) = &mut account.behind else { continue };
             let much_room =
                 |class: &Class| account.lanes.get(class).is_some_and(|lane| lane.has_much_room(*class));
-            if behind.closed || behind.released || behind.waiting.iter().any(much_room) {
+            let may_park = behind.unparked && account.parking.takes_again();
+            if behind.closed || behind.released || may_park || behind.waiting.iter().any(much_room) {
                 let from = behind.from;
                 *behind = Behind { unseen: Some(from), ..Behind::new(from) };
                 return Some(CatchUp { account: name.clone(), from });
@@ -400,6 +357,8 @@ impl Room {
     }
 }
 
+#[cfg(test)]
+mod play_tests;
 #[cfg(test)]
 #[path = "room_tests.rs"]
 mod tests;

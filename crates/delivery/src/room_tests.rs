@@ -40,10 +40,25 @@ impl Reader {
         }
     }
 
+    /// Locks the keys of these for a job, which takes them.
+    fn enter_job(&mut self, job: u8, seqs: std::ops::RangeInclusive<i64>) {
+        let keys = seqs.clone().flat_map(|seq| key::identifiers(&[self.outbox[seq as usize - 1].3.clone()]));
+        let locks = keys.collect();
+        self.room.enter_job("a", [job; 16], &seqs.collect::<Vec<_>>(), locks);
+    }
+
     /// Reads until nothing more is to be read.
     fn read(&mut self) {
         loop {
-            if let Some(CatchUp { account, from }) = self.room.catch_up() {
+            if let Some((account, due)) = self.room.due(self.chunk) {
+                for seq in due {
+                    self.reads += 1;
+                    let class = self.outbox[seq as usize - 1].2;
+                    if self.room.leaves_parking(seq, &account, class, None) {
+                        self.room.add(seq, &account, class, None, 1);
+                    }
+                }
+            } else if let Some(CatchUp { account, from }) = self.room.catch_up() {
                 self.room.look(&account);
                 let mine: Vec<i64> = (self.outbox.iter())
                     .filter(|row| row.1 == account && row.0 >= from && row.0 <= self.cursor)
@@ -224,15 +239,155 @@ fn what_is_in_a_job_takes_no_room_and_is_not_read_again() {
     (0..RIDERS + 1_000).for_each(|n| reader.put("a", RIDER, &n.to_string()));
     reader.read();
     assert_eq!(reader.in_memory(RIDER), RIDERS);
-    (1..=10_000).for_each(|seq| reader.room.enter_job(seq));
+    reader.enter_job(1, 1..=10_000);
     assert_eq!((reader.in_memory(RIDER), reader.room.lowest()), (RIDERS - 10_000, Some(1)));
     reader.read();
     assert_eq!(reader.in_memory(RIDER), RIDERS - 9_000, "what is in the job was passed over");
     assert!(reader.room.leave_job("a", 1) && !reader.room.leave_job("a", 1));
     assert!(!reader.room.holds("a", 1) && reader.room.holds("a", 2));
     reader.room.forget("a", 11_500);
-    reader.room.enter_job(11_600);
+    reader.enter_job(2, 11_600..=11_600);
     assert_eq!(reader.room.lowest(), Some(11_500), "nothing of a removed account is in a job");
+    assert!(reader.room.accounts["a"].parking.is_idle());
+}
+
+#[test]
+fn what_waits_for_a_job_takes_no_room_and_comes_in_its_order() {
+    let mut reader = Reader::new(500);
+    (0..10_000).for_each(|n| reader.put("a", Class { kind: "profile", rides: true }, &n.to_string()));
+    reader.read();
+    reader.enter_job(1, 1..=5_000);
+    reader.enter_job(2, 5_001..=10_000);
+    // Three of each in the jobs, one after the other, and then those of others.
+    (0..30_000).for_each(|n| reader.put("a", RIDER, &(n % 10_000).to_string()));
+    (0..6_000).for_each(|n| reader.put("a", RIDER, &format!("other {n}")));
+    reader.read();
+    assert_eq!(reader.in_memory(RIDER), 6_000);
+    assert_eq!((reader.reads, reader.room.lowest()), (46_000, Some(1)), "nothing is read twice");
+    reader.deliver(RIDER, 6_000);
+    reader.read();
+    assert_eq!((reader.reads, reader.in_memory(RIDER)), (46_000, 0));
+    reader.room.unlock("a", [2; 16]);
+    reader.read();
+    let due = || [10_001, 20_001, 30_001].into_iter().flat_map(|of| of + 5_000..of + 10_000);
+    let mut held: Vec<i64> = reader.room.entries.keys().copied().collect();
+    held.sort_unstable();
+    assert!(held.into_iter().eq(due().take(RIDERS)), "the oldest, as many as there is room for");
+    // What comes now goes behind what waits for room.
+    reader.put("a", EVENT, "9999");
+    reader.read();
+    assert_eq!(reader.in_memory(EVENT), 0);
+    reader.deliver(RIDER, RIDERS / 2);
+    reader.read();
+    assert!(due().all(|seq| reader.taken.contains(&seq) || reader.room.entries.contains_key(&seq)));
+    assert_eq!(reader.in_memory(EVENT), 1);
+    reader.room.unlock("a", [1; 16]);
+    while reader.taken.len() < 36_000 {
+        reader.read();
+        reader.deliver(RIDER, 1_000);
+    }
+    let reads = reader.reads;
+    assert!((76_001..80_000).contains(&reads), "each of them hardly more than once again: {reads}");
+    reader.room.forget("a", 50_000);
+    assert_eq!(reader.room.lowest(), Some(50_000));
+}
+
+#[test]
+fn a_job_without_end_does_not_hold_up_others() {
+    const WAITING: i64 = 70_000;
+    let mut reader = Reader::new(500);
+    (0..1_000).for_each(|n| reader.put("a", PROFILE, &n.to_string()));
+    reader.read();
+    reader.enter_job(1, 1..=1_000);
+    // More than may be parked.
+    (0..WAITING).for_each(|n| reader.put("a", RIDER, &(n % 1_000).to_string()));
+    (0..20_000).for_each(|n| reader.put("a", RIDER, &format!("other {n}")));
+    let others = |reader: &Reader| reader.taken.iter().filter(|seq| **seq > WAITING + 1_000).count();
+    while others(&reader) < 20_000 {
+        reader.read();
+        reader.deliver(RIDER, 1_000);
+        // Looking so far ahead takes its time.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(reader.taken.len(), 20_000, "none of those that wait");
+    reader.room.unlock("a", [1; 16]);
+    let mut newest = HashMap::new();
+    while reader.taken.len() < WAITING as usize + 20_000 {
+        reader.read();
+        let before = reader.taken.clone();
+        reader.deliver(RIDER, 1_000);
+        let mut left: Vec<i64> = reader.taken.difference(&before).copied().collect();
+        left.sort_unstable();
+        for seq in left {
+            let last = newest.insert(reader.outbox[seq as usize - 1].3.clone(), seq);
+            assert!(last < Some(seq), "{last:?} before {seq}");
+        }
+    }
+}
+
+#[test]
+fn what_found_no_place_to_wait_comes_when_it_need_not() {
+    const MOST: i64 = parking::MOST as i64;
+    let mut reader = Reader::new(500);
+    for key in ["endless", "short"] {
+        reader.put("a", PROFILE, key);
+    }
+    reader.read();
+    reader.enter_job(1, 1..=1);
+    reader.enter_job(2, 2..=2);
+    (0..MOST - 1).for_each(|_| reader.put("a", RIDER, "endless"));
+    reader.put("a", RIDER, "short");
+    reader.put("a", EVENT, "short");
+    (0..RIDERS).for_each(|n| reader.put("a", RIDER, &format!("other {n}")));
+    reader.read();
+    let (parked, passed) = (MOST + 2, MOST + 3);
+    assert!(reader.room.holds("a", parked) && !reader.room.holds("a", passed));
+    assert_eq!(reader.in_memory(RIDER), RIDERS);
+    reader.room.unlock("a", [2; 16]);
+    reader.read();
+    assert!(!reader.room.entries.contains_key(&parked), "there is no room");
+    assert!(!reader.room.holds("a", passed), "and for this there is, but not before that");
+    reader.deliver(RIDER, RIDERS / 2);
+    reader.read();
+    assert!(reader.room.entries.contains_key(&parked) && reader.room.entries.contains_key(&passed));
+    // The same where nothing waits before it: one was put into the place that came free.
+    reader.put("a", RIDER, "endless");
+    reader.put("a", PROFILE, "last");
+    reader.read();
+    reader.enter_job(3, MOST + 5 + RIDERS as i64..=MOST + 5 + RIDERS as i64);
+    reader.put("a", EVENT, "last");
+    reader.read();
+    let last = reader.outbox.len() as i64;
+    assert!(!reader.room.holds("a", last));
+    reader.room.unlock("a", [3; 16]);
+    reader.read();
+    assert!(reader.room.entries.contains_key(&last));
+}
+
+#[test]
+fn what_was_in_memory_when_its_key_was_locked_comes_again() {
+    let mut reader = Reader::new(500);
+    reader.put("a", PROFILE, "one");
+    reader.put("a", RIDER, "one");
+    reader.read();
+    reader.enter_job(1, 1..=1);
+    reader.room.park(2, key::identifiers(&["one".to_owned()]));
+    reader.read();
+    assert!(reader.room.entries.is_empty() && reader.room.holds("a", 2));
+    reader.room.unlock("a", [1; 16]);
+    reader.read();
+    assert!(reader.room.entries.contains_key(&2));
+    // It turns out to be about a key that no job has any more.
+    reader.room.park(2, key::identifiers(&["one".to_owned()]));
+    reader.read();
+    assert!(reader.room.entries.contains_key(&2));
+    reader.room.park(2, key::identifiers(&["one".to_owned()]));
+    assert!(reader.room.leave_job("a", 1));
+    assert_eq!(reader.room.lowest(), Some(2));
+    // Somebody has deleted it.
+    assert_eq!(reader.room.due(10), Some(("a".to_owned(), vec![2])));
+    reader.room.unpark("a", 2);
+    assert!(!reader.room.holds("a", 2) && reader.room.accounts["a"].parking.is_idle());
 }
 
 /// As the worker does it: what has an id that was sent, or that another in memory has, does not ride.

@@ -40,7 +40,8 @@ impl Claimer {
             self.room.follow(&account, message.seq);
             keys.push(message.key);
         }
-        Ok(PastImport { id, klaviyo_id, messages, profiles, sent_at: announced_at, keys })
+        let locks = self.room.lock_keys(&account, id, &keys);
+        Ok(PastImport { id, klaviyo_id, messages, profiles, sent_at: announced_at, keys, locks })
     }
 
     /// A part of the messages of a job that is over, with their places in its body. They are in memory from now on.

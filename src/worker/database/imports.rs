@@ -64,14 +64,18 @@ impl Worker {
             match step {
                 // In vain where the thread has ended, as it was told to.
                 ImportStep::Announced { .. } => drop(self.tell(Command::Import { account, id })),
-                ImportStep::Made { messages, .. } => {
-                    messages.into_iter().for_each(|seq| self.claimer.room.enter_job(seq));
+                ImportStep::Made { messages, locks, .. } => {
+                    self.claimer.room.enter_job(&account, id, &messages, locks);
+                    drop(self.tell(Command::Barred { account, id }));
                     room = true;
                 }
                 ImportStep::Over { in_doubt, messages } => {
                     self.over.push_back(Over { account, id, in_doubt, messages, read: 0 });
                 }
-                ImportStep::Ended { .. } => {}
+                ImportStep::Ended { .. } => {
+                    self.claimer.room.unlock(&account, id);
+                    room = true;
+                }
             }
         }
         room

@@ -102,10 +102,20 @@ impl Imports {
 impl Account {
     /// Takes up a job of an earlier life.
     pub fn follow(&mut self, past: PastImport, now: Instant) {
-        let PastImport { id, klaviyo_id, messages, profiles, sent_at, keys } = past;
-        let locks = keys.iter().flat_map(|key| self.queue.lock_key(key)).collect();
+        let PastImport { id, klaviyo_id, messages, profiles, sent_at, keys, locks } = past;
+        self.queue.lock_again(&keys, &locks);
         let load = Load { messages, profiles, rides: keys.len(), locks };
-        self.imports.under_way.push(Import::new(id, load, klaviyo_id, (sent_at, now)));
+        let mut import = Import::new(id, load, klaviyo_id, (sent_at, now));
+        import.barred = true;
+        self.imports.under_way.push(import);
+    }
+
+    /// Nothing more is handed in that is about what a job has locked. It may be over by now.
+    pub fn barred(&mut self, id: ImportId) -> Option<Report> {
+        let import = self.imports.under_way.iter_mut().find(|import| import.id == id)?;
+        import.barred = true;
+        let over = over(import)?;
+        Some(Report { imports: vec![over], ..Report::new(&self.name, None) })
     }
 
     /// Whether what a lane brings can be followed, where that is needed.
@@ -219,14 +229,16 @@ impl Account {
         };
         let Call { carried, sent_at, .. } = call;
         let messages: Vec<i64> = carried.messages.iter().map(|queued| queued.message.seq).collect();
+        let (locks, parked) = self.queue.lock(&carried.groups, now);
         let load = Load {
             messages: messages.len(),
             profiles: carried.profiles(),
             rides: carried.messages.iter().map(|queued| queued.rides).min().unwrap_or_default(),
-            locks: self.queue.lock(&carried.groups, now),
+            locks: locks.clone(),
         };
-        let step = ImportStep::Made { klaviyo_id: klaviyo_id.clone(), messages };
+        let step = ImportStep::Made { klaviyo_id: klaviyo_id.clone(), messages, locks };
         report.imports.push(ImportReport { id, step });
+        report.parked = parked;
         self.imports.under_way.push(Import::new(id, load, klaviyo_id, (sent_at, now)));
         report
     }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use klaviyo::{
@@ -7,7 +8,8 @@ use klaviyo::{
 };
 
 use super::*;
-use crate::call::tests::{BACKLOG, POLICY, SOON, account, answer, message, next, seqs, settled as end};
+use crate::call::tests::{BACKLOG, POLICY, SOON, account, add, answer, message, next, seqs, settled as end};
+use crate::key;
 use crate::message::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,7 +24,7 @@ fn profile(seq: i64) -> Message {
 }
 
 fn profiles(account: &mut Account, now: Instant) {
-    (1..=BACKLOG).for_each(|seq| account.queue().add(profile(seq), now));
+    (1..=BACKLOG).for_each(|seq| add(account, profile(seq), now));
 }
 
 /// An account whose key may ask about jobs, with profiles waiting.
@@ -69,8 +71,13 @@ fn made(account: &mut Account, now: Instant) -> ImportId {
     assert_eq!(lane(&call), &BULK_IMPORT_PROFILES);
     let (id, _) = call.announcement().expect("it is announced");
     let report = end(account, call, about(&job("queued", BACKLOG, 0)).map(accepted), now);
-    let step = ImportStep::Made { klaviyo_id: Some("01J".to_owned()), messages: (1..=BACKLOG).collect() };
-    assert_eq!(report.imports, [ImportReport { id, step }]);
+    let [ImportReport { id: made, step: ImportStep::Made { klaviyo_id, messages, locks } }] =
+        &report.imports[..]
+    else {
+        panic!("it is not made: {:?}", report.imports);
+    };
+    assert_eq!((*made, klaviyo_id.as_deref(), locks.len()), (id, Some("01J"), messages.len()));
+    assert!(messages.iter().copied().eq(1..=BACKLOG));
     assert!(report.outcomes.is_empty());
     id
 }
@@ -100,8 +107,10 @@ fn a_job_is_announced_made_and_followed_to_its_end() {
     let messages = (1..=BACKLOG).map(|seq| (seq, usize::try_from(seq - 1).expect("small"))).collect();
     assert_eq!(report.imports, [ImportReport { id, step: ImportStep::Announced { messages } }]);
     end(&mut account, call, about(&job("queued", BACKLOG, 0)).map(accepted), now);
-    // A later message of one of the keys waits for the job.
-    account.queue().add(message(BACKLOG + 1, "profile", "external_id:7"), now);
+    // A later message of one of the keys waits for the job, and not in memory.
+    let later = message(BACKLOG + 1, "profile", "external_id:7");
+    let parked = account.queue().add(later.clone(), now).expect("it is parked");
+    assert_eq!(parked.seq, later.seq);
     assert!(next(&mut account, now).is_none());
     let asks = account.wakes_at(now, &POLICY).expect("it is asked about");
     let asked = question(&mut account, &GET_IMPORT_JOBS, asks);
@@ -114,6 +123,7 @@ fn a_job_is_announced_made_and_followed_to_its_end() {
     let (ending, endings) = recall(&mut account, over, asks);
     assert_eq!((ending, endings.len()), (ImportEnding::Complete, 1_500));
     assert!(endings.values().all(|ending| matches!(ending, Ending::Accepted { status: 202, .. })));
+    add(&mut account, later, asks);
     let later = next(&mut account, asks).expect("the later message");
     assert_eq!((seqs(&later), lane(&later)), (vec![BACKLOG + 1], &UPSERT_PROFILE));
 }
@@ -334,10 +344,12 @@ fn a_job_of_an_earlier_life_locks_its_keys() {
     let klaviyo_id = Some("01J".to_owned());
     let keys = vec![vec!["1".to_owned()], vec!["2".to_owned(), "also 2".to_owned()]];
     let sent_at = SystemTime::UNIX_EPOCH;
-    account.follow(PastImport { id, klaviyo_id, messages: 2, profiles: 2, sent_at, keys }, now);
-    account.queue().add(message(3, "profile", "1"), now);
-    account.queue().add(message(4, "profile", "also 2"), now);
-    account.queue().add(message(5, "profile", "3"), now);
+    let locks = keys.iter().flat_map(|key| key::identifiers(key)).collect();
+    account.follow(PastImport { id, klaviyo_id, messages: 2, profiles: 2, sent_at, keys, locks }, now);
+    for (seq, key, locked) in [(3, "1", true), (4, "also 2", true), (5, "3", false)] {
+        let parked = account.queue().add(message(seq, "profile", key), now);
+        assert_eq!(parked.map(|parked| parked.seq), locked.then_some(seq));
+    }
     assert_eq!(seqs(&next(&mut account, now).expect("who is not in the job")), [5]);
     assert!(next(&mut account, now).is_none());
     let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
@@ -345,7 +357,8 @@ fn a_job_of_an_earlier_life_locks_its_keys() {
     let messages = vec![(message(1, "profile", "1"), 0), (message(2, "profile", "2"), 1)];
     let report = account.recall(id, messages, true, (now + SECOND, &POLICY)).expect("a report");
     assert_eq!(endings(report).1.len(), 2);
-    for seq in [3, 4] {
+    for (seq, key) in [(3, "1"), (4, "also 2")] {
+        add(&mut account, message(seq, "profile", key), now);
         assert_eq!(seqs(&next(&mut account, now + SECOND).expect("the later state")), [seq]);
     }
 }
@@ -361,7 +374,8 @@ fn many_jobs_are_asked_about_at_once() {
         messages: 1,
         profiles: 1,
         sent_at: SystemTime::UNIX_EPOCH,
-        keys: vec![vec![format!("past {n}")]],
+        keys: Vec::new(),
+        locks: Arc::default(),
     };
     (1..=20).for_each(|n| account.follow(past(n), now));
     let asks = now + SECOND;
@@ -385,11 +399,21 @@ fn many_jobs_are_asked_about_at_once() {
 fn as_much_is_in_jobs_as_may_be() {
     let now = Instant::now();
     let mut account = with_profiles(now);
-    let keys = (0..MOST).map(|n| vec![format!("past {n}")]).collect();
     let sent_at = SystemTime::UNIX_EPOCH;
     let id = new_id();
     let klaviyo_id = Some("01J".to_owned());
-    account.follow(PastImport { id, klaviyo_id, messages: MOST, profiles: 1, sent_at, keys }, now);
+    account.follow(
+        PastImport {
+            id,
+            klaviyo_id,
+            messages: MOST,
+            profiles: 1,
+            sent_at,
+            keys: Vec::new(),
+            locks: Arc::default(),
+        },
+        now,
+    );
     assert_eq!(lane(&next(&mut account, now).expect("a call")), &UPSERT_PROFILE);
     let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
     end(&mut account, asked, list(&[job("complete", 1, 0)]), now + SECOND);
@@ -480,7 +504,7 @@ fn a_job_that_may_not_be_asked_about_is_given_up() {
     let refused = || answer(403, r#"{"errors":[{"code":"permission_denied"}]}"#);
     let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
     assert!(end(&mut account, asked, refused(), now + SECOND).imports.is_empty(), "not at once");
-    (2_001..=4_000).for_each(|seq| account.queue().add(profile(seq), now));
+    (2_001..=4_000).for_each(|seq| add(&mut account, profile(seq), now));
     assert_eq!(lane(&next(&mut account, now + SECOND).expect("a call")), &UPSERT_PROFILE, "no more are made");
     let later = now + SECOND * 400;
     let asked = question(&mut account, &GET_IMPORT_JOBS, later);
@@ -490,12 +514,29 @@ fn a_job_that_may_not_be_asked_about_is_given_up() {
     assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
 }
 
+/// What was handed in before could else come when nothing is locked any more, and what was handed in later before it.
+#[test]
+fn a_job_is_not_over_while_something_may_come_that_is_about_it() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let call = next(&mut account, now).expect("a call of many");
+    let made = account.ended(call, about(&job("queued", BACKLOG, 0)).map(accepted), now, &POLICY);
+    let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
+    let report = end(&mut account, asked, list(&[job("complete", BACKLOG, 0)]), now + SECOND);
+    assert!(report.imports.is_empty());
+    assert!(account.queue().add(message(BACKLOG + 1, "profile", "external_id:7"), now).is_some());
+    let report = account.barred(made.imports[0].id).expect("it is over");
+    assert!(matches!(report.imports[..], [ImportReport { step: ImportStep::Over { .. }, .. }]));
+    assert!(account.barred([0; 16]).is_none(), "of a removed account");
+}
+
 #[test]
 fn of_a_job_with_nothing_in_doubt_the_messages_come_back_in_parts() {
     let now = Instant::now();
     let mut account = with_profiles(now);
     let id = made(&mut account, now);
-    account.queue().add(message(BACKLOG + 1, "profile", "external_id:7"), now);
+    let later = message(BACKLOG + 1, "profile", "external_id:7");
+    assert!(account.queue().add(later.clone(), now).is_some());
     let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND);
     let over = end(&mut account, asked, list(&[job("complete", BACKLOG, 0)]), now + SECOND);
     assert_eq!(
@@ -509,6 +550,7 @@ fn of_a_job_with_nothing_in_doubt_the_messages_come_back_in_parts() {
     assert!(next(&mut account, now).is_none(), "the keys are locked until all is known");
     let second = account.recall(id, part(1_001..=1_500), true, (now, &POLICY)).expect("a report");
     assert_eq!((second.imports.len(), second.outcomes.len()), (1, 500));
+    add(&mut account, later, now);
     assert_eq!(seqs(&next(&mut account, now).expect("the later message")), [BACKLOG + 1]);
     // What the job has imported is known to be the newer of two states.
     account.queue().add(Message { redriven: true, ..profile(1) }, now);

@@ -1,51 +1,57 @@
 //! Keys whose messages are in a job of Klaviyo's.
+//!
+//! What waits behind these could fill the memory for as long as the job takes. So what has not been tried leaves it and is
+//! handed in again when the job is over; the owner of the outbox sees to it that nothing comes by meanwhile.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{GroupId, Queue, Queued};
-use crate::key::Identifier;
-use crate::message::Message;
+use crate::key::{self, Identifier};
+use crate::message::{Message, Parked};
 
 impl Queue {
     /// A call with messages of these groups has made a job: they leave the memory. Returns what is locked for it until
-    /// [`Queue::unlock`].
-    pub fn lock(&mut self, groups: &[(GroupId, usize)], now: Instant) -> Vec<Identifier> {
-        let mut locks = Vec::with_capacity(groups.len());
-        for (group, _) in groups {
-            let id = self.call_ended(*group);
-            let identifiers = self.groups.get(&id).map(|group| group.identifiers.clone()).unwrap_or_default();
-            self.count(&identifiers);
-            locks.extend(identifiers);
+    /// [`Queue::unlock`], and what leaves with them.
+    pub fn lock(&mut self, groups: &[(GroupId, usize)], now: Instant) -> (Arc<[Identifier]>, Vec<Parked>) {
+        let (mut locks, mut parked) = (Vec::with_capacity(groups.len()), Vec::new());
+        let groups: Vec<GroupId> = groups.iter().map(|(group, _)| self.call_ended(*group)).collect();
+        for id in &groups {
+            if let Some(group) = self.groups.get_mut(id) {
+                locks.extend(&group.identifiers);
+                // What has been tried stays, and so what must not go after it.
+                let kept = group.queue.iter().rposition(|queued| !is_untried(&queued.message));
+                let leaving = group.queue.drain(kept.map_or(0, |last| last + 1)..);
+                parked.extend(leaving.map(|queued| Parked {
+                    seq: queued.message.seq,
+                    identifiers: self.aliases.expand(&queued.identifiers),
+                }));
+            }
+        }
+        self.locked.take(&locks);
+        for id in groups {
             self.place(id, now);
         }
-        locks
+        (locks.into(), parked)
     }
 
-    /// The same for the key of a message of an earlier life's job.
-    pub fn lock_key(&mut self, key: &[String]) -> Vec<Identifier> {
-        self.link(key);
-        let identifiers = self.aliases.expand(&self.identifiers(key));
-        self.count(&identifiers);
-        identifiers
+    /// The same for a job of an earlier life.
+    pub fn lock_again(&mut self, keys: &[Vec<String>], locks: &[Identifier]) {
+        keys.iter().for_each(|key| self.link(key));
+        self.locked.take(locks);
     }
 
-    /// Several jobs may lock an identifier, where a message has brought together what was apart.
-    fn count(&mut self, locks: &[Identifier]) {
-        for identifier in locks {
-            *self.locked.entry(*identifier).or_default() += 1;
-        }
+    /// Whether a message that has just come into this group cannot stay.
+    pub(super) fn parks(&self, group: GroupId, message: &Message) -> bool {
+        let Some(group) = self.groups.get(&group) else { return false };
+        let goes_after = |queued: &Queued| queued.message.seq > message.seq && !is_untried(&queued.message);
+        self.locked.contain_any(&group.identifiers)
+            && is_untried(message)
+            && !group.queue.iter().any(goes_after)
     }
 
     pub fn unlock(&mut self, locks: &[Identifier], now: Instant) {
-        for identifier in locks {
-            let jobs = self.locked.get_mut(identifier).map(|jobs| {
-                *jobs -= 1;
-                *jobs
-            });
-            if jobs == Some(0) {
-                self.locked.remove(identifier);
-            }
-        }
+        self.locked.give_back(locks);
         for identifier in locks {
             if let Some(group) = self.by_identifier.get(identifier) {
                 self.place(*group, now);
@@ -63,7 +69,7 @@ impl Queue {
     ) -> (Vec<Queued>, Vec<(GroupId, usize)>) {
         let recall = |message: Message| {
             self.link(&message.key);
-            let identifiers = self.identifiers(&message.key);
+            let identifiers = key::identifiers(&message.key);
             let id = self.group_of(self.aliases.expand(&identifiers));
             if let Some(group) = self.groups.get_mut(&id) {
                 group.calls += 1;
@@ -73,4 +79,9 @@ impl Queue {
         };
         messages.into_iter().map(recall).unzip()
     }
+}
+
+/// Whether the outbox has the message as it came from there.
+fn is_untried(message: &Message) -> bool {
+    message.attempts == 0 && !message.redriven
 }
