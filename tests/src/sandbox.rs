@@ -25,6 +25,7 @@ const READY_FILE: &str = "sandbox.json";
 pub struct SandboxBuilder {
     arguments: Vec<String>,
     lasting: bool,
+    memory_kept: bool,
 }
 
 impl SandboxBuilder {
@@ -42,6 +43,13 @@ impl SandboxBuilder {
         self
     }
 
+    /// Has it keep the memory that it no longer needs, so that it does not have to ask for it again: for who measures.
+    #[must_use]
+    pub fn memory_kept(mut self) -> Self {
+        self.memory_kept = true;
+        self
+    }
+
     /// Starts it, with its files in a directory, and waits until it listens.
     pub fn start(self, directory: &Path) -> Sandbox {
         let (ready_file, log_file) = (directory.join(READY_FILE), directory.join("sandbox.log"));
@@ -51,6 +59,10 @@ impl SandboxBuilder {
         command.args(["--listen", &format!("127.0.0.1:{}", api_port.number())]);
         command.args(["--control", &format!("127.0.0.1:{}", control_port.number())]);
         command.arg("--ready-file").arg(&ready_file).args(&self.arguments).stdin(Stdio::null());
+        if self.memory_kept {
+            // Of its allocator, mimalloc.
+            command.env("MIMALLOC_PURGE_DELAY", "-1");
+        }
         command.stdout(log.try_clone().expect("the log can be opened twice")).stderr(log);
         let child = if self.lasting { spawn_free(command) } else { spawn_bound(command, Signal::SIGKILL) };
         let mut child = child.unwrap_or_else(|error| panic!("cannot start {}: {error}", program().display()));

@@ -77,6 +77,13 @@ impl ShopBuilder {
         self
     }
 
+    /// Has the sandbox keep the memory that it no longer needs.
+    #[must_use]
+    pub fn sandbox_memory_kept(mut self) -> Self {
+        self.sandbox = self.sandbox.memory_kept();
+        self
+    }
+
     /// Puts everything into this directory, which stays, and lets it outlive this process (see [`Shop::leave_running`]).
     #[must_use]
     pub fn lasting(mut self, directory: &Path) -> Self {

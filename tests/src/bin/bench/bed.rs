@@ -39,9 +39,11 @@ pub fn shop() -> ShopBuilder {
     shop.setting("klaviyo.enabled", "off")
 }
 
-/// Starts one with what [`BED`] holds. The sandbox keeps no bodies unless they are asked for: they are only in the way.
+/// Starts one with what [`BED`] holds. The sandbox keeps no bodies unless they are asked for: they are only in the way. It
+/// keeps its memory, which costs it up to half its time to be given again by some machines, virtual ones above all.
 pub fn start(shop: ShopBuilder, bodies: bool) -> Shop {
-    let shop = shop.sandbox(["--store-bodies", if bodies { "true" } else { "false" }]).start();
+    let shop =
+        shop.sandbox(["--store-bodies", if bodies { "true" } else { "false" }]).sandbox_memory_kept().start();
     sql(&mut shop.connect(), BED);
     shop
 }

@@ -30,6 +30,8 @@ pub struct Effort {
     pub short_repetitions: usize,
     /// Accounts that send at once.
     pub accounts: usize,
+    /// Hours of a day's load.
+    pub hours: u32,
     /// Seconds of a pgbench run beside the worker.
     pub neighbour_seconds: u64,
 }
@@ -51,6 +53,7 @@ impl Effort {
             many: 10_000_000,
             short_repetitions: 15,
             accounts: 20,
+            hours: 24,
             neighbour_seconds: 15,
         }
     }
@@ -68,6 +71,7 @@ impl Effort {
             timed: 150,
             many: 200_000,
             short_repetitions: 7,
+            hours: 2,
             neighbour_seconds: 4,
             ..Self::full()
         }

@@ -9,6 +9,7 @@ mod bare_client;
 mod bed;
 mod clock;
 mod commit_to_request;
+mod day;
 mod drain;
 mod drains;
 mod effort;
@@ -38,12 +39,13 @@ const USAGE: &str = "usage: bench [--quick] [--json FILE] [MEASUREMENT...]";
 type Measurement = fn(&Effort) -> Result<Vec<Section>, String>;
 
 /// All there are, in the order in which they run. Another one is another line.
-const MEASUREMENTS: [(&str, Measurement); 6] = [
+const MEASUREMENTS: [(&str, Measurement); 7] = [
     ("enqueue", enqueue::measure),
     ("drains", drains::measure),
     ("limits", at_the_limits::measure),
     ("latency", commit_to_request::measure),
     ("backlog", backlog::measure),
+    ("day", day::measure),
     ("neighbours", neighbours::measure),
 ];
 
