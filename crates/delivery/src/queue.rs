@@ -20,8 +20,8 @@ use crate::strikes::Seen;
 /// States merged into one call at the most: bounds what one refusal can make us send again one by one.
 const MERGED: usize = 100;
 
-/// Profiles whose last accepted state is remembered, far more than can be unsettled at a time. What is settled is
-/// looked up in the database when a message is redriven.
+/// Identifiers whose last accepted state is remembered, far more than can be unsettled at a time. What is settled is
+/// looked up in the database when a redriven message is read, and one that is here by then learns of it at once.
 const REMEMBERED: usize = 50_000;
 
 /// Identifiers of a group for each of its messages, above which those of messages that are gone are looked for: more
@@ -47,6 +47,8 @@ pub struct Queued {
     pub alone: bool,
     /// How many may be in the call that carries it at the most; 0 where it must have one of its own.
     pub rides: usize,
+    /// The number of a newer state that was accepted while this waited, having been redriven.
+    newer: Option<i64>,
     identifiers: Vec<Identifier>,
 }
 
@@ -54,7 +56,7 @@ impl Queued {
     fn new(message: Message, identifiers: Vec<Identifier>, not_before: Option<Instant>) -> Self {
         let bulk = message.kind.bulk().filter(|_| message.rides && message.attempts == 0);
         let rides = bulk.map_or(0, |bulk| bulk.max_items);
-        Self { message, not_before, seen: None, refusal: None, alone: false, rides, identifiers }
+        Self { message, not_before, seen: None, refusal: None, alone: false, rides, newer: None, identifiers }
     }
 }
 
@@ -305,6 +307,13 @@ impl Queue {
         for identifier in identifiers {
             let known = self.newest.get(identifier).copied().unwrap_or(i64::MIN);
             self.newest.insert(*identifier, known.max(seq));
+            // A group is of one profile, so one of its identifiers leads to all of it.
+            let group = self.by_identifier.get(identifier).and_then(|id| self.groups.get_mut(id));
+            let older = group.into_iter().flat_map(|group| &mut group.queue);
+            older
+                .take_while(|queued| queued.message.seq < seq)
+                .filter(|queued| queued.message.redriven)
+                .for_each(|queued| queued.newer = queued.newer.max(Some(seq)));
         }
     }
 
@@ -332,7 +341,7 @@ impl Queue {
         }
         let all = self.aliases.expand(&queued.identifiers);
         let known = all.iter().filter_map(|identifier| self.newest.get(identifier)).max();
-        known.copied().filter(|newest| *newest > queued.message.seq)
+        known.copied().max(queued.newer).filter(|newest| *newest > queued.message.seq)
     }
 
     /// All identifiers known of the profile whose state an accepted message changed.

@@ -148,6 +148,26 @@ fn a_redriven_state_never_follows_a_newer_one() {
     assert_eq!(call(&mut queue, EVENTS, now).expect("events are no states").0, [2]);
 }
 
+/// So many others' states are accepted while it waits that nobody remembers who the newer one was of.
+#[test]
+fn a_redriven_state_that_waits_long_never_follows_a_newer_one() {
+    let now = Instant::now();
+    let mut queue = queue();
+    let wait = Duration::from_secs(100);
+    queue.add(Message { redriven: true, wait, ..message(5, "profile", &["a", "b"]) }, now);
+    queue.accepted(&message(7, "profile", &["a"]));
+    for seq in 0..3 * REMEMBERED as i64 {
+        queue.accepted(&message(10 + seq, "profile", &[&format!("other-{seq}")]));
+    }
+    assert!(queue.newest.get(&key::identifiers(&["a".to_owned()])[0]).is_none());
+    queue.wake(now + wait);
+    let Some(Next::Unsendable { message: queued, code: "superseded", .. }) = queue.next(PROFILES, true, now)
+    else {
+        panic!("superseded");
+    };
+    assert_eq!(queue.newer(&queued), Some(7));
+}
+
 /// The newer one named the profile by another identifier; which belong together is known from a third message.
 #[test]
 fn a_redriven_state_never_follows_a_newer_one_under_another_identifier() {
