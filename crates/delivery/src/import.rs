@@ -8,9 +8,9 @@
 //! Jobs that Klaviyo has made are asked about all at once, for it allows no more questions than jobs: the list of the
 //! latest hundred says how each stands. One that is not on it is asked about by itself.
 //!
-//! Whether a call that got no answer made a job is found out by asking which jobs are under way: as long as one of the same
-//! size is that we know nothing of, it may be ours. A job that is found so is waited for and not adopted, for it may be
-//! another sender's: then its messages go again, which for a state does no harm.
+//! Whether a call that got no answer made a job is found out by asking which jobs are under way, once it can make none any
+//! more: one of the same size that we know nothing of may be ours. Jobs that are found so are waited for and not adopted,
+//! for they may be another sender's: then its messages go again, which for a state does no harm.
 //!
 //! Who owns the outbox writes each job down before it is asked for ([`ImportReport`]), so that a later life of ours knows
 //! which keys to lock.
@@ -141,8 +141,10 @@ pub struct Import {
 
 /// What is known of a job.
 enum Stage {
-    /// Klaviyo may have made it.
-    Unknown,
+    /// Klaviyo may have made it. What is under way and like it, by Klaviyo's ids, once it cannot become more.
+    Unknown {
+        like: Option<Vec<String>>,
+    },
     Made {
         klaviyo_id: String,
         /// It is not among the latest.
@@ -180,7 +182,10 @@ impl Import {
         klaviyo_id: Option<String>,
         (sent_at, now): (SystemTime, Instant),
     ) -> Self {
-        let stage = klaviyo_id.map_or(Stage::Unknown, |klaviyo_id| Stage::Made { klaviyo_id, alone: false });
+        let stage = match klaviyo_id {
+            Some(klaviyo_id) => Stage::Made { klaviyo_id, alone: false },
+            None => Stage::Unknown { like: None },
+        };
         Self {
             id,
             load,
@@ -203,8 +208,8 @@ impl Import {
     /// When to ask about it by itself, and in which lane; none while such a question is under way.
     pub fn asks(&self) -> Option<(Instant, &'static Endpoint)> {
         let endpoint = match self.stage {
-            Stage::Unknown => &GET_IMPORT_JOBS,
-            Stage::Made { alone: true, .. } => &GET_IMPORT_JOB,
+            Stage::Unknown { like: None } => &GET_IMPORT_JOBS,
+            Stage::Unknown { like: Some(_) } | Stage::Made { alone: true, .. } => &GET_IMPORT_JOB,
             Stage::Complete { .. } => &GET_IMPORT_ERRORS,
             Stage::Made { alone: false, .. } | Stage::Over(_) => return None,
         };
@@ -221,7 +226,8 @@ impl Import {
         self.asking = true;
         self.asked += 1;
         match &self.stage {
-            Stage::Unknown => Some(ask_open_import_jobs()),
+            Stage::Unknown { like: None } => Some(ask_open_import_jobs()),
+            Stage::Unknown { like: Some(like) } => like.last().map(|id| ask_import_job(id)),
             Stage::Made { klaviyo_id, .. } => Some(ask_import_job(klaviyo_id)),
             Stage::Complete { klaviyo_id, cursor, .. } => {
                 Some(ask_import_errors(klaviyo_id, cursor.as_deref()))
@@ -233,7 +239,7 @@ impl Import {
     /// Klaviyo's id, where it is known and still of use.
     pub fn klaviyo_id(&self) -> Option<&str> {
         match &self.stage {
-            Stage::Unknown | Stage::Over(_) => None,
+            Stage::Unknown { .. } | Stage::Over(_) => None,
             Stage::Made { klaviyo_id, .. } | Stage::Complete { klaviyo_id, .. } => Some(klaviyo_id),
         }
     }
@@ -277,14 +283,24 @@ impl Import {
             return self.not_told(verdict, now, policy);
         }
         match &mut self.stage {
-            Stage::Unknown => {
+            Stage::Unknown { like: None } => {
                 let Some(open) = import_jobs_of(body) else { return self.not_understood(now, policy) };
                 self.heard_at = now;
-                let total = self.load.profiles;
-                // One that is listed with no end in sight is waited for as any.
-                let mut like = open.rows.iter().filter(|job| job.total == total && !known.contains(&job.id));
-                if like.next().is_none() && self.age(now) >= policy.request_timeout {
-                    return self.ends(ImportEnding::Lost);
+                if now.saturating_duration_since(self.since) >= policy.request_timeout {
+                    let total = self.load.profiles;
+                    let like =
+                        open.rows.into_iter().filter(|job| job.total == total && !known.contains(&job.id));
+                    return self.waits_for(like.map(|job| job.id).collect(), now);
+                }
+                self.later(now, self.pause());
+            }
+            Stage::Unknown { like: Some(like) } => {
+                let Some(job) = import_job_of(body) else { return self.not_understood(now, policy) };
+                self.heard_at = now;
+                if job.status.is_over() {
+                    let mut like = std::mem::take(like);
+                    like.retain(|id| *id != job.id);
+                    return self.waits_for(like, now);
                 }
                 self.later(now, self.pause());
             }
@@ -306,6 +322,15 @@ impl Import {
             }
             Stage::Over(_) => {}
         }
+    }
+
+    /// One of these may be it.
+    fn waits_for(&mut self, like: Vec<String>, now: Instant) {
+        if like.is_empty() {
+            return self.ends(ImportEnding::Lost);
+        }
+        self.stage = Stage::Unknown { like: Some(like) };
+        self.later(now, self.pause());
     }
 
     /// Klaviyo has said how it stands.
@@ -368,10 +393,6 @@ impl Import {
 
     fn ends(&mut self, ending: ImportEnding) {
         self.stage = Stage::Over(End { ending, errors: Vec::new(), failed: 0 });
-    }
-
-    fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.since)
     }
 
     fn later(&mut self, now: Instant, wait: Duration) {

@@ -68,6 +68,13 @@ pub enum ImportStatus {
     Cancelled,
 }
 
+impl ImportStatus {
+    /// Whether it will do nothing more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Complete | Self::Cancelled)
+    }
+}
+
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportJob {

@@ -278,23 +278,41 @@ fn a_call_without_an_answer_may_have_made_a_job() {
     let report = end(&mut account, call, Err(TransportError::Timeout), now);
     assert!(matches!(report.imports[0].step, ImportStep::Made { klaviyo_id: None, .. }), "nothing is known");
     assert!(report.outcomes.is_empty());
-    let like = format!(r#"{{"data":[{}]}}"#, job("processing", BACKLOG, 0));
-    let unlike = format!(r#"{{"data":[{}]}}"#, job("processing", BACKLOG - 1, 0));
-    // Too early, then one like it is under way, then only another.
-    for (after, jobs) in [(1, NO_JOBS), (31, &like), (62, &like)] {
+    let another = |job: String| job.replace("01J", "02J");
+    let unlike = another(job("processing", BACKLOG - 1, 0));
+    let two_like = [job("processing", BACKLOG, 0), another(job("queued", BACKLOG, 0)), unlike.clone()];
+    // Too early, then two like it are under way. What somebody makes later cannot be it, and nobody looks for that.
+    for (after, jobs) in [(1, &[unlike][..]), (31, &two_like)] {
         let asked = question(&mut account, &GET_IMPORT_JOBS, now + SECOND * after);
-        let report = end(&mut account, asked, answer(200, jobs), now + SECOND * after);
-        assert!(report.imports.is_empty(), "after {after} s");
-        assert!(next(&mut account, now + SECOND * after).is_none());
+        assert!(end(&mut account, asked, list(jobs), now + SECOND * after).imports.is_empty());
+        assert!(next(&mut account, now + SECOND * after).is_none(), "after {after} s");
     }
-    let then = now + SECOND * 93;
-    let asked = question(&mut account, &GET_IMPORT_JOBS, then);
-    let over = end(&mut account, asked, answer(200, &unlike), then);
+    let stands = [(62, another(job("processing", BACKLOG, 0))), (93, another(job("complete", BACKLOG, 0)))];
+    for (after, stands) in stands.into_iter().chain([(124, job("queued", BACKLOG, 0))]) {
+        let asked = question(&mut account, &GET_IMPORT_JOB, now + SECOND * after);
+        assert!(end(&mut account, asked, about(&stands), now + SECOND * after).imports.is_empty());
+        assert!(next(&mut account, now + SECOND * after).is_none(), "after {after} s");
+    }
+    let then = now + SECOND * 155;
+    let asked = question(&mut account, &GET_IMPORT_JOB, then);
+    let over = end(&mut account, asked, about(&job("cancelled", BACKLOG, 0)), then);
     let (ending, endings) = recall(&mut account, over, then);
     assert_eq!((ending, endings.len()), (ImportEnding::Lost, 1_500));
     assert!(endings.values().all(|ending| matches!(ending, Ending::Retry { .. })));
     let again = next(&mut account, then + SECOND).expect("half of them go again");
     assert_eq!((lane(&again), again.carried.messages.len()), (&BULK_IMPORT_PROFILES, 750));
+}
+
+#[test]
+fn a_call_without_an_answer_has_made_no_job_where_none_is_like_it() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let call = next(&mut account, now).expect("a call of many");
+    end(&mut account, call, Err(TransportError::Timeout), now);
+    let then = now + SECOND * 31;
+    let asked = question(&mut account, &GET_IMPORT_JOBS, then);
+    let over = end(&mut account, asked, list(&[job("processing", BACKLOG - 1, 0)]), then);
+    assert_eq!(recall(&mut account, over, then).0, ImportEnding::Lost);
 }
 
 #[test]
