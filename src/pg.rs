@@ -8,11 +8,15 @@ pub mod transaction;
 pub mod utility;
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, function_name, pg_sys};
+
+/// Where names are looked up that say no schema, in whatever of ours runs SQL: nobody else may put anything there.
+pub const SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
 
 /// A warning, to the client if there is one, with what to do. (The fourth argument of pgrx's `ereport!` is the DETAIL.)
 pub fn warn(sqlstate: PgSqlErrorCode, message: impl Into<Cow<'static, str>>, hint: impl Into<String>) {

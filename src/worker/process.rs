@@ -12,6 +12,8 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, spi};
 
+use crate::pg;
+
 /// How long a transaction that is running when we are asked to end may take before it is cut short.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -135,7 +137,7 @@ fn monotonic_ms() -> i64 {
 
 /// Settings that must not reach our processes, whoever made them: postgresql.conf, a database, a role.
 const SESSION: &[(&CStr, &CStr)] = &[
-    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"search_path", pg::SEARCH_PATH),
     (c"default_transaction_read_only", c"off"),
     (c"default_transaction_isolation", c"read committed"),
     (c"synchronous_commit", c"on"),

@@ -6,7 +6,7 @@
 //! one of them may go.
 //! States of one profile that stand next to each other go as one call.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
 use crate::key::{self, Aliases, Counts, Identifier};
@@ -17,21 +17,17 @@ use crate::stale::{Stale, StaleAction};
 use crate::stops::{Refusal, Stops};
 use crate::strikes::Seen;
 
-/// States merged into one call at the most: bounds what one refusal can make us send again one by one.
-const MERGED: usize = 100;
-
 /// Identifiers whose last accepted state is remembered, far more than can be unsettled at a time. What is settled is
 /// looked up in the database when a redriven message is read, and one that is here by then learns of it at once.
 const REMEMBERED: usize = 50_000;
 
-/// Identifiers of a group for each of its messages, above which those of messages that are gone are looked for: more
-/// than a message can have with all that are known to belong to its three, so that looking is always worth it.
-const IDENTIFIERS: usize = 32;
-
 mod bulk;
+mod groups;
 mod locks;
+mod states;
 
 pub use bulk::Bulk;
+use states::{carries_state, merged};
 
 pub type GroupId = u64;
 
@@ -293,220 +289,6 @@ impl Queue {
         }
         self.place(id, now);
     }
-
-    /// A message that has left the memory was accepted. Returns the same as [`Queue::state_of`].
-    pub fn accepted(&mut self, message: &Message) -> Vec<String> {
-        let identifiers = key::identifiers(&message.key);
-        if carries_state(message) {
-            self.remember_newest(&identifiers, message.seq);
-        }
-        self.state_of_key(message, &identifiers)
-    }
-
-    fn remember_newest(&mut self, identifiers: &[Identifier], seq: i64) {
-        for identifier in identifiers {
-            let known = self.newest.get(identifier).copied().unwrap_or(i64::MIN);
-            self.newest.insert(*identifier, known.max(seq));
-            // A group is of one profile, so one of its identifiers leads to all of it.
-            let group = self.by_identifier.get(identifier).and_then(|id| self.groups.get_mut(id));
-            let older = group.into_iter().flat_map(|group| &mut group.queue);
-            older
-                .take_while(|queued| queued.message.seq < seq)
-                .filter(|queued| queued.message.redriven)
-                .for_each(|queued| queued.newer = queued.newer.max(Some(seq)));
-        }
-    }
-
-    /// One of a group's calls is no longer under way. Returns which group it is by now.
-    fn call_ended(&mut self, group: GroupId) -> GroupId {
-        let mut id = group;
-        while let Some((into, calls)) = self.joined.get_mut(&id) {
-            let joined = id;
-            id = *into;
-            *calls -= 1;
-            if *calls == 0 {
-                self.joined.remove(&joined);
-            }
-        }
-        if let Some(group) = self.groups.get_mut(&id) {
-            group.calls -= 1;
-        }
-        id
-    }
-
-    /// The number of a newer state of the same profile that has been accepted, where one is remembered.
-    pub fn newer(&self, queued: &Queued) -> Option<i64> {
-        if !queued.message.kind.is_state() {
-            return None;
-        }
-        let all = self.aliases.expand(&queued.identifiers);
-        let known = all.iter().filter_map(|identifier| self.newest.get(identifier)).max();
-        known.copied().max(queued.newer).filter(|newest| *newest > queued.message.seq)
-    }
-
-    /// All identifiers known of the profile whose state an accepted message changed.
-    pub fn state_of(&self, queued: &Queued) -> Vec<String> {
-        self.state_of_key(&queued.message, &queued.identifiers)
-    }
-
-    fn state_of_key(&self, message: &Message, identifiers: &[Identifier]) -> Vec<String> {
-        if !carries_state(message) {
-            return Vec::new();
-        }
-        let mut all = message.key.clone();
-        for identifier in self.aliases.expand(identifiers) {
-            all.extend(self.texts.get(&identifier).map(|text| text.to_string()));
-        }
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// The group of these identifiers: a new one, the one they have, or the one that those they have become.
-    fn group_of(&mut self, identifiers: Vec<Identifier>) -> GroupId {
-        let mut found: Vec<GroupId> =
-            identifiers.iter().filter_map(|identifier| self.by_identifier.get(identifier).copied()).collect();
-        found.sort_unstable();
-        found.dedup();
-        let id = found.first().copied().unwrap_or_else(|| {
-            self.next_group += 1;
-            self.groups.insert(self.next_group, Group::default());
-            self.next_group
-        });
-        let mut all = identifiers;
-        for other in found.into_iter().skip(1) {
-            self.displace(other);
-            let Some(other_group) = self.groups.remove(&other) else { continue };
-            if other_group.calls > 0 {
-                self.joined.insert(other, (id, other_group.calls));
-            }
-            all.extend(&other_group.identifiers);
-            let group = self.groups.entry(id).or_default();
-            group.calls += other_group.calls;
-            for queued in other_group.queue {
-                insert_by_seq(&mut group.queue, queued);
-            }
-        }
-        for identifier in all {
-            if self.by_identifier.insert(identifier, id) != Some(id) {
-                self.groups.entry(id).or_default().identifiers.push(identifier);
-            }
-        }
-        id
-    }
-
-    fn insert(&mut self, id: GroupId, queued: Queued, now: Instant) {
-        insert_by_seq(&mut self.groups.entry(id).or_default().queue, queued);
-        self.place(id, now);
-    }
-
-    /// Puts a group where its oldest message says, or forgets it when it is empty.
-    fn place(&mut self, id: GroupId, now: Instant) {
-        self.displace(id);
-        let Some(group) = self.groups.get(&id) else { return };
-        let locked = self.locked.contain_any(&group.identifiers);
-        if !locked {
-            self.tidy(id);
-        }
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        if group.calls > 0 {
-            return;
-        }
-        let Some(first) = group.queue.front() else {
-            // What could not stay has brought others to those that are locked: who names one of them cannot stay either.
-            if locked && !group.identifiers.iter().all(|identifier| self.locked.contain(identifier)) {
-                return;
-            }
-            for identifier in &group.identifiers {
-                self.by_identifier.remove(identifier);
-            }
-            self.groups.remove(&id);
-            return;
-        };
-        if locked {
-            return;
-        }
-        match first.not_before {
-            Some(at) if at > now => {
-                group.place = Place::Sleeping(at);
-                self.sleeping.insert((at, id));
-            }
-            _ => {
-                let (seq, rides) = (first.message.seq, first.rides > 0);
-                let kind = kind::number(first.message.kind);
-                // Of a profile's states one may be in a call.
-                let most = if first.message.kind.is_state() { 1 } else { group.queue.len() };
-                let riding = rides.then_some(most);
-                group.place = Place::Ready(kind, seq, riding);
-                let ready = &mut self.ready[kind];
-                ready.set(rides).insert((seq, id));
-                ready.riding += riding.unwrap_or_default();
-            }
-        }
-    }
-
-    /// Lets go of the identifiers of messages that are gone, where a group is never empty and has come by many.
-    fn tidy(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        if group.calls > 0 || group.identifiers.len() <= IDENTIFIERS * (group.queue.len() + 1) {
-            return;
-        }
-        let all = group.queue.iter().flat_map(|queued| self.aliases.expand(&queued.identifiers));
-        let all: HashSet<Identifier> = all.collect();
-        group.identifiers.retain(|identifier| {
-            let kept = all.contains(identifier);
-            if !kept {
-                self.by_identifier.remove(identifier);
-            }
-            kept
-        });
-    }
-
-    fn displace(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        match std::mem::take(&mut group.place) {
-            Place::None => false,
-            Place::Ready(kind, seq, riding) => {
-                let ready = &mut self.ready[kind];
-                ready.riding -= riding.unwrap_or_default();
-                ready.set(riding.is_some()).remove(&(seq, id))
-            }
-            Place::Sleeping(at) => self.sleeping.remove(&(at, id)),
-        };
-    }
-}
-
-/// One payload for a message and as many of those behind it as merge into it, where any do, and how many.
-fn merged<'a>(
-    first: &'a Queued,
-    behind: impl Iterator<Item = &'a Queued>,
-    now: Instant,
-) -> (Option<String>, usize) {
-    let kind = first.message.kind;
-    let (mut payload, mut more): (Option<String>, usize) = (None, 0);
-    for later in behind {
-        let before = payload.as_deref().unwrap_or(&first.message.payload);
-        let may = !first.alone
-            && !later.alone
-            && more + 1 < MERGED
-            && later.message.kind.name() == kind.name()
-            && !later.message.redriven
-            && later.not_before.is_none_or(|at| at <= now);
-        let merged = if may { kind.merge(before, &later.message.payload) } else { None };
-        // The body adds a constant frame to the payload.
-        let Some(merged) = merged.filter(|merged| merged.len() + 64 <= kind.endpoint().max_body) else {
-            break;
-        };
-        payload = Some(merged);
-        more += 1;
-    }
-    (payload, more)
-}
-
-/// Whether the message, as it is sent, changes the state of a profile.
-fn carries_state(message: &Message) -> bool {
-    message.kind.carries_state(&message.payload)
-        && !(message.redriven && message.kind.redriven(&message.payload).is_some())
 }
 
 fn insert_by_seq(queue: &mut VecDeque<Queued>, queued: Queued) {

@@ -1,5 +1,6 @@
 use std::time::{Duration, SystemTime};
 
+use super::groups::IDENTIFIERS;
 use super::*;
 use crate::kind;
 

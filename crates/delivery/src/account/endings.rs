@@ -1,0 +1,138 @@
+//! What becomes of the messages of a call that has ended.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Account, Policy};
+use crate::call::{Call, Carried};
+use crate::message::{Ending, Outcome, Report};
+use crate::queue::Queued;
+use crate::strikes::strike;
+use crate::verdict::{Scope, Verdict};
+
+impl Account {
+    /// A call that brings messages has ended, and with it what it was to do.
+    pub(super) fn delivered(
+        &mut self,
+        call: Call,
+        verdict: &Verdict,
+        (now, policy): (Instant, &Policy),
+        holds: (Duration, Duration),
+        mut report: Report,
+    ) -> Report {
+        let mut carried = call.carried;
+        carried.part(verdict);
+        // Where another call does as well, nobody waits for this one.
+        let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
+        let goes_otherwise = lane_only && self.lanes[call.lane].endpoint.optional;
+        let end = |account: &Self, carried: &Carried, message: usize| {
+            let queued = &carried.messages[message];
+            let wait = match goes_otherwise {
+                true => Some(Duration::ZERO),
+                false => carried.wait(verdict, queued, policy, holds),
+            };
+            (account.ending(verdict, queued, wait), wait)
+        };
+        self.end(carried, call.sent_at, now, end, &mut report);
+        report
+    }
+
+    /// What a call has carried goes back to its place or leaves, as `how` says of each message: how it ended, and after
+    /// what wait it is tried again.
+    pub(super) fn end(
+        &mut self,
+        carried: Carried,
+        sent_at: SystemTime,
+        now: Instant,
+        how: impl Fn(&Self, &Carried, usize) -> (Ending, Option<Duration>),
+        report: &mut Report,
+    ) {
+        let bulk = carried.is_bulk();
+        let mut waits = VecDeque::with_capacity(carried.messages.len());
+        for (number, queued) in carried.messages.iter().enumerate() {
+            let (ending, wait) = how(self, &carried, number);
+            let accepted = matches!(ending, Ending::Accepted { .. });
+            report.outcomes.push(Outcome::of(&queued.message, sent_at, bulk, ending));
+            waits.push_back((wait, accepted));
+        }
+        let mut messages = carried.messages.into_iter();
+        for (group, number) in carried.groups {
+            let mut accepted = Vec::new();
+            let mut again = Vec::new();
+            for mut queued in messages.by_ref().take(number) {
+                match waits.pop_front() {
+                    Some((Some(wait), _)) => {
+                        queued.not_before = (!wait.is_zero()).then(|| now + wait);
+                        again.push(queued);
+                    }
+                    Some((None, true)) => accepted.push(queued),
+                    _ => {}
+                }
+            }
+            self.queue.ended(group, &accepted, again, now);
+        }
+    }
+
+    /// A call of an account that has been removed since. What Klaviyo took it took; the rest is not ours to decide.
+    pub(super) fn late(&self, call: Call, verdict: &Verdict) -> Report {
+        let mut report = Report::new(&self.name, Some(self.lanes[call.lane].endpoint));
+        let bulk = call.carried.is_bulk();
+        if matches!(verdict, Verdict::Accepted { .. }) {
+            for mut queued in call.carried.messages {
+                queued.message.attempts += 1;
+                let ending = self.ending(verdict, &queued, None);
+                report.outcomes.push(Outcome::of(&queued.message, call.sent_at, bulk, ending));
+            }
+        }
+        report
+    }
+
+    /// What a call tells of its lane, of the account and of its own messages. Returns how long those must wait if it was
+    /// refused for what it is.
+    pub(super) fn learn(
+        &mut self,
+        verdict: &Verdict,
+        call: &mut Call,
+        now: Instant,
+        policy: &Policy,
+    ) -> Duration {
+        // The next probe of what is stopped.
+        let until = now + policy.backoff.max;
+        self.stops.ended(call.lane, call.started, verdict, until);
+        // What becomes of a key that is not used any more stops nothing.
+        let current = self.last_session.as_ref() == Some(&call.session);
+        match verdict {
+            Verdict::Trouble { failure, .. } => {
+                // Whose doing it is that a call of many fails nobody can tell.
+                if !call.carried.is_bulk() {
+                    let messages = call.carried.messages.iter_mut();
+                    messages.for_each(|queued| strike(queued, failure, &self.lanes[call.lane]));
+                }
+                Duration::ZERO
+            }
+            Verdict::Stopped { scope, failure } if current => {
+                let messages = &mut call.carried.messages;
+                self.stops.refused(call.lane, *scope, &failure.reason, messages, (now, until))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How a call ended for one of its messages, which is tried again after the wait, if there is one.
+    fn ending(&self, verdict: &Verdict, queued: &Queued, wait: Option<Duration>) -> Ending {
+        let failure = match verdict {
+            Verdict::Accepted { status, resource_id } => {
+                let (status, resource_id) = (*status, resource_id.clone());
+                return Ending::Accepted { status, resource_id, state_of: self.queue.state_of(queued) };
+            }
+            Verdict::Refused { failure, .. }
+            | Verdict::Throttled { failure, .. }
+            | Verdict::Stopped { failure, .. }
+            | Verdict::Trouble { failure, .. } => failure.clone(),
+        };
+        match wait {
+            Some(wait) => Ending::Retry { wait, strikes: queued.message.strikes, failure },
+            None => Ending::Dead { failure, newer: self.queue.newer(queued) },
+        }
+    }
+}
