@@ -270,9 +270,9 @@ impl Claimer {
         let (payload, enqueued_at) = (json_column(row, 6), micros(row, 7));
         let own = self.fresh_from.get(&account).is_some_and(|from| seq >= *from);
         let fresh = found != Found::ByTheNet && own && self.marks.are_below(&account, seq, enqueued_at);
-        let rides = kind.rides(&account, id, &payload);
-        let unique_id = rides.unique_id();
-        let rides = self.may_ride(&account, rides, fresh);
+        let reading = kind.read(&account, id, &payload);
+        let unique_id = reading.rides.unique_id();
+        let rides = self.may_ride(&account, reading.rides, fresh);
         let class = Class { kind: kind.name(), rides };
         let admitted = match found {
             Found::Parked => self.room.leaves_parking(seq, &account, class, unique_id),
@@ -292,6 +292,7 @@ impl Claimer {
                 redriven: false,
                 rides,
                 unique_id,
+                carries_state: reading.carries_state,
             };
             self.take(account, message, claimed);
         }

@@ -1,6 +1,6 @@
 //! Recording what became of messages: one transaction for all outcomes there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use delivery::{Ending, Failure, Outcome, kind};
 use pgrx::datum::TimestampWithTimeZone;
@@ -29,8 +29,7 @@ macro_rules! these {
     };
 }
 
-/// Where a message is on record already (a restored dump can bring one back), the record stays and the row goes: the
-/// inserts below have ON CONFLICT DO NOTHING.
+/// Where a message is on record already (a restored dump can bring one back), the record stays and the row goes.
 ///
 /// What leaves `outbox` and `retry` for good, in the columns the two have in common.
 macro_rules! gone {
@@ -55,6 +54,8 @@ macro_rules! gone {
     };
 }
 
+/// What is on record bears another time, so only the same transaction could meet a record of its own: of several rows of a
+/// message the first is recorded, `$8`. To ask the table would cost a third of the insert.
 const ACCEPTED: &str = concat!(
     gone!(),
     "
@@ -63,10 +64,10 @@ const ACCEPTED: &str = concat!(
          settled_at, bulk)
     SELECT g.message_id, g.seq, g.account, g.kind, g.key, o.status, o.attempts, o.klaviyo_id, g.error_id, g.enqueued_at,
            o.sent_at, pg_catalog.now(), o.bulk
-    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::timestamptz[], $7::boolean[])
-        AS o (seq, status, attempts, klaviyo_id, sent_at, bulk)
+    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::timestamptz[], $7::boolean[], $8::boolean[])
+        AS o (seq, status, attempts, klaviyo_id, sent_at, bulk, is_first)
     JOIN gone AS g ON g.seq = o.seq
-    ON CONFLICT DO NOTHING"
+    WHERE o.is_first"
 );
 
 /// A message that was redriven and then found to be superseded had no further call: what is known of the last stays.
@@ -222,6 +223,7 @@ fn accepted(outcomes: &[Outcome]) -> Result<(), spi::Error> {
     if accepted.is_empty() {
         return Ok(());
     }
+    let mut known = HashSet::with_capacity(accepted.len());
     run(
         ACCEPTED,
         &[
@@ -232,6 +234,7 @@ fn accepted(outcomes: &[Outcome]) -> Result<(), spi::Error> {
             arg(accepted.iter().map(|(.., id)| id.clone()).collect::<Vec<_>>()),
             arg(accepted.iter().map(|(outcome, ..)| sent_at(outcome)).collect::<Vec<_>>()),
             arg(accepted.iter().map(|(outcome, ..)| outcome.bulk).collect::<Vec<_>>()),
+            arg(accepted.iter().map(|(outcome, ..)| known.insert(outcome.id)).collect::<Vec<_>>()),
         ],
     )
     .map(drop)

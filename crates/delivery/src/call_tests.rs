@@ -63,6 +63,7 @@ pub(crate) fn message(seq: i64, kind: &str, key: &str) -> Message {
         redriven: false,
         rides: true,
         unique_id: None,
+        carries_state: kind == "profile",
     }
 }
 

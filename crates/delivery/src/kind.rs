@@ -33,23 +33,28 @@ pub trait Kind: Sync {
     /// Whether messages describe a state and nothing else, so that an old one must not follow a newer one.
     fn is_state(&self) -> bool;
 
-    /// Whether this message changes the state of a profile, if only beside something else.
-    fn carries_state(&self, payload: &str) -> bool;
-
     /// What is sent of a message that is redriven, where that is not all of it: no state that may be old by now.
     fn redriven(&self, payload: &str) -> Option<String>;
 
     /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing.
     fn stale(&self, payload: &str) -> Option<String>;
 
-    /// Whether a message of an account may go in a call of many.
-    fn rides(&self, account: &str, id: [u8; 16], payload: &str) -> Rides;
+    /// What the payload tells of a message of an account.
+    fn read(&self, account: &str, id: [u8; 16], payload: &str) -> Reading;
 
     /// The call that carries many messages of it, where there is one.
     fn bulk(&self) -> Option<&'static Endpoint>;
 
     /// An empty body of that call.
     fn batch(&self) -> Option<Box<dyn Batch>>;
+}
+
+/// What a payload tells of its message. It is read once, for there may be many and they may be long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    pub rides: Rides,
+    /// Whether the message changes the state of a profile, if only beside something else.
+    pub carries_state: bool,
 }
 
 /// Whether a message may go in a call of many.

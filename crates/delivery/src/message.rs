@@ -32,10 +32,12 @@ pub struct Message {
     pub wait: Duration,
     /// Whether it comes from the dead letters, and may be older than what has been sent since.
     pub redriven: bool,
-    /// Whether it may go in a call of many, see [`Kind::rides`].
+    /// Whether it may go in a call of many, see [`Kind::read`].
     pub rides: bool,
     /// What Klaviyo knows a repeat of it by, where other messages can have the same.
     pub unique_id: Option<UniqueId>,
+    /// Whether it changes the state of a profile as it is sent, see [`Kind::read`] and [`Kind::redriven`].
+    pub carries_state: bool,
 }
 
 /// What one call, or the refusal to make it, meant for a message.

@@ -27,7 +27,7 @@ mod locks;
 mod states;
 
 pub use bulk::Bulk;
-use states::{carries_state, merged};
+use states::merged;
 
 pub type GroupId = u64;
 
@@ -278,7 +278,7 @@ impl Queue {
 
     /// A call has ended: `again` goes back to its place, the accepted states are remembered.
     pub fn ended(&mut self, group: GroupId, accepted: &[Queued], again: Vec<Queued>, now: Instant) {
-        for queued in accepted.iter().filter(|queued| carries_state(&queued.message)) {
+        for queued in accepted.iter().filter(|queued| queued.message.carries_state) {
             self.remember_newest(&queued.identifiers, queued.message.seq);
         }
         let id = self.call_ended(group);

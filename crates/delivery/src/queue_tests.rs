@@ -29,6 +29,7 @@ fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
         redriven: false,
         rides: false,
         unique_id: None,
+        carries_state: kind == "profile",
     }
 }
 

@@ -91,6 +91,7 @@ impl Claimer {
                 rides: true,
                 // Only profiles are in jobs.
                 unique_id: None,
+                carries_state: true,
             };
             messages.push((message, usize::try_from(column::<i32>(row, 10)).unwrap_or_default()));
         })?;

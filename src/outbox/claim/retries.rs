@@ -103,7 +103,8 @@ impl Claimer {
             }
             let not_before = micros(row, 10);
             let payload = json_column(row, 6);
-            let unique_id = kind.rides(&account, id, &payload).unique_id();
+            let reading = kind.read(&account, id, &payload);
+            let unique_id = reading.rides.unique_id();
             if unique_id.is_some_and(|id| self.room.is_carried_by_rider(&account, &id)) {
                 // Those that are not redriven are looked for again and again.
                 if redriven {
@@ -124,6 +125,8 @@ impl Claimer {
                 redriven,
                 rides: false,
                 unique_id,
+                // What a redriven event says of the person besides is not sent.
+                carries_state: reading.carries_state && (kind.is_state() || !redriven),
             };
             self.take(account, message, claimed);
         })?;

@@ -3,7 +3,6 @@
 //! Payload: `{"profile": {…}, "event": {…}}`, both being attributes as Klaviyo names them. They are kept apart so
 //! that a call for many events can put them together anew by copying.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use iso_currency::Currency;
@@ -15,7 +14,7 @@ use uuid::Uuid;
 
 use super::event_batch::EventBatch;
 use super::profile::{check_attributes, open_object};
-use super::{Checked, Kind, Rides, push_raw, push_string};
+use super::{Checked, Kind, Reading, Rides, push_raw, push_string};
 use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
@@ -205,36 +204,60 @@ impl<'a> Payload<'a> {
     }
 }
 
-fn profile_of(payload: &str) -> Option<BTreeMap<String, &RawValue>> {
-    let payload: Payload = serde_json::from_str(payload).ok()?;
-    serde_json::from_str(payload.profile.get()).ok()
-}
+type Attributes<'a> = BTreeMap<String, &'a RawValue>;
 
+/// What of an event tells it from others, and whom it is about.
 #[derive(Deserialize)]
 struct Identity<'a> {
     #[serde(borrow)]
-    unique_id: Cow<'a, str>,
+    profile: Attributes<'a>,
+    #[serde(borrow)]
+    event: EventIdentity<'a>,
 }
 
-fn metric_of(event: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        metric: Data<Attributes<Metric>>,
+#[derive(Deserialize)]
+struct EventIdentity<'a> {
+    unique_id: Option<String>,
+    #[serde(borrow)]
+    metric: Option<&'a RawValue>,
+}
+
+impl EventIdentity<'_> {
+    /// Of a call with a `unique_id` that Klaviyo knows it takes nothing.
+    fn rides(&self, account: &str, id: [u8; 16]) -> Rides {
+        let Some(unique_id) = &self.unique_id else { return Rides::Never };
+        if message_id::is_one(unique_id) {
+            let mut own = Uuid::encode_buffer();
+            let is_own = *unique_id == *Uuid::from_bytes(id).hyphenated().encode_lower(&mut own);
+            // Another message's rides by the same id.
+            return if is_own { Rides::Once } else { Rides::Never };
+        }
+        match self.metric.and_then(name_of) {
+            Some(metric) => Rides::OnceAs(unique_id::digest(account, &metric, unique_id)),
+            None => Rides::Never,
+        }
     }
-    #[derive(Deserialize)]
-    struct Data<T> {
-        data: T,
-    }
-    #[derive(Deserialize)]
-    struct Attributes<T> {
-        attributes: T,
-    }
+}
+
+fn says_more_than_who(profile: &Attributes) -> bool {
+    profile.keys().any(|name| !NAMES.contains(&name.as_str()))
+}
+
+fn name_of(metric: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
     struct Metric {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        attributes: Named,
+    }
+    #[derive(Deserialize)]
+    struct Named {
         name: String,
     }
-    let named: Named = serde_json::from_str(event.get()).ok()?;
-    Some(named.metric.data.attributes.name)
+    let metric: Metric = serde_json::from_str(metric.get()).ok()?;
+    Some(metric.data.attributes.name)
 }
 
 /// The kind.
@@ -262,18 +285,14 @@ impl Kind for Event {
         false
     }
 
-    fn carries_state(&self, payload: &str) -> bool {
-        profile_of(payload).is_some_and(|profile| profile.keys().any(|name| !NAMES.contains(&name.as_str())))
-    }
-
     /// The event as it was, about the person it named; what it said of that person besides may be old.
     fn redriven(&self, payload: &str) -> Option<String> {
-        if !self.carries_state(payload) {
+        let Payload { profile, event } = serde_json::from_str(payload).ok()?;
+        let mut profile: Attributes = serde_json::from_str(profile.get()).ok()?;
+        if !says_more_than_who(&profile) {
             return None;
         }
-        let profile: BTreeMap<String, &RawValue> =
-            profile_of(payload)?.into_iter().filter(|(name, _)| NAMES.contains(&name.as_str())).collect();
-        let event = serde_json::from_str::<Payload>(payload).ok()?.event;
+        profile.retain(|name, _| NAMES.contains(&name.as_str()));
         Some(format!("{{\"profile\":{},\"event\":{event}}}", serde_json::to_string(&profile).ok()?))
     }
 
@@ -284,20 +303,11 @@ impl Kind for Event {
         Some(format!("{{\"profile\":{profile},\"event\":{{\"backfill\":true,{event}}}}}"))
     }
 
-    /// Of a call with a `unique_id` that Klaviyo knows it takes nothing.
-    fn rides(&self, account: &str, id: [u8; 16], payload: &str) -> Rides {
-        let Ok(Payload { event, .. }) = serde_json::from_str(payload) else { return Rides::Never };
-        let Ok(Identity { unique_id }) = serde_json::from_str(event.get()) else { return Rides::Never };
-        if message_id::is_one(&unique_id) {
-            let mut own = Uuid::encode_buffer();
-            let is_own = unique_id == *Uuid::from_bytes(id).hyphenated().encode_lower(&mut own);
-            // Another message's rides by the same id.
-            return if is_own { Rides::Once } else { Rides::Never };
-        }
-        match metric_of(event) {
-            Some(metric) => Rides::OnceAs(unique_id::digest(account, &metric, &unique_id)),
-            None => Rides::Never,
-        }
+    fn read(&self, account: &str, id: [u8; 16], payload: &str) -> Reading {
+        let Ok(Identity { profile, event }) = serde_json::from_str(payload) else {
+            return Reading { rides: Rides::Never, carries_state: false };
+        };
+        Reading { rides: event.rides(account, id), carries_state: says_more_than_who(&profile) }
     }
 
     fn bulk(&self) -> Option<&'static Endpoint> {
@@ -384,7 +394,7 @@ mod tests {
     fn a_redriven_event_leaves_what_it_said_of_the_person_behind() {
         let plain = r#"{"profile":{"email":"a@b.example"},"event":{"value":1.10}}"#;
         let stating = r#"{"profile":{"email":"a@b.example","title":"Ms"},"event":{"value":1.10}}"#;
-        assert!(!Event.carries_state(plain) && Event.carries_state(stating));
+        assert_eq!([plain, stating].map(|it| Event.read("a", [0; 16], it).carries_state), [false, true]);
         assert_eq!(Event.redriven(plain), None);
         assert_eq!(Event.redriven(stating).as_deref(), Some(plain));
     }
@@ -392,7 +402,7 @@ mod tests {
     #[test]
     fn what_carries_an_id_of_the_users_own_rides_by_that() {
         let own = message_id::new();
-        let rides = |payload: &str| Event.rides("a", *own.as_bytes(), payload);
+        let rides = |payload: &str| Event.read("a", *own.as_bytes(), payload).rides;
         let with = |unique_id: &str| {
             let payload =
                 Draft { unique_id: Some(unique_id), ..draft() }.check("id", NOW).expect("valid").payload;

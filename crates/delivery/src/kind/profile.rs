@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::event::too_large;
 use super::profile_batch::ProfileBatch;
-use super::{Checked, Kind, Rides, push_raw, push_string};
+use super::{Checked, Kind, Reading, Rides, push_raw, push_string};
 use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
@@ -247,10 +247,6 @@ impl Kind for Profile {
         true
     }
 
-    fn carries_state(&self, _: &str) -> bool {
-        true
-    }
-
     fn redriven(&self, _: &str) -> Option<String> {
         None
     }
@@ -261,8 +257,9 @@ impl Kind for Profile {
     }
 
     /// The same state again ends in the same state.
-    fn rides(&self, _: &str, _: [u8; 16], payload: &str) -> Rides {
-        if self.body(payload).is_ok() { Rides::Always } else { Rides::Never }
+    fn read(&self, _: &str, _: [u8; 16], payload: &str) -> Reading {
+        let rides = if self.body(payload).is_ok() { Rides::Always } else { Rides::Never };
+        Reading { rides, carries_state: true }
     }
 
     fn bulk(&self) -> Option<&'static Endpoint> {

@@ -13,7 +13,7 @@ impl Queue {
     /// A message that has left the memory was accepted. Returns the same as [`Queue::state_of`].
     pub fn accepted(&mut self, message: &Message) -> Vec<String> {
         let identifiers = key::identifiers(&message.key);
-        if carries_state(message) {
+        if message.carries_state {
             self.remember_newest(&identifiers, message.seq);
         }
         self.state_of_key(message, &identifiers)
@@ -49,7 +49,7 @@ impl Queue {
     }
 
     fn state_of_key(&self, message: &Message, identifiers: &[Identifier]) -> Vec<String> {
-        if !carries_state(message) {
+        if !message.carries_state {
             return Vec::new();
         }
         let mut all = message.key.clone();
@@ -87,10 +87,4 @@ pub(super) fn merged<'a>(
         more += 1;
     }
     (payload, more)
-}
-
-/// Whether the message, as it is sent, changes the state of a profile.
-pub(super) fn carries_state(message: &Message) -> bool {
-    message.kind.carries_state(&message.payload)
-        && !(message.redriven && message.kind.redriven(&message.payload).is_some())
 }
