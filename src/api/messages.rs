@@ -6,11 +6,10 @@ use delivery::identifiers::Identifiers;
 use delivery::invalid::{Fault, Invalid};
 use delivery::json::{JsonLimits, JsonWriter};
 use delivery::kind::{Checked, event, profile};
-use delivery::message_id;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 
-use crate::outbox::enqueue;
+use crate::outbox::enqueue::{self, Name};
 use crate::pg;
 use crate::pg::function::{Arguments, Refusal, Returned, sql_function};
 use crate::settings::{ON_INVALID, OnInvalid};
@@ -30,7 +29,7 @@ const KEPT_JSON: usize = 5_000_000;
 /// `klaviyo_track_event(metric, email, properties, value, value_currency, unique_id, event_time, phone_number,
 /// external_id, profile, account)`
 fn track_event(arguments: &Arguments) -> Returned {
-    let message_id = message_id::new();
+    let name = Name::next();
     let now = pg::now();
     let checked = || {
         let profile = json(arguments, 9, profile::limits("profile"))?;
@@ -50,7 +49,7 @@ fn track_event(arguments: &Arguments) -> Returned {
             // timestamptz is passed as the 64 bits it is.
             time: arguments.datum(6).map(|time| pg::micros(time.value() as i64)),
         }
-        .check(&message_id.to_string(), now)
+        .check(&name.message_id.to_string(), now)
     };
     let given = || {
         let mut given = Given::default();
@@ -70,13 +69,13 @@ fn track_event(arguments: &Arguments) -> Returned {
         given.json("profile", arguments, 9);
         given.finish()
     };
-    queue("event", message_id, arguments.get(10), now, checked, given)
+    queue("event", name, arguments.get(10), now, checked, given)
 }
 
 /// `klaviyo_upsert_profile(email, phone_number, external_id, first_name, last_name, organization, title, locale,
 /// image, location, properties, account, clear)`
 fn upsert_profile(arguments: &Arguments) -> Returned {
-    let message_id = message_id::new();
+    let name = Name::next();
     let checked = || {
         let location = json(arguments, 9, profile::limits("location"))?;
         let properties = json(arguments, 10, profile::limits("properties"))?;
@@ -110,39 +109,38 @@ fn upsert_profile(arguments: &Arguments) -> Returned {
         given.texts("clear", arguments.get(12));
         given.finish()
     };
-    queue("profile", message_id, arguments.get(11), pg::now(), checked, given)
+    queue("profile", name, arguments.get(11), pg::now(), checked, given)
 }
 
 /// Queues what passes its checks. What does not is refused, or, if the shop prefers, buried.
 fn queue(
     kind: &'static str,
-    message_id: uuid::Uuid,
+    name: Name,
     account: Option<&str>,
     now: i64,
     checked: impl FnOnce() -> Result<Checked, Invalid>,
     given: impl FnOnce() -> String,
 ) -> Returned {
     let account = account.unwrap_or(DEFAULT_ACCOUNT);
-    let queued =
-        checked().and_then(|checked| match enqueue::enqueue(message_id, account, kind, &checked, now) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(unknown_account(account)),
-            Err(error) => error!("{error}"),
-        });
+    let queued = checked().and_then(|checked| match enqueue::enqueue(name, account, kind, &checked, now) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(unknown_account(account)),
+        Err(error) => error!("{error}"),
+    });
     match queued {
         Ok(()) => hint_if_not_preloaded(),
         Err(invalid) if ON_INVALID.get() == OnInvalid::DeadLetter => {
             let reason = format!("{}. {}", invalid.message, invalid.detail);
             let account = cut(account, 63);
             if let Err(error) =
-                enqueue::bury(message_id, account, kind, &given(), invalid.fault, &reason, now)
+                enqueue::bury(name.message_id, account, kind, &given(), invalid.fault, &reason, now)
             {
                 error!("{error}");
             }
         }
         Err(invalid) => return Err(Refusal::from(invalid)),
     }
-    Ok(Uuid::from_bytes(*message_id.as_bytes()).into_datum())
+    Ok(Uuid::from_bytes(*name.message_id.as_bytes()).into_datum())
 }
 
 fn unknown_account(account: &str) -> Invalid {

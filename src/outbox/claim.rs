@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use delivery::gaps::Gaps;
 use delivery::kind::Rides;
 use delivery::room::{CatchUp, Class, Room};
-use delivery::{Ending, Failure, Message, Outcome, kind};
+use delivery::{Ending, Failure, Message, Outcome, kind, message_id};
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::{self, SpiTupleTable};
@@ -268,7 +268,9 @@ impl Claimer {
             return seq;
         };
         let (payload, enqueued_at) = (json_column(row, 6), micros(row, 7));
-        let own = self.fresh_from.get(&account).is_some_and(|from| seq >= *from);
+        // Of a row that was copied the other may have been sent.
+        let is_its_own = message_id::is_of(&id, seq);
+        let own = is_its_own && self.fresh_from.get(&account).is_some_and(|from| seq >= *from);
         let fresh = found != Found::ByTheNet && own && self.marks.are_below(&account, seq, enqueued_at);
         let reading = kind.read(&account, id, &payload);
         let unique_id = reading.rides.unique_id();

@@ -4,7 +4,9 @@ use std::ffi::CStr;
 
 use delivery::invalid::Fault;
 use delivery::kind::Checked;
+use delivery::message_id;
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys, spi};
 
 use crate::pg;
@@ -30,9 +32,27 @@ const COLUMNS: [(&CStr, pg_sys::Oid); 7] = [
     (c"enqueued_at", pg_sys::TIMESTAMPTZOID),
 ];
 
-/// What a row of the outbox is made of, but for its number.
+/// What a message is known by.
+#[derive(Clone, Copy)]
+pub struct Name {
+    seq: i64,
+    pub message_id: uuid::Uuid,
+}
+
+impl Name {
+    /// That of the next message.
+    pub fn next() -> Self {
+        // The transaction has its id before the row has its number: see delivery::gaps.
+        assign_id();
+        let seq = next_number(SCHEMA, c"outbox_seq_seq")
+            .unwrap_or_else(|| error!("klaviyo.outbox_seq_seq is missing"));
+        Self { seq, message_id: message_id::new(seq) }
+    }
+}
+
+/// What a row of the outbox is made of.
 struct Row<'a> {
-    message_id: uuid::Uuid,
+    name: Name,
     account: &'a str,
     kind: &'a str,
     checked: &'a Checked,
@@ -41,15 +61,13 @@ struct Row<'a> {
 
 /// Writes a message to the outbox. `Ok(false)`: there is no such account, and nothing was written.
 pub fn enqueue(
-    message_id: uuid::Uuid,
+    name: Name,
     account: &str,
     kind: &str,
     checked: &Checked,
     now: i64,
 ) -> Result<bool, spi::Error> {
-    // The transaction has its id before the row has its number: see delivery::gaps.
-    assign_id();
-    let row = Row { message_id, account, kind, checked, enqueued_at: pg::timestamp(now) };
+    let row = Row { name, account, kind, checked, enqueued_at: pg::timestamp(now) };
     let outbox = Table::open(SCHEMA, c"outbox", pg_sys::RowExclusiveLock);
     let written = match outbox.as_ref().and_then(|outbox| row.put(outbox)) {
         Some(written) => written,
@@ -72,8 +90,8 @@ impl Row<'_> {
             return Some(false);
         }
         let values = [
-            next_number(SCHEMA, c"outbox_seq_seq").into_datum(),
-            Uuid::from_bytes(*self.message_id.as_bytes()).into_datum(),
+            self.name.seq.into_datum(),
+            Uuid::from_bytes(*self.name.message_id.as_bytes()).into_datum(),
             self.account.into_datum(),
             self.kind.into_datum(),
             self.checked.key.clone().into_datum(),
@@ -94,17 +112,19 @@ impl Row<'_> {
     /// Writes it by a statement, which finds out as well whether there is such an account.
     fn insert(&self) -> Result<bool, spi::Error> {
         const INSERT: &str = "
-            INSERT INTO klaviyo.outbox (message_id, account, kind, key, payload, enqueued_at)
-            SELECT $1, a.name, $3, $4, $5, $6
+            INSERT INTO klaviyo.outbox (seq, message_id, account, kind, key, payload, enqueued_at)
+            OVERRIDING SYSTEM VALUE
+            SELECT $7, $1, a.name, $3, $4, $5, $6
             FROM klaviyo.account AS a
             WHERE a.name OPERATOR(pg_catalog.=) $2";
         let args = [
-            arg(Uuid::from_bytes(*self.message_id.as_bytes())),
+            arg(Uuid::from_bytes(*self.name.message_id.as_bytes())),
             arg(self.account),
             arg(self.kind),
             arg(self.checked.key.clone()),
             json_arg(&self.checked.payload),
             arg(self.enqueued_at),
+            arg(self.name.seq),
         ];
         Ok(run(INSERT, &args)? > 0)
     }

@@ -215,3 +215,50 @@ fn of_what_waits_in_a_copy_nothing_rides() {
     assert_eq!(shop.sandbox.events().len() as i64, ORDERS + 2_000);
     shop.cluster.stop(Stop::Fast);
 }
+
+/// Whoever owns the database can copy rows of the outbox, by a restore above all: then a message waits twice.
+#[test]
+fn a_message_that_waits_twice_is_delivered_once() {
+    for reading in READINGS {
+        let shop = shop(reading);
+        let mut db = shop.connect();
+        shop.cluster.set("klaviyo.enabled", "off");
+        place_orders(&mut db, 1, ORDERS);
+        sql(
+            &mut db,
+            "INSERT INTO klaviyo.outbox (message_id, account, kind, key, payload, enqueued_at)
+             SELECT message_id, account, kind, key, payload, enqueued_at FROM klaviyo.outbox ORDER BY seq",
+        );
+        shop.cluster.set("klaviyo.enabled", "on");
+        assert_eq!(shop.drain(PATIENCE * 2).dead, 0);
+        let stats = shop.sandbox.stats();
+        assert_eq!((stats.events, stats.bulk_repeats), (ORDERS.unsigned_abs(), 0), "{reading}");
+        let recorded = "SELECT count(DISTINCT message_id) FROM klaviyo.delivery";
+        assert_eq!(count(&mut db, recorded), ORDERS);
+    }
+}
+
+/// Both are recorded by one transaction, where recording was held up meanwhile.
+#[test]
+fn a_message_that_waits_twice_is_recorded_all_the_same() {
+    let shop = shop("at_once");
+    let mut db = shop.connect();
+    shop.cluster.set("klaviyo.enabled", "off");
+    place_orders(&mut db, 1, 2);
+    sql(
+        &mut db,
+        "INSERT INTO klaviyo.outbox (message_id, account, kind, key, payload, enqueued_at)
+         SELECT message_id, account, kind, key, payload, enqueued_at FROM klaviyo.outbox ORDER BY seq DESC LIMIT 1",
+    );
+    const LATE: Duration = Duration::from_millis(300);
+    let late = Fault::latency(LATE).matching("\"order_id\":2");
+    shop.sandbox.set_faults(&[late]);
+    sql(&mut db, "BEGIN; LOCK TABLE klaviyo.delivery IN EXCLUSIVE MODE");
+    shop.cluster.set("klaviyo.enabled", "on");
+    shop.eventually("the copy has been sent too", PATIENCE, || shop.sandbox.stats().event_repeats == 1);
+    std::thread::sleep(LATE * 2);
+    sql(&mut db, "COMMIT");
+    shop.drain_soon();
+    assert_eq!(count(&mut db, "SELECT count(DISTINCT message_id) FROM klaviyo.delivery"), 2);
+    assert_eq!(shop.sandbox.stats().event_repeats, 1, "nothing was sent again");
+}

@@ -368,12 +368,12 @@ fn a_transaction_has_its_id_before_it_takes_a_number() {
     let shop = shop().start();
     mark(&shop, 1);
     let mut db = shop.connect();
-    // The row's account is looked up right before its number is taken.
-    sql(&mut db, "BEGIN; LOCK TABLE klaviyo.account IN ACCESS EXCLUSIVE MODE");
+    // Numbers are not to be had while somebody changes the sequence.
+    sql(&mut db, "BEGIN; ALTER SEQUENCE klaviyo.outbox_seq_seq CACHE 1");
     let mut other = shop.connect();
     let pid = count(&mut other, "SELECT pg_backend_pid()::bigint");
     let held = thread::spawn(move || place(&mut other, 2));
-    shop.eventually("it waits for the account", PATIENCE, || {
+    shop.eventually("it waits for its number", PATIENCE, || {
         count(&mut db, &format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted")) == 1
     });
     let has_id = format!("SELECT count(backend_xid) FROM pg_stat_activity WHERE pid = {pid}");
