@@ -31,22 +31,26 @@ macro_rules! these {
 
 /// Where a message is on record already (a restored dump can bring one back), the record stays and the row goes.
 ///
-/// What leaves `outbox` and `retry` for good, in the columns the two have in common.
+/// What leaves `outbox` and `retry` for good, in the columns the two have in common; with `, payload` that as well, which is
+/// long and is copied twice on its way.
 macro_rules! gone {
-    () => {
+    ($payload:literal) => {
         concat!(
             "WITH of_outbox AS (
                 DELETE FROM klaviyo.outbox AS o WHERE o.ctid = ANY (",
             these!("klaviyo.outbox"),
             ")
-                RETURNING o.seq, o.message_id, o.account, o.kind, o.key, o.payload, o.enqueued_at,
-                          NULL::integer AS last_status, NULL::text AS error_id
+                RETURNING seq, message_id, account, kind, key, enqueued_at, NULL::integer AS last_status,
+                          NULL::text AS error_id",
+            $payload,
+            "
             ), of_retry AS (
                 DELETE FROM klaviyo.retry AS r WHERE r.ctid = ANY (",
             these!("klaviyo.retry"),
             ")
-                RETURNING r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.last_status,
-                          r.last_error_id
+                RETURNING seq, message_id, account, kind, key, enqueued_at, last_status, last_error_id",
+            $payload,
+            "
             ), gone AS (
                 SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry
             )"
@@ -57,7 +61,7 @@ macro_rules! gone {
 /// What is on record bears another time, so only the same transaction could meet a record of its own: of several rows of a
 /// message the first is recorded, `$8`. To ask the table would cost a third of the insert.
 const ACCEPTED: &str = concat!(
-    gone!(),
+    gone!(""),
     "
     INSERT INTO klaviyo.delivery
         (message_id, seq, account, kind, key, http_status, attempts, klaviyo_id, klaviyo_error_id, enqueued_at, sent_at,
@@ -72,7 +76,7 @@ const ACCEPTED: &str = concat!(
 
 /// A message that was redriven and then found to be superseded had no further call: what is known of the last stays.
 const DEAD: &str = concat!(
-    gone!(),
+    gone!(", payload"),
     ", newer AS (
         INSERT INTO klaviyo.superseded (message_id, newer_seq)
         SELECT g.message_id, o.newer
