@@ -74,11 +74,11 @@ test-package: setup ## The Debian package on a clean Debian; not in `test`, sinc
 	@deb=$$($(PGRX) tools/package '$(POSTGRES)'); tests/package/outside "$$deb"
 
 .PHONY: bench
-bench: install release-programs ## What it costs and how fast it is, on clusters of its own; takes most of an hour
+bench: install release-programs ## What it costs and how fast it is, on clusters of its own; takes an hour and a bit
 	@$(BENCH) $(MEASURE)
 
 .PHONY: bench-quick
-bench-quick: install release-programs ## The same with fewer rows and repetitions, in minutes; MEASURE= picks some by name
+bench-quick: install release-programs ## The same with fewer rows, in a quarter of an hour; MEASURE= picks some by name
 	@$(BENCH) --quick $(MEASURE)
 
 .PHONY: docs
