@@ -32,7 +32,8 @@ macro_rules! these {
 /// Where a message is on record already (a restored dump can bring one back), the record stays and the row goes.
 ///
 /// What leaves `outbox` and `retry` for good, in the columns the two have in common; with `, payload` that as well, which is
-/// long and is copied twice on its way.
+/// long and is copied twice on its way. A row that stands in both, which is what rows brought back into a database that has
+/// gone on can come to, has gone once.
 macro_rules! gone {
     ($payload:literal) => {
         concat!(
@@ -52,14 +53,17 @@ macro_rules! gone {
             $payload,
             "
             ), gone AS (
-                SELECT * FROM of_outbox UNION ALL SELECT * FROM of_retry
+                SELECT * FROM of_outbox
+                UNION ALL
+                SELECT * FROM of_retry AS r
+                WHERE NOT EXISTS (SELECT FROM of_outbox AS o WHERE o.message_id = r.message_id AND o.seq = r.seq)
             )"
         )
     };
 }
 
-/// What is on record bears another time, so only the same transaction could meet a record of its own: of several rows of a
-/// message the first is recorded, `$8`. To ask the table would cost a third of the insert.
+/// What is on record bears another time, so only the same transaction could meet a record of its own: of several outcomes
+/// of a message the first is recorded, `$8`. To ask the table would cost a third of the insert.
 const ACCEPTED: &str = concat!(
     gone!(""),
     "
@@ -68,9 +72,10 @@ const ACCEPTED: &str = concat!(
          settled_at, bulk)
     SELECT g.message_id, g.seq, g.account, g.kind, g.key, o.status, o.attempts, o.klaviyo_id, g.error_id, g.enqueued_at,
            o.sent_at, pg_catalog.now(), o.bulk
-    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::timestamptz[], $7::boolean[], $8::boolean[])
-        AS o (seq, status, attempts, klaviyo_id, sent_at, bulk, is_first)
-    JOIN gone AS g ON g.seq = o.seq
+    FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::int[], $5::text[], $6::timestamptz[], $7::boolean[],
+                $8::boolean[])
+        AS o (seq, message_id, status, attempts, klaviyo_id, sent_at, bulk, is_first)
+    JOIN gone AS g ON g.seq = o.seq AND g.message_id = o.message_id
     WHERE o.is_first"
 );
 

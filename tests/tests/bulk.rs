@@ -262,3 +262,24 @@ fn a_message_that_waits_twice_is_recorded_all_the_same() {
     assert_eq!(count(&mut db, "SELECT count(DISTINCT message_id) FROM klaviyo.delivery"), 2);
     assert_eq!(shop.sandbox.stats().event_repeats, 1, "nothing was sent again");
 }
+
+/// The rows of a dump brought back into a database that has gone on: what failed meanwhile stands in both tables.
+#[test]
+fn a_message_that_also_waits_for_its_next_attempt_is_recorded_once() {
+    let shop = shop("at_once");
+    let mut db = shop.connect();
+    shop.cluster.set("klaviyo.enabled", "off");
+    place_orders(&mut db, 1, ORDERS);
+    sql(
+        &mut db,
+        "INSERT INTO klaviyo.retry (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes,
+                                    not_before, last_attempt_at, last_code, last_error)
+         SELECT seq, message_id, account, kind, key, payload, enqueued_at, 1, 1, now(), now(), 'server', 'it failed'
+         FROM klaviyo.outbox WHERE seq % 2 = 0",
+    );
+    shop.cluster.set("klaviyo.enabled", "on");
+    assert_eq!(shop.drain(PATIENCE * 2).dead, 0);
+    assert_eq!(shop.sandbox.stats().events, ORDERS.unsigned_abs());
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.delivery"), ORDERS);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.retry"), 0);
+}
