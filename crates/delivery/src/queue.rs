@@ -43,7 +43,7 @@ pub struct Queued {
     pub alone: bool,
     /// How many may be in the call that carries it at the most; 0 where it must have one of its own.
     pub rides: usize,
-    /// The number of a newer state that was accepted while this waited, having been redriven.
+    /// The number of a newer state that was accepted before this has had its turn, having been redriven.
     newer: Option<i64>,
     identifiers: Vec<Identifier>,
 }
@@ -169,6 +169,7 @@ impl Queue {
         if queued.message.unique_id.is_some() && !self.given_ids {
             queued.rides = 0;
         }
+        self.keep_newer(&mut queued);
         self.insert(id, queued, now);
         None
     }
@@ -282,8 +283,9 @@ impl Queue {
             self.remember_newest(&queued.identifiers, queued.message.seq);
         }
         let id = self.call_ended(group);
-        if let Some(group) = self.groups.get_mut(&id) {
-            for queued in again {
+        for mut queued in again {
+            self.keep_newer(&mut queued);
+            if let Some(group) = self.groups.get_mut(&id) {
                 insert_by_seq(&mut group.queue, queued);
             }
         }

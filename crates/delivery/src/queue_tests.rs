@@ -153,21 +153,44 @@ fn a_redriven_state_never_follows_a_newer_one() {
 /// So many others' states are accepted while it waits that nobody remembers who the newer one was of.
 #[test]
 fn a_redriven_state_that_waits_long_never_follows_a_newer_one() {
+    for comes_first in [true, false] {
+        let now = Instant::now();
+        let mut queue = queue();
+        let wait = Duration::from_secs(100);
+        let old = Message { redriven: true, wait, ..message(5, "profile", &["a", "b"]) };
+        if comes_first {
+            queue.add(old.clone(), now);
+        }
+        queue.accepted(&message(7, "profile", &["a"]));
+        if !comes_first {
+            queue.add(old, now);
+        }
+        for seq in 0..3 * REMEMBERED as i64 {
+            queue.accepted(&message(10 + seq, "profile", &[&format!("other-{seq}")]));
+        }
+        assert!(queue.newest.get(&key::identifiers(&["a".to_owned()])[0]).is_none());
+        queue.wake(now + wait);
+        let Some(Next::Unsendable { message: queued, code: "superseded", .. }) =
+            queue.next(PROFILES, true, now)
+        else {
+            panic!("superseded, {comes_first}");
+        };
+        assert_eq!(queue.newer(&queued), Some(7));
+    }
+}
+
+/// Guests share a number, more of them than are taken for one profile.
+#[test]
+fn a_redriven_state_follows_newer_ones_of_other_profiles() {
     let now = Instant::now();
     let mut queue = queue();
-    let wait = Duration::from_secs(100);
-    queue.add(Message { redriven: true, wait, ..message(5, "profile", &["a", "b"]) }, now);
-    queue.accepted(&message(7, "profile", &["a"]));
-    for seq in 0..3 * REMEMBERED as i64 {
-        queue.accepted(&message(10 + seq, "profile", &[&format!("other-{seq}")]));
+    for guest in 0..20 {
+        queue.add(message(guest, "event", &["number", &format!("guest-{guest}")]), now);
     }
-    assert!(queue.newest.get(&key::identifiers(&["a".to_owned()])[0]).is_none());
-    queue.wake(now + wait);
-    let Some(Next::Unsendable { message: queued, code: "superseded", .. }) = queue.next(PROFILES, true, now)
-    else {
-        panic!("superseded");
-    };
-    assert_eq!(queue.newer(&queued), Some(7));
+    queue.add(Message { redriven: true, ..message(-1, "profile", &["guest-0"]) }, now);
+    assert_eq!(queue.groups.len(), 1);
+    queue.accepted(&message(30, "profile", &["guest-19"]));
+    assert_eq!(call(&mut queue, PROFILES, now).expect("not superseded").0, [-1]);
 }
 
 /// The newer one named the profile by another identifier; which belong together is known from a third message.

@@ -23,13 +23,21 @@ impl Queue {
         for identifier in identifiers {
             let known = self.newest.get(identifier).copied().unwrap_or(i64::MIN);
             self.newest.insert(*identifier, known.max(seq));
-            // A group is of one profile, so one of its identifiers leads to all of it.
             let group = self.by_identifier.get(identifier).and_then(|id| self.groups.get_mut(id));
             let older = group.into_iter().flat_map(|group| &mut group.queue);
             older
                 .take_while(|queued| queued.message.seq < seq)
                 .filter(|queued| queued.message.redriven)
+                // Several profiles are one group where they share an identifier.
+                .filter(|queued| self.aliases.expand(&queued.identifiers).contains(identifier))
                 .for_each(|queued| queued.newer = queued.newer.max(Some(seq)));
+        }
+    }
+
+    /// Keeps with a redriven message that a newer state is remembered, which may be forgotten before its turn.
+    pub(super) fn keep_newer(&self, queued: &mut Queued) {
+        if queued.message.redriven {
+            queued.newer = self.newer(queued);
         }
     }
 
