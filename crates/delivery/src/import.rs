@@ -29,6 +29,9 @@ use crate::key::Identifier;
 use crate::verdict::{Scope, Verdict};
 
 mod refusals;
+mod report;
+
+pub use report::{ImportEnding, ImportReport, ImportStep, PastImport, not_made};
 
 /// Our name of a job.
 pub type ImportId = [u8; 16];
@@ -42,74 +45,6 @@ const UNKNOWN: Duration = Duration::from_secs(300);
 
 /// How long it may fail to say what a complete job could not import: an outage is worth waiting for, but not for ever.
 const NO_ERRORS: Duration = Duration::from_secs(3_600);
-
-/// What is to be written down of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportReport {
-    pub id: ImportId,
-    pub step: ImportStep,
-}
-
-/// How far a job has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImportStep {
-    /// It is asked for as soon as that is durable: [`crate::Command::Import`]. The messages with their profiles' places in
-    /// the body.
-    Announced { messages: Vec<(i64, usize)> },
-    /// Klaviyo has made it, or may have where there is no id. These messages are not in our memory any more, and nothing
-    /// is to be handed in that is about what is locked; [`crate::Command::Barred`] says that this is so.
-    Made { klaviyo_id: Option<String>, messages: Vec<i64>, locks: Arc<[Identifier]> },
-    /// Klaviyo has said all there is to say of it. Nothing is written down yet: its messages, as many as were announced,
-    /// are to be read again and handed in by [`crate::Command::Recall`]. Where anything is `in_doubt` all at once and with
-    /// their payloads; else in any number of parts and without.
-    Over { in_doubt: bool, messages: usize },
-    /// There is nothing more to come of it.
-    Ended { ending: ImportEnding, failed: usize },
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImportEnding {
-    Complete,
-    /// Klaviyo has cancelled it.
-    Cancelled,
-    /// Klaviyo has not made it, or was not asked to.
-    Refused,
-    /// Whether Klaviyo has made it is not known, but none like it is under way.
-    Lost,
-}
-
-impl ImportEnding {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Cancelled => "cancelled",
-            Self::Refused => "refused",
-            Self::Lost => "lost",
-        }
-    }
-}
-
-/// What is to be written down of a job that was not made.
-pub fn not_made(id: ImportId) -> ImportReport {
-    ImportReport { id, step: ImportStep::Ended { ending: ImportEnding::Refused, failed: 0 } }
-}
-
-/// A job of an earlier life.
-#[derive(Clone)]
-pub struct PastImport {
-    pub id: ImportId,
-    /// None where it is not known whether Klaviyo has made it.
-    pub klaviyo_id: Option<String>,
-    /// Messages that were announced, and profiles it was to have.
-    pub messages: usize,
-    pub profiles: usize,
-    /// When it was asked for at the latest.
-    pub sent_at: SystemTime,
-    /// Keys of its messages that still wait, and what is locked for it.
-    pub keys: Vec<Vec<String>>,
-    pub locks: Arc<[Identifier]>,
-}
 
 /// What a job is made of.
 pub struct Load {
@@ -141,9 +76,14 @@ pub struct Import {
 
 /// What is known of a job.
 enum Stage {
-    /// Klaviyo may have made it. What is under way and like it, by Klaviyo's ids, once it cannot become more.
+    /// Klaviyo may have made it. What is under way and like it, by Klaviyo's ids, as far as the list of those has been read.
     Unknown {
-        like: Option<Vec<String>>,
+        like: Vec<String>,
+        cursor: Option<String>,
+    },
+    /// One of these may be it: each is asked about until it is over.
+    Like {
+        like: Vec<String>,
     },
     Made {
         klaviyo_id: String,
@@ -184,7 +124,7 @@ impl Import {
     ) -> Self {
         let stage = match klaviyo_id {
             Some(klaviyo_id) => Stage::Made { klaviyo_id, alone: false },
-            None => Stage::Unknown { like: None },
+            None => Stage::Unknown { like: Vec::new(), cursor: None },
         };
         Self {
             id,
@@ -208,8 +148,8 @@ impl Import {
     /// When to ask about it by itself, and in which lane; none while such a question is under way.
     pub fn asks(&self) -> Option<(Instant, &'static Endpoint)> {
         let endpoint = match self.stage {
-            Stage::Unknown { like: None } => &GET_IMPORT_JOBS,
-            Stage::Unknown { like: Some(_) } | Stage::Made { alone: true, .. } => &GET_IMPORT_JOB,
+            Stage::Unknown { .. } => &GET_IMPORT_JOBS,
+            Stage::Like { .. } | Stage::Made { alone: true, .. } => &GET_IMPORT_JOB,
             Stage::Complete { .. } => &GET_IMPORT_ERRORS,
             Stage::Made { alone: false, .. } | Stage::Over(_) => return None,
         };
@@ -226,8 +166,8 @@ impl Import {
         self.asking = true;
         self.asked += 1;
         match &self.stage {
-            Stage::Unknown { like: None } => Some(ask_open_import_jobs()),
-            Stage::Unknown { like: Some(like) } => like.last().map(|id| ask_import_job(id)),
+            Stage::Unknown { cursor, .. } => Some(ask_open_import_jobs(cursor.as_deref())),
+            Stage::Like { like } => like.last().map(|id| ask_import_job(id)),
             Stage::Made { klaviyo_id, .. } => Some(ask_import_job(klaviyo_id)),
             Stage::Complete { klaviyo_id, cursor, .. } => {
                 Some(ask_import_errors(klaviyo_id, cursor.as_deref()))
@@ -239,7 +179,7 @@ impl Import {
     /// Klaviyo's id, where it is known and still of use.
     pub fn klaviyo_id(&self) -> Option<&str> {
         match &self.stage {
-            Stage::Unknown { .. } | Stage::Over(_) => None,
+            Stage::Unknown { .. } | Stage::Like { .. } | Stage::Over(_) => None,
             Stage::Made { klaviyo_id, .. } | Stage::Complete { klaviyo_id, .. } => Some(klaviyo_id),
         }
     }
@@ -283,18 +223,26 @@ impl Import {
             return self.not_told(verdict, now, policy);
         }
         match &mut self.stage {
-            Stage::Unknown { like: None } => {
+            Stage::Unknown { like, cursor } => {
                 let Some(open) = import_jobs_of(body) else { return self.not_understood(now, policy) };
                 self.heard_at = now;
-                if now.saturating_duration_since(self.since) >= policy.request_timeout {
-                    let total = self.load.profiles;
-                    let like =
-                        open.rows.into_iter().filter(|job| job.total == total && !known.contains(&job.id));
-                    return self.waits_for(like.map(|job| job.id).collect(), now);
+                // Until then the call may still make one.
+                if now.saturating_duration_since(self.since) < policy.request_timeout {
+                    return self.later(now, self.pause());
                 }
-                self.later(now, self.pause());
+                let is_last = open.next.is_none() || open.rows.is_empty();
+                let total = self.load.profiles;
+                let found =
+                    open.rows.into_iter().filter(|job| job.total == total && !known.contains(&job.id));
+                like.extend(found.map(|job| job.id));
+                if is_last {
+                    let like = std::mem::take(like);
+                    return self.waits_for(like, now);
+                }
+                *cursor = open.next;
+                self.later(now, Duration::ZERO);
             }
-            Stage::Unknown { like: Some(like) } => {
+            Stage::Like { like } => {
                 let Some(job) = import_job_of(body) else { return self.not_understood(now, policy) };
                 self.heard_at = now;
                 if job.status.is_over() {
@@ -313,7 +261,7 @@ impl Import {
                 let is_empty = page.rows.is_empty();
                 errors.extend(page.rows);
                 if page.next.is_none() || is_empty || errors.len() > self.load.profiles {
-                    return self.gives_up();
+                    return self.gives_up(now);
                 }
                 *cursor = page.next;
                 self.heard_at = now;
@@ -329,7 +277,7 @@ impl Import {
         if like.is_empty() {
             return self.ends(ImportEnding::Lost);
         }
-        self.stage = Stage::Unknown { like: Some(like) };
+        self.stage = Stage::Like { like };
         self.later(now, self.pause());
     }
 
@@ -357,10 +305,10 @@ impl Import {
             (Verdict::Refused { .. } | Verdict::Stopped { scope: Scope::Lane, .. }, _)
                 if silence >= UNKNOWN =>
             {
-                return self.gives_up();
+                return self.gives_up(now);
             }
             (Verdict::Trouble { .. }, Stage::Complete { .. }) if silence >= NO_ERRORS => {
-                return self.gives_up();
+                return self.gives_up(now);
             }
             (Verdict::Throttled { retry_after, .. } | Verdict::Trouble { retry_after, .. }, _) => {
                 *retry_after
@@ -374,15 +322,21 @@ impl Import {
     /// Klaviyo has answered something that cannot be read.
     fn not_understood(&mut self, now: Instant, policy: &Policy) {
         if now.saturating_duration_since(self.heard_at) >= UNKNOWN {
-            return self.gives_up();
+            return self.gives_up(now);
         }
         self.later(now, policy.backoff.delay(self.asked));
     }
 
     /// There is no more to be learnt of it: better sent again than locked for ever. Of one that is complete, what it could
     /// not import and did not say is found by sending again.
-    fn gives_up(&mut self) {
+    fn gives_up(&mut self, now: Instant) {
         let (ending, errors, failed) = match &mut self.stage {
+            Stage::Like { like } => {
+                // Of the others there may be more to be learnt.
+                like.pop();
+                let like = std::mem::take(like);
+                return self.waits_for(like, now);
+            }
             Stage::Complete { errors, failed, .. } => {
                 (ImportEnding::Complete, std::mem::take(errors), *failed)
             }

@@ -164,11 +164,11 @@ pub fn import_job_of(body: &[u8]) -> Option<ImportJob> {
 }
 
 /// Asks for the jobs that are not at their end, the latest first.
-pub fn ask_open_import_jobs() -> Request {
+pub fn ask_open_import_jobs(cursor: Option<&str>) -> Request {
     let request = Request::get(&GET_IMPORT_JOBS, "")
         .with("filter", r#"any(status,["queued","processing"])"#)
         .with("sort", "-created_at");
-    paged(request, JOBS, None)
+    paged(request, JOBS, cursor)
 }
 
 /// Asks for the jobs made last, the latest first.

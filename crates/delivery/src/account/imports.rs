@@ -130,7 +130,13 @@ impl Account {
             let lane = self.number(&GET_IMPORT_JOBS)?;
             if self.may_start(lane, now, policy) {
                 self.imports.asking = Asking::Trying;
-                return self.start(lane, ask_open_import_jobs(), Carried::default(), Purpose::TryAsking, now);
+                return self.start(
+                    lane,
+                    ask_open_import_jobs(None),
+                    Carried::default(),
+                    Purpose::TryAsking,
+                    now,
+                );
             }
         }
         if self.imports.looks_at().is_some_and(|at| at <= now) {

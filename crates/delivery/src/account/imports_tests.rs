@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use klaviyo::{
     Answer, BULK_IMPORT_PROFILES, ENDPOINTS, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS,
-    TransportError, UPSERT_PROFILE,
+    TransportError, UPSERT_PROFILE, ask_import_job,
 };
 
 use super::*;
@@ -313,6 +313,37 @@ fn a_call_without_an_answer_has_made_no_job_where_none_is_like_it() {
     let asked = question(&mut account, &GET_IMPORT_JOBS, then);
     let over = end(&mut account, asked, list(&[job("processing", BACKLOG - 1, 0)]), then);
     assert_eq!(recall(&mut account, over, then).0, ImportEnding::Lost);
+}
+
+/// The one like it is on the second page; of another that is, Klaviyo will not say how it stands.
+#[test]
+fn what_is_like_a_job_is_looked_for_on_all_pages_and_each_is_waited_for() {
+    let now = Instant::now();
+    let mut account = with_profiles(now);
+    let call = next(&mut account, now).expect("a call of many");
+    end(&mut account, call, Err(TransportError::Timeout), now);
+    let then = now + SECOND * 31;
+    let asked = question(&mut account, &GET_IMPORT_JOBS, then);
+    let next_page = "https://a.klaviyo.com/api/profile-bulk-import-jobs?page%5Bcursor%5D=second";
+    let first = job("processing", BACKLOG - 1, 0);
+    let first = answer(200, &format!(r#"{{"data":[{first}],"links":{{"next":"{next_page}"}}}}"#));
+    assert!(end(&mut account, asked, first, then).imports.is_empty());
+    let asked = question(&mut account, &GET_IMPORT_JOBS, then);
+    assert_eq!(asked.request, Some(ask_open_import_jobs(Some("second"))));
+    let like = [job("processing", BACKLOG, 0), job("processing", BACKLOG, 0).replace("01J", "02J")];
+    assert!(end(&mut account, asked, list(&like), then).imports.is_empty());
+    let (soon, later) = (then + SECOND * 31, then + SECOND * 400);
+    for at in [soon, later] {
+        let asked = question(&mut account, &GET_IMPORT_JOB, at);
+        assert_eq!(asked.request, Some(ask_import_job("02J")));
+        let unknown = answer(404, r#"{"errors":[{"code":"not_found"}]}"#);
+        assert!(end(&mut account, asked, unknown, at).imports.is_empty(), "the other may be it");
+    }
+    let last = later + SECOND * 31;
+    let asked = question(&mut account, &GET_IMPORT_JOB, last);
+    assert_eq!(asked.request, Some(ask_import_job("01J")));
+    let over = end(&mut account, asked, about(&job("complete", BACKLOG, 0)), last);
+    assert_eq!(recall(&mut account, over, last).0, ImportEnding::Lost);
 }
 
 #[test]
