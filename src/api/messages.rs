@@ -69,7 +69,7 @@ fn track_event(arguments: &Arguments) -> Returned {
         given.json("profile", arguments, 9);
         given.finish()
     };
-    queue("event", name, arguments.get(10), now, checked, given)
+    queue("event", &name, arguments.get(10), now, checked, given)
 }
 
 /// `klaviyo_upsert_profile(email, phone_number, external_id, first_name, last_name, organization, title, locale,
@@ -109,13 +109,13 @@ fn upsert_profile(arguments: &Arguments) -> Returned {
         given.texts("clear", arguments.get(12));
         given.finish()
     };
-    queue("profile", name, arguments.get(11), pg::now(), checked, given)
+    queue("profile", &name, arguments.get(11), pg::now(), checked, given)
 }
 
 /// Queues what passes its checks. What does not is refused, or, if the shop prefers, buried.
 fn queue(
     kind: &'static str,
-    name: Name,
+    name: &Name,
     account: Option<&str>,
     now: i64,
     checked: impl FnOnce() -> Result<Checked, Invalid>,

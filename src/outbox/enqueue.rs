@@ -32,27 +32,30 @@ const COLUMNS: [(&CStr, pg_sys::Oid); 7] = [
     (c"enqueued_at", pg_sys::TIMESTAMPTZOID),
 ];
 
-/// What a message is known by.
-#[derive(Clone, Copy)]
+/// What a message is known by, and the table that it goes to.
 pub struct Name {
     seq: i64,
     pub message_id: uuid::Uuid,
+    outbox: Option<Table>,
 }
 
 impl Name {
-    /// That of the next message.
+    /// That of the next message. Of an account that is removed before its row is written and added again it counts among
+    /// what waited before.
     pub fn next() -> Self {
+        // Locked before its sequence, as by whoever changes the table.
+        let outbox = Table::open(SCHEMA, c"outbox", pg_sys::RowExclusiveLock);
         // The transaction has its id before the row has its number: see delivery::gaps.
         assign_id();
         let seq = next_number(SCHEMA, c"outbox_seq_seq")
             .unwrap_or_else(|| error!("klaviyo.outbox_seq_seq is missing"));
-        Self { seq, message_id: message_id::new(seq) }
+        Self { seq, message_id: message_id::new(seq), outbox }
     }
 }
 
 /// What a row of the outbox is made of.
 struct Row<'a> {
-    name: Name,
+    name: &'a Name,
     account: &'a str,
     kind: &'a str,
     checked: &'a Checked,
@@ -61,17 +64,17 @@ struct Row<'a> {
 
 /// Writes a message to the outbox. `Ok(false)`: there is no such account, and nothing was written.
 pub fn enqueue(
-    name: Name,
+    name: &Name,
     account: &str,
     kind: &str,
     checked: &Checked,
     now: i64,
 ) -> Result<bool, spi::Error> {
     let row = Row { name, account, kind, checked, enqueued_at: pg::timestamp(now) };
-    let outbox = Table::open(SCHEMA, c"outbox", pg_sys::RowExclusiveLock);
-    let written = match outbox.as_ref().and_then(|outbox| row.put(outbox)) {
+    let outbox = name.outbox.as_ref();
+    let written = match outbox.and_then(|outbox| row.put(outbox)) {
         Some(written) => written,
-        None => as_owner(outbox.as_ref(), || row.insert())?,
+        None => as_owner(outbox, || row.insert())?,
     };
     if written {
         at_commit(AtCommit { wake: true, ..AtCommit::default() });

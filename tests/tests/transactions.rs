@@ -385,6 +385,24 @@ fn a_transaction_has_its_id_before_it_takes_a_number() {
     assert_eq!(count(&mut db, numbers), 2);
 }
 
+/// Whoever changes the outbox locks the table first, then what belongs to it.
+#[test]
+fn queueing_and_whoever_changes_the_outbox_do_not_wait_for_each_other() {
+    let shop = shop().start();
+    mark(&shop, 1);
+    let mut db = shop.connect();
+    sql(&mut db, "BEGIN; LOCK TABLE klaviyo.outbox IN ACCESS EXCLUSIVE MODE");
+    let mut other = shop.connect();
+    let pid = count(&mut other, "SELECT pg_backend_pid()::bigint");
+    let held = thread::spawn(move || place(&mut other, 2));
+    shop.eventually("it waits for the outbox", PATIENCE, || {
+        count(&mut db, &format!("SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted")) == 1
+    });
+    sql(&mut db, "ALTER SEQUENCE klaviyo.outbox_seq_seq CACHE 1; COMMIT");
+    held.join().expect("it goes on");
+    wait_for(&shop, 2);
+}
+
 /// A row written with `synchronous_commit = off` can be seen before it is safe. With a WAL writer that sleeps, what is
 /// in the buffers when the postmaster is killed is lost.
 #[test]

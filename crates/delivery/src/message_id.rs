@@ -16,7 +16,7 @@ pub fn new(seq: i64) -> Uuid {
     Uuid::from_bytes(id)
 }
 
-/// Whether an id was made for the message of that number.
+/// Whether an id was made for the message of that number, which one that was numbered elsewhere was not.
 pub fn is_of(id: &[u8; 16], seq: i64) -> bool {
     id.ends_with(&ending(seq))
 }
