@@ -40,8 +40,17 @@ impl Worker {
 
     /// Looks how much memory it has now.
     pub fn look(&mut self) {
+        self.own_kb = self.own_kb.max(self.own_kb_now());
+    }
+
+    /// The megabytes that it has now for itself.
+    pub fn own_mb(&self) -> f64 {
+        self.own_kb_now() as f64 / KB
+    }
+
+    fn own_kb_now(&self) -> u64 {
         let status = self.status();
-        self.own_kb = self.own_kb.max(kilobytes(&status, "RssAnon") + kilobytes(&status, "RssFile"));
+        kilobytes(&status, "RssAnon") + kilobytes(&status, "RssFile")
     }
 
     /// What it has used since.
