@@ -63,6 +63,10 @@ impl Counts {
                 }
             }
         }
+        if self.0.is_empty() {
+            // It keeps its size else, and has been of hundreds of thousands.
+            self.0 = HashMap::new();
+        }
     }
 
     pub fn is_empty(&self) -> bool {
