@@ -132,15 +132,18 @@ GRANT SELECT ON
     klaviyo.delivery,
     klaviyo.lane,
     klaviyo.latency,
+    klaviyo.mapping,
     klaviyo.outbox,
     klaviyo.removed_account,
     klaviyo.retry,
     klaviyo.sent_unique_id,
     klaviyo.superseded,
+    klaviyo.sync,
     klaviyo.throughput
 TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_health,
+    @extschema@.klaviyo_sync_show,
     -- What the views call, they call with the rights of whoever looks.
     klaviyo.at,
     klaviyo.gauges,
@@ -159,6 +162,8 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_remove_account,
     @extschema@.klaviyo_resume_account,
     @extschema@.klaviyo_set_account,
+    @extschema@.klaviyo_sync_detach,
+    @extschema@.klaviyo_sync_events,
     -- What those of them that are SECURITY INVOKER, and the constraints and the trigger of account, call.
     klaviyo.count_waiting,
     klaviyo.is_armed,
@@ -178,3 +183,5 @@ GRANT
     DELETE
 ON klaviyo.account TO klaviyo_admin;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
+-- What a mapping does is its trigger's function, which is the table's owner's: this table only lists it.
+GRANT INSERT (kind, name, account, spec), DELETE ON klaviyo.mapping TO klaviyo_admin;

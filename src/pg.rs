@@ -1,7 +1,9 @@
 //! Postgres' own interfaces, wrapped small. What is `unsafe` is here, or right where a pointer of Postgres' is used.
 
+pub mod expression;
 pub mod function;
 pub mod jsonb;
+pub mod scoped;
 pub mod spi;
 pub mod table;
 pub mod transaction;

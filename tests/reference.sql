@@ -61,7 +61,7 @@ $$;
 CREATE FUNCTION pg_temp.signature(function oid) RETURNS text LANGUAGE sql AS $$
     SELECT p.proname || '('
            || coalesce(E'\n' || string_agg(
-                  '    ' || a.name || ' ' || a.type::regtype || coalesce(' DEFAULT ' || pg_temp.plain(pg_get_function_arg_default(p.oid, a.position::int)), ''),
+                  '    ' || quote_ident(a.name) || ' ' || a.type::regtype || coalesce(' DEFAULT ' || pg_temp.plain(pg_get_function_arg_default(p.oid, a.position::int)), ''),
                   E',\n' ORDER BY a.position) || E'\n', '')
            || ') RETURNS ' || pg_get_function_result(p.oid)
       FROM pg_proc p LEFT JOIN unnest(p.proargtypes::oid[], p.proargnames[1:p.pronargs]) WITH ORDINALITY AS a (type, name, position) ON a.type IS NOT NULL
@@ -205,6 +205,9 @@ SELECT format('| `%s` | %s | %s |', e.sqlstate, string_agg(DISTINCT e.what, '; '
   FROM (
         SELECT f.sqlstate, pg_temp.code(f.code), 'queueing'
           FROM json_to_recordset(:'faults') AS f (sqlstate text, code text)
+        UNION ALL
+        SELECT r.sqlstate, pg_temp.cell(r.what), 'mapping a table'
+          FROM json_to_recordset(:'refusals') AS r (sqlstate text, what text)
         UNION ALL
         SELECT m.found[2], pg_temp.cell(replace(replace(m.found[1], '''''', ''''), '%', '…')), pg_temp.code(f.oid::regproc || '()')
           FROM pg_temp.our_function f,

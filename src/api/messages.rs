@@ -18,7 +18,7 @@ sql_function!(klaviyo_track_event, pg_finfo_klaviyo_track_event, track_event);
 sql_function!(klaviyo_upsert_profile, pg_finfo_klaviyo_upsert_profile, upsert_profile);
 
 /// The account of a message that names none.
-const DEFAULT_ACCOUNT: &str = "default";
+pub const DEFAULT_ACCOUNT: &str = "default";
 
 /// Bytes of a text argument that a dead letter keeps. A longer one is never valid.
 const KEPT: usize = 100_000;
@@ -143,7 +143,7 @@ fn queue(
     Ok(Uuid::from_bytes(*name.message_id.as_bytes()).into_datum())
 }
 
-fn unknown_account(account: &str) -> Invalid {
+pub fn unknown_account(account: &str) -> Invalid {
     Invalid::new(
         Fault::UnknownAccount,
         format!("account \"{}\" does not exist", cut(account, 63)),

@@ -3,7 +3,7 @@
 //! pgrx knows the SQLSTATEs that Postgres defines and turns any other into `internal_error`. A function made with
 //! [`sql_function!`] returns its refusal as a value; only when every Rust frame is gone is it raised.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::pgrx_extern_c_guard;
@@ -46,6 +46,15 @@ impl Arguments {
     pub fn datum(&self, number: usize) -> Option<pg_sys::Datum> {
         // SAFETY: as above.
         unsafe { pgrx::pg_getarg_datum(self.0, number) }
+    }
+
+    /// The schema that the called function stands in.
+    pub fn schema(&self) -> String {
+        // SAFETY: the function manager passes which function it calls; that has a schema, whose name ends in NUL.
+        unsafe {
+            let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace((*(*self.0).flinfo).fn_oid));
+            CStr::from_ptr(schema).to_string_lossy().into_owned()
+        }
     }
 }
 

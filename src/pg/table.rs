@@ -130,6 +130,20 @@ pub fn next_number(schema: &CStr, sequence: &CStr) -> Option<i64> {
     Some(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) })
 }
 
+/// Has a function be dropped with a table, as an index is, and not keep it from being dropped.
+pub fn drop_with_table(function: pg_sys::Oid, table: pg_sys::Oid) {
+    let address =
+        |catalogue, object| pg_sys::ObjectAddress { classId: catalogue, objectId: object, objectSubId: 0 };
+    // SAFETY: writes a row of pg_depend, of two objects that are there.
+    unsafe {
+        pg_sys::recordDependencyOn(
+            &address(pg_sys::ProcedureRelationId, function),
+            &address(pg_sys::RelationRelationId, table),
+            pg_sys::DependencyType::DEPENDENCY_AUTO,
+        );
+    }
+}
+
 fn name(column: &pg_sys::FormData_pg_attribute) -> &CStr {
     // SAFETY: a name ends in NUL.
     unsafe { CStr::from_ptr(column.attname.data.as_ptr()) }
@@ -141,31 +155,5 @@ fn find(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
         let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
         let found = pg_sys::get_relname_relid(name.as_ptr(), schema);
         (found != pg_sys::InvalidOid).then_some(found)
-    }
-}
-
-/// Runs statements with the rights of that user, and with our own `search_path`, as a SECURITY DEFINER function would be:
-/// what ends by an error is put back by whoever catches that (utils/fmgr/fmgr.c, `fmgr_security_definer`).
-pub fn with_rights_of<R>(user: pg_sys::Oid, run: impl FnOnce() -> R) -> R {
-    let (mut before, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: puts back what it finds, innermost first.
-    unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut before, &mut context);
-        pg_sys::SetUserIdAndSecContext(user, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
-        let level = pg_sys::NewGUCNestLevel();
-        pg_sys::set_config_option(
-            c"search_path".as_ptr(),
-            super::SEARCH_PATH.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-        let result = run();
-        pg_sys::AtEOXact_GUC(true, level);
-        pg_sys::SetUserIdAndSecContext(before, context);
-        result
     }
 }

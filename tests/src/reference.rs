@@ -14,6 +14,10 @@ pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.m
 /// Prints it, line by line. All that the catalogue does not know is passed as variables.
 const SCRIPT: &str = include_str!("../reference.sql");
 
+/// The refusals of mappings.
+#[path = "../../src/capture/sqlstate.rs"]
+mod sqlstate;
+
 /// Makes it, on a cluster of its own.
 pub fn generate() -> String {
     // Every setting is at its default, and none is hidden because the library came too late.
@@ -22,10 +26,14 @@ pub fn generate() -> String {
     cluster.psql("reference", "CREATE EXTENSION klaviyo_sync");
     let faults: Vec<_> =
         Fault::ALL.iter().map(|fault| json!({"sqlstate": fault.sqlstate(), "code": fault.code()})).collect();
+    let refusals: Vec<_> =
+        sqlstate::ALL.iter().map(|(sqlstate, what)| json!({"sqlstate": sqlstate, "what": what})).collect();
     let mut psql = cluster
         .psql_command("reference")
         .args(["--quiet", "--no-align", "--tuples-only", "--variable"])
         .arg(format!("faults={}", json!(faults)))
+        .arg("--variable")
+        .arg(format!("refusals={}", json!(refusals)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -106,7 +106,8 @@ impl Draft<'_> {
     }
 }
 
-fn check_metric(metric: &str) -> Result<(), Invalid> {
+/// Whether Klaviyo takes it for the name of a metric.
+pub fn check_metric(metric: &str) -> Result<(), Invalid> {
     let detail = match metric.chars().count() {
         _ if metric.trim().is_empty() => "It is NULL or empty.".to_owned(),
         length if length > METRIC => format!("It has {length} characters; Klaviyo takes {METRIC}."),

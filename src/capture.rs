@@ -1,0 +1,13 @@
+//! Pointing at tables: triggers written from a description of what the columns mean.
+//!
+//! - [`table`]: what there is to know of a table before it can be mapped.
+//! - [`reader`]: what a person says of its columns, understood and checked.
+//! - [`generate`]: the SQL that comes of it.
+//! - [`attach`]: makes it so, and undoes it.
+
+pub mod attach;
+pub mod generate;
+pub mod reader;
+pub mod refusal;
+mod sqlstate;
+pub mod table;

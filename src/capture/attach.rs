@@ -1,0 +1,149 @@
+//! Makes a mapping so, or undoes it, in the transaction of whoever asks.
+
+use pgrx::JsonB;
+use pgrx::pg_sys::{self, panic::CaughtError};
+use pgrx::prelude::*;
+
+use super::generate::{self, Call};
+use super::refusal;
+use super::table::Table;
+use crate::pg::function::Refusal;
+use crate::pg::scoped::{with_lock_timeout, with_own_search_path, with_rights_of};
+use crate::pg::spi::{arg, column, rows, run, value};
+use crate::pg::table::drop_with_table;
+
+const SYNCED: &str = "
+    SELECT s.id
+    FROM klaviyo.sync AS s
+    WHERE s.relation = $1 AND ($2 IS NULL OR s.name = $2)
+    ORDER BY s.id";
+
+const INSERT: &str = "
+    INSERT INTO klaviyo.mapping (kind, name, account, spec)
+    VALUES ($1, $2, $3, $4)
+    RETURNING id";
+
+const DELETE: &str = "DELETE FROM klaviyo.mapping AS m WHERE m.id = $1";
+
+/// Of tables that were dropped.
+const DELETE_ORPHANS: &str = "
+    DELETE FROM klaviyo.mapping AS m
+    WHERE NOT EXISTS (SELECT FROM klaviyo.sync AS s WHERE s.id = m.id)";
+
+const FUNCTION: &str = "
+    SELECT t.tgfoid, format('%I.%I', n.nspname, p.proname)
+    FROM pg_trigger AS t
+    JOIN pg_proc AS p ON p.oid = t.tgfoid
+    JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE t.tgrelid = $1 AND t.tgname = $2 AND NOT t.tgisinternal";
+
+/// What a mapping is, besides what it does.
+#[derive(Debug)]
+pub struct Mapping<'a> {
+    pub kind: &'static str,
+    pub name: &'a str,
+    pub account: &'a str,
+    /// What was said of the table's columns.
+    pub spec: serde_json::Value,
+}
+
+/// Attaches a mapping. Returns its number.
+pub fn attach(table: &Table, mapping: Mapping, call: &Call) -> Result<i32, Refusal> {
+    probe(table, call)?;
+    if !synced(table, Some(mapping.name)).is_empty() {
+        return Err(refusal::argument(
+            format!("{} has a mapping \"{}\" already", table.sql(), mapping.name),
+            "A table's mappings are told apart by their names.",
+            "Detach that one first with klaviyo_sync_detach(), or pass another name.",
+        ));
+    }
+    let values = [arg(mapping.kind), arg(mapping.name), arg(mapping.account), arg(JsonB(mapping.spec))];
+    let id = with_own_search_path(|| {
+        done(run(DELETE_ORPHANS, &[]));
+        done(value::<i32>(INSERT, &values)).unwrap_or_else(|| error!("klaviyo.mapping took no row"))
+    });
+    define(table, &generate::attach(table, id, call));
+    drop_with_table(function(table, id).0, table.oid);
+    Ok(id)
+}
+
+/// Detaches the table's mapping of that name, or all. Returns how many.
+pub fn detach(table: &Table, name: Option<&str>) -> Result<usize, Refusal> {
+    let ids = synced(table, name);
+    if let Some(name) = name.filter(|_| ids.is_empty()) {
+        return Err(refusal::table(
+            format!("{} has no mapping \"{name}\"", table.sql()),
+            "Nothing is attached to it under that name.",
+            "See klaviyo.sync for what is attached.",
+        ));
+    }
+    for id in &ids {
+        define(table, &generate::detach(table, *id, &function(table, *id).1));
+        with_own_search_path(|| done(run(DELETE, &[arg(*id)])));
+    }
+    Ok(ids.len())
+}
+
+/// The numbers of the table's mappings of that name, or of all.
+fn synced(table: &Table, name: Option<&str>) -> Vec<i32> {
+    let mut ids = Vec::new();
+    with_own_search_path(|| {
+        done(rows(SYNCED, &[arg(table.oid), arg(name)], |row| ids.push(column(row, 1))));
+    });
+    ids
+}
+
+/// The function of a mapping's trigger, and its full name.
+fn function(table: &Table, id: i32) -> (pg_sys::Oid, String) {
+    let mut found = None;
+    with_own_search_path(|| {
+        let args = [arg(table.oid), arg(generate::name(id))];
+        done(rows(FUNCTION, &args, |row| found = Some((column(row, 1), column(row, 2)))));
+    });
+    found.unwrap_or_else(|| error!("{} has no trigger {}", table.sql(), generate::name(id)))
+}
+
+/// Runs statements that change the table. They are its owner's, and wait for its writers as briefly as who asks wants to:
+/// while they do, nobody else can write.
+fn define(table: &Table, statements: &[String]) {
+    with_lock_timeout(|| {
+        with_rights_of(table.owner, || {
+            for statement in statements {
+                done(Spi::run(statement));
+            }
+        });
+    });
+}
+
+/// Each expression is right by itself, as whoever asks sees the table. Whether they are in a trigger, and its owner may
+/// use what they use, Postgres tells that begins to run them.
+fn probe(table: &Table, call: &Call) -> Result<(), Refusal> {
+    let probe = call.probe(table);
+    PgTryBuilder::new(|| {
+        with_rights_of(table.owner, || done(Spi::run(&probe)));
+        Ok(())
+    })
+    .catch_others(|error| match error {
+        CaughtError::PostgresError(report)
+            if report.sql_error_code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE =>
+        {
+            Err(refusal::rights(
+                format!("the mapping of {} would fail", table.sql()),
+                format!("{}.", report.message()),
+                "It runs with the rights of the table's owner: grant him what it uses.",
+            ))
+        }
+        CaughtError::PostgresError(report) => Err(refusal::expression(
+            format!("the mapping of {} would fail", table.sql()),
+            format!("{}.", report.message()),
+            "In a trigger rows have their columns and nothing else: no type of the table's, no ctid, no xmin.",
+        )),
+        other => other.rethrow(),
+    })
+    .execute()
+}
+
+/// What a statement returned.
+fn done<T>(result: Result<T, spi::Error>) -> T {
+    result.unwrap_or_else(|error| error!("{error}"))
+}

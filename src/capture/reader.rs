@@ -1,0 +1,213 @@
+//! What a person says of a table's columns, understood and checked.
+
+use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::{PgBuiltInOids, pg_sys};
+use serde_json::Value;
+
+use super::refusal;
+use super::table::Table;
+use crate::pg::expression::{self, Expression, Fault};
+use crate::pg::function::Refusal;
+
+/// What an argument of the function that queues is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Text,
+    Number,
+    Time,
+    Json,
+    Condition,
+}
+
+/// Understands what is said of a table.
+pub struct Reader<'a> {
+    table: &'a Table,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(table: &'a Table) -> Self {
+        Self { table }
+    }
+
+    /// A column, or an expression over the row, as SQL of the wanted type.
+    pub fn value(&self, argument: &str, text: &str, wanted: Wanted) -> Result<String, Refusal> {
+        let expression = self.expression(argument, text)?;
+        self.fit(argument, text, expression, wanted)
+    }
+
+    /// What makes an object: a list of columns, a map of names to expressions, or one expression that is an object.
+    pub fn object(&self, argument: &str, given: &Value) -> Result<String, Refusal> {
+        let pairs = match given {
+            Value::String(text) if text == "*" => self.columns(argument, &[Value::from("*")])?,
+            Value::String(text) => return self.value(argument, text, Wanted::Json),
+            Value::Array(names) => self.columns(argument, names)?,
+            Value::Object(map) => map
+                .iter()
+                .map(|(name, text)| {
+                    let Some(text) = text.as_str() else { return Err(misshapen(argument)) };
+                    let place = format!("{argument}.{name}");
+                    Ok((name.clone(), self.expression(&place, text)?.sql))
+                })
+                .collect::<Result<_, _>>()?,
+            _ => return Err(misshapen(argument)),
+        };
+        Ok(build_object(&pairs))
+    }
+
+    fn columns(&self, argument: &str, names: &[Value]) -> Result<Vec<(String, String)>, Refusal> {
+        let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
+        let names = names.ok_or_else(|| misshapen(argument))?;
+        let mut chosen: Vec<&str> = Vec::new();
+        let mut left_out: Vec<&str> = Vec::new();
+        for name in names {
+            // A column may well be called so.
+            if self.has(name) {
+                chosen.push(name);
+            } else if name == "*" {
+                chosen.extend(self.table.columns.iter().map(String::as_str));
+            } else if let Some(name) = name.strip_prefix('-').filter(|name| self.has(name)) {
+                left_out.push(name);
+            } else {
+                return Err(refusal::expression(
+                    format!("argument \"{argument}\": {} has no column \"{name}\"", self.table.sql()),
+                    format!("Its columns are: {}.", self.table.columns.join(", ")),
+                    "A list names columns; for expressions pass a map: {\"Name\": \"expression\"}.",
+                ));
+            }
+        }
+        chosen.retain(|name| !left_out.contains(name));
+        Ok(chosen.into_iter().map(|name| (name.to_owned(), of_row(name))).collect())
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.table.columns.iter().any(|it| it == column)
+    }
+
+    fn expression(&self, argument: &str, text: &str) -> Result<Expression, Refusal> {
+        let quoted = self.has(text).then(|| of_row(text));
+        let text = quoted.as_deref().unwrap_or(text);
+        let refused = |message: &str, detail: &str, hint: &str| {
+            refusal::expression(format!("argument \"{argument}\" {message}"), detail, hint)
+        };
+        let read = expression::understand(self.table.oid, &self.table.sql(), text);
+        read.map_err(|fault| match fault {
+            Fault::Refused { message, hint } => refused(
+                &format!("cannot be computed from a row of {}", self.table.sql()),
+                &format!("{text}: {message}."),
+                hint.as_deref().unwrap_or("Pass a column, or an SQL expression in which columns stand as row.name; a literal has quotes of its own: '''EUR'''."),
+            ),
+            Fault::NotSingle => refused(
+                "is not a single expression",
+                text,
+                "Put a query into parentheses: (SELECT … WHERE id = row.user_id).",
+            ),
+            Fault::NotOfOneRow => refused(
+                "is not computed from one row",
+                "It has an aggregate, a window function, or a function that returns many rows.",
+                "Put it into a query of its own: (SELECT sum(…) FROM … WHERE order_id = row.id).",
+            ),
+            Fault::Temporary => refused(
+                "uses a temporary table",
+                "Only this session sees it.",
+                "Use a table that every session sees.",
+            ),
+        })
+    }
+
+    fn fit(
+        &self,
+        argument: &str,
+        text: &str,
+        expression: Expression,
+        wanted: Wanted,
+    ) -> Result<String, Refusal> {
+        let Expression { sql, type_oid } = expression;
+        let (base, category) = kind_of(type_oid);
+        let is = |known: PgBuiltInOids| base == known.value();
+        let fits = match wanted {
+            Wanted::Text => !matches!(category, b'A' | b'C' | b'P') && !is(PgBuiltInOids::BYTEAOID),
+            Wanted::Number => category == pg_sys::TYPCATEGORY_NUMERIC,
+            Wanted::Time => is(PgBuiltInOids::TIMESTAMPTZOID),
+            Wanted::Json => is(PgBuiltInOids::JSONBOID) || is(PgBuiltInOids::JSONOID),
+            Wanted::Condition => is(PgBuiltInOids::BOOLOID),
+        };
+        if fits {
+            let cast = match wanted {
+                Wanted::Text => "text",
+                Wanted::Number => "numeric",
+                Wanted::Time | Wanted::Condition => return Ok(sql),
+                Wanted::Json => "jsonb",
+            };
+            return Ok(if is_named(type_oid, cast) { sql } else { format!("({sql})::{cast}") });
+        }
+        let (wants, hint) = match wanted {
+            Wanted::Text => (
+                "text, or what can be shown as such",
+                format!("Choose one of its parts: ({text})[1], ({text}).name."),
+            ),
+            Wanted::Number => ("a number", format!("Say how it is one: ({text})::numeric.")),
+            Wanted::Time => (
+                "timestamp with time zone",
+                format!("Say which zone's it is: ({text})::timestamp AT TIME ZONE 'UTC'."),
+            ),
+            Wanted::Json => ("jsonb", "Pass a list of columns or a map of names to expressions.".to_owned()),
+            Wanted::Condition => ("boolean", "Write a condition, as after WHERE.".to_owned()),
+        };
+        Err(refusal::data_type(
+            format!("argument \"{argument}\" is of type {}", type_name(type_oid)),
+            format!("It must be {wants}."),
+            hint,
+        ))
+    }
+}
+
+fn misshapen(argument: &str) -> Refusal {
+    refusal::argument(
+        format!("argument \"{argument}\" says nothing about columns"),
+        "It must be a list of columns, in which \"*\" is all and \"-name\" leaves one out, a map of names to expressions, or one expression.",
+        "For example '[\"number\", \"status\"]', '[\"*\", \"-notes\"]', '{\"OrderId\": \"number\"}'.",
+    )
+}
+
+fn of_row(column: &str) -> String {
+    format!("\"row\".{}", quote_identifier(column))
+}
+
+/// Pairs in a call: Postgres takes a hundred arguments.
+const PAIRS: usize = 50;
+
+fn build_object(pairs: &[(String, String)]) -> String {
+    if pairs.is_empty() {
+        return "'{}'::jsonb".to_owned();
+    }
+    let calls: Vec<String> = pairs
+        .chunks(PAIRS)
+        .map(|pairs| {
+            let pairs: Vec<String> =
+                pairs.iter().map(|(name, sql)| format!("{}, {sql}", quote_literal(name))).collect();
+            format!("jsonb_build_object(\n            {}\n        )", pairs.join(",\n            "))
+        })
+        .collect();
+    calls.join(" || ")
+}
+
+/// The type that a domain is made of, and Postgres' category of it.
+fn kind_of(type_oid: pg_sys::Oid) -> (pg_sys::Oid, u8) {
+    let (mut category, mut preferred) = (0, false);
+    // SAFETY: looked up in the catalogue caches.
+    let base = unsafe {
+        let base = pg_sys::getBaseType(type_oid);
+        pg_sys::get_type_category_preferred(base, &mut category, &mut preferred);
+        base
+    };
+    (base, category as u8)
+}
+
+fn is_named(type_oid: pg_sys::Oid, name: &str) -> bool {
+    type_name(type_oid) == name
+}
+
+fn type_name(type_oid: pg_sys::Oid) -> String {
+    // SAFETY: returns a string that ends in NUL.
+    unsafe { std::ffi::CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
+}

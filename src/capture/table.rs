@@ -1,0 +1,105 @@
+//! What there is to know of a table before it can be mapped.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::spi::quote_qualified_identifier;
+
+use super::refusal;
+use crate::pg::function::Refusal;
+use crate::pg::scoped::with_own_search_path;
+use crate::pg::spi::{arg, column, rows};
+
+const TABLE: &str = "
+    SELECT n.nspname::text, c.relname::text, c.relowner, pg_get_userbyid(c.relowner)::text,
+           c.relkind = 'r' AND NOT c.relispartition AND c.relpersistence <> 't' AND NOT EXISTS (
+               SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+           ) AND c.oid >= 16384,
+           pg_has_role(c.relowner, 'USAGE'), pg_has_role(c.relowner, 'klaviyo_writer', 'USAGE')
+    FROM pg_class AS c
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = $1";
+
+const COLUMNS: &str = "
+    SELECT a.attname::text
+    FROM pg_attribute AS a
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attnum";
+
+/// A table whose owner's rights the caller has.
+#[derive(Debug)]
+pub struct Table {
+    pub oid: pg_sys::Oid,
+    pub schema: String,
+    pub name: String,
+    pub owner: pg_sys::Oid,
+    owner_name: String,
+    is_ordinary: bool,
+    is_owner_writer: bool,
+    pub columns: Vec<String>,
+}
+
+impl Table {
+    pub fn open(oid: Option<pg_sys::Oid>) -> Result<Self, Refusal> {
+        let mut found = None;
+        let mut columns = Vec::new();
+        with_own_search_path(|| {
+            let oid = oid?;
+            rows(TABLE, &[arg(oid)], |row| {
+                let table = Self {
+                    oid,
+                    schema: column(row, 1),
+                    name: column(row, 2),
+                    owner: column(row, 3),
+                    owner_name: column(row, 4),
+                    is_ordinary: column(row, 5),
+                    is_owner_writer: column(row, 7),
+                    columns: Vec::new(),
+                };
+                found = Some((table, column::<bool>(row, 6)));
+            })
+            .unwrap_or_else(|error| error!("{error}"));
+            rows(COLUMNS, &[arg(oid)], |row| columns.push(column(row, 1)))
+                .unwrap_or_else(|error| error!("{error}"));
+            Some(())
+        });
+        let Some((table, has_rights)) = found else {
+            return Err(refusal::table(
+                "there is no such table",
+                "Argument \"relation\" is NULL, or the table has just been dropped.",
+                "Name it as after FROM, schema and quotes included.",
+            ));
+        };
+        if !has_rights {
+            return Err(refusal::rights(
+                format!("{} is not yours to map", table.sql()),
+                "What a mapping computes it computes with the rights of the table's owner.",
+                format!("Ask a member of role {}.", table.owner_name),
+            ));
+        }
+        Ok(Self { columns, ..table })
+    }
+
+    /// Refuses a table that no trigger of ours can stand on.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if !self.is_ordinary {
+            return Err(refusal::table(
+                format!("{} cannot be mapped", self.sql()),
+                "It must be an ordinary table: no view, no foreign, temporary or partitioned table, no partition, and none of the server's or an extension's own.",
+                "Write a trigger of your own that calls klaviyo_track_event().",
+            ));
+        }
+        if !self.is_owner_writer {
+            return Err(refusal::rights(
+                format!("the owner of {} may not queue messages", self.sql()),
+                "The trigger runs with the owner's rights.",
+                format!("GRANT klaviyo_writer TO {}.", pgrx::spi::quote_identifier(&self.owner_name)),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Its name, in full.
+    pub fn sql(&self) -> String {
+        quote_qualified_identifier(&self.schema, &self.name)
+    }
+}

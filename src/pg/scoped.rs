@@ -1,0 +1,56 @@
+//! Rights and settings that hold while something runs. What ends by an error is put back by whoever catches that, as of a
+//! SECURITY DEFINER function (utils/fmgr/fmgr.c, `fmgr_security_definer`).
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::SEARCH_PATH;
+
+/// How long a change of somebody's table waits for who writes there, if his session does not say: all others who want to
+/// write wait behind it.
+const LOCK_TIMEOUT: &CStr = c"5s";
+
+/// Runs statements with the rights of that user, and with our own `search_path`.
+pub fn with_rights_of<R>(user: pg_sys::Oid, run: impl FnOnce() -> R) -> R {
+    let (mut before, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: puts back what it finds, innermost first.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut before, &mut context);
+        pg_sys::SetUserIdAndSecContext(user, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        let result = with_own_search_path(run);
+        pg_sys::SetUserIdAndSecContext(before, context);
+        result
+    }
+}
+
+/// Runs something with our own `search_path`.
+pub fn with_own_search_path<R>(run: impl FnOnce() -> R) -> R {
+    with_setting(c"search_path", SEARCH_PATH, run)
+}
+
+/// Runs something that waits for locks no longer than the session says, or else than a moment.
+pub fn with_lock_timeout<R>(run: impl FnOnce() -> R) -> R {
+    // SAFETY: a plain variable, the session's setting in milliseconds; 0 is for ever.
+    if unsafe { pg_sys::LockTimeout } > 0 { run() } else { with_setting(c"lock_timeout", LOCK_TIMEOUT, run) }
+}
+
+fn with_setting<R>(name: &CStr, value: &CStr, run: impl FnOnce() -> R) -> R {
+    // SAFETY: puts back what it finds.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        let result = run();
+        pg_sys::AtEOXact_GUC(true, level);
+        result
+    }
+}

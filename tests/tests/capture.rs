@@ -1,0 +1,105 @@
+//! Tables whose rows are sent: from the statement that writes them to Klaviyo, in dumps, and beside those who write.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use harness::{Cluster, Ledger, Shop, count, explain, query, refused, sql};
+
+/// Orders and their customers.
+const SHOP: &str = "
+    CREATE TABLE customers (id bigint PRIMARY KEY, email text NOT NULL);
+    CREATE TABLE orders (
+        number text PRIMARY KEY, customer_id bigint, total numeric(10, 2), placed_at timestamptz DEFAULT now(), items jsonb
+    );
+    INSERT INTO customers SELECT n, format('customer-%s@shop.example', n) FROM generate_series(1, 50) AS n";
+
+/// What is told of them.
+const MAP: &str = r#"
+    SELECT klaviyo_sync_events('orders', 'Placed Order',
+        email          => '(SELECT c.email FROM customers AS c WHERE c.id = row.customer_id)',
+        value          => 'total',
+        value_currency => '''EUR''',
+        unique_id      => 'number',
+        event_time     => 'placed_at',
+        properties     => '{"OrderId": "number", "Items": "items"}')"#;
+
+/// Orders with these numbers, in one statement.
+fn place(first: i64, last: i64) -> String {
+    format!(
+        r#"INSERT INTO orders (number, customer_id, total, items)
+           SELECT n, 1 + n % 50, n + 0.10, '[{{"sku": "tea", "price": 1.10}}]'
+           FROM generate_series({first}, {last}) AS n"#
+    )
+}
+
+#[test]
+fn what_is_inserted_is_sent() {
+    let shop = Shop::start();
+    let mut db = shop.connect();
+    sql(&mut db, SHOP);
+    sql(&mut db, MAP);
+    // Many at once, which ride, one by one, which do not, and some that never were.
+    sql(&mut db, &place(1, 3_000));
+    for order in 3_001..=3_010 {
+        sql(&mut db, &place(order, order));
+    }
+    sql(&mut db, &format!("BEGIN; {}; ROLLBACK", place(4_001, 4_010)));
+    assert_eq!(shop.drain_soon().dead, 0);
+    let messages = shop.sandbox.messages();
+    let orders = Ledger::new(&messages, "data.attributes.properties.OrderId");
+    orders.assert_accepted_exactly(1..=3_010);
+    let order = orders.of("7")[0];
+    let at = |path: &str| order.at(&format!("data.attributes.{path}")).expect(path).to_string();
+    assert_eq!(at("profile.data.attributes.email"), r#""customer-8@shop.example""#);
+    assert_eq!(at("value"), "7.1");
+    assert_eq!(at("unique_id"), r#""7""#);
+    assert_eq!(at("properties.Items"), r#"[{"price":1.1,"sku":"tea"}]"#);
+    shop.assert_requests_conform();
+}
+
+#[test]
+fn a_dump_carries_what_is_attached() {
+    let cluster = Cluster::builder().setting("klaviyo.enabled", "off").start();
+    cluster.create_database("shop");
+    cluster.create_database("copy");
+    cluster.psql("shop", "CREATE EXTENSION klaviyo_sync; SELECT klaviyo_set_account()");
+    cluster.psql("shop", &format!("{SHOP}; {MAP}; {}", place(1, 5)));
+    let dump = cluster.client("pg_dump").args(["-d", "shop"]).output().expect("pg_dump can be run");
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    let mut psql = cluster.psql_command("copy").stdin(Stdio::piped()).spawn().expect("psql can be run");
+    psql.stdin.take().expect("psql reads").write_all(&dump.stdout).expect("psql reads all of it");
+    assert!(psql.wait().expect("psql ends").success(), "the dump cannot be restored");
+    let shown =
+        "SELECT id, relation, name, enabled, spec, klaviyo_sync_show(relation, name) FROM klaviyo.sync";
+    assert_eq!(cluster.psql("copy", shown), cluster.psql("shop", shown));
+    assert!(cluster.psql("copy", shown).contains("Placed Order"));
+    // Restoring wrote orders, which the dump had messages of already.
+    let queued = "SELECT count(*) FROM klaviyo.outbox";
+    assert_eq!(cluster.psql("copy", queued), "5");
+    cluster.psql("copy", &place(6, 7));
+    assert_eq!(cluster.psql("copy", queued), "7");
+    // The next mapping has a number of its own.
+    assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_events('customers', 'x', email => 'email')"), "2");
+    assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_detach('orders')"), "1");
+}
+
+#[test]
+fn attaching_does_not_hold_up_those_who_write() {
+    let shop = Shop::start();
+    let mut db = shop.connect();
+    sql(&mut db, SHOP);
+    let mut writer = shop.connect();
+    sql(&mut writer, &format!("BEGIN; {}", place(1, 1)));
+    // It would wait for the writer, and all later ones behind it.
+    assert_eq!(refused(&mut db, MAP), "55P03");
+    assert_eq!(query::<String>(&mut db, "SHOW lock_timeout", &[]), "0");
+    sql(&mut writer, "COMMIT");
+    sql(&mut db, MAP);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.mapping"), 1);
+    let detach = "SELECT klaviyo_sync_detach('orders')";
+    sql(&mut writer, &format!("BEGIN; {}", place(2, 2)));
+    let error = db.batch_execute(&format!("SET lock_timeout = '20ms'; {detach}")).expect_err("it waits");
+    assert!(explain(&error).contains("lock timeout"), "{}", explain(&error));
+    sql(&mut writer, "COMMIT");
+    sql(&mut db, detach);
+}
