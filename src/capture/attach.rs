@@ -10,7 +10,7 @@ use super::table::Table;
 use crate::pg::function::Refusal;
 use crate::pg::scoped::{with_lock_timeout, with_own_search_path, with_rights_of};
 use crate::pg::spi::{arg, column, rows, run, value};
-use crate::pg::table::drop_with_table;
+use crate::pg::table::{drop_with_table, keep_from_writers};
 
 const SYNCED: &str = "
     SELECT s.id
@@ -50,6 +50,8 @@ pub struct Mapping<'a> {
 /// Attaches a mapping. Returns its number.
 pub fn attach(table: &Table, mapping: Mapping, call: &Call) -> Result<i32, Refusal> {
     probe(table, call)?;
+    // As CREATE TRIGGER will: of two who attach the same at once, the second is to see the first's.
+    with_lock_timeout(|| keep_from_writers(table.oid));
     if !synced(table, Some(mapping.name)).is_empty() {
         return Err(refusal::argument(
             format!("{} has a mapping \"{}\" already", table.sql(), mapping.name),

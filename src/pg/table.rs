@@ -130,6 +130,12 @@ pub fn next_number(schema: &CStr, sequence: &CStr) -> Option<i64> {
     Some(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(sequence, false)) })
 }
 
+/// Locks a table, until the transaction ends, against all who write to it or change it. Whoever may is told by what he does.
+pub fn keep_from_writers(table: pg_sys::Oid) {
+    // SAFETY: waits as LOCK TABLE does; the guard turns errors into panics.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE) }
+}
+
 /// Has a function be dropped with a table, as an index is, and not keep it from being dropped.
 pub fn drop_with_table(function: pg_sys::Oid, table: pg_sys::Oid) {
     let address =

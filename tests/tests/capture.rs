@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::thread;
 
-use harness::{Cluster, Ledger, Shop, count, explain, query, refused, sql};
+use harness::{Cluster, Ledger, PATIENCE, Shop, count, explain, query, refused, sql};
 
 /// Orders and their customers.
 const SHOP: &str = "
@@ -102,4 +103,19 @@ fn attaching_does_not_hold_up_those_who_write() {
     assert!(explain(&error).contains("lock timeout"), "{}", explain(&error));
     sql(&mut writer, "COMMIT");
     sql(&mut db, detach);
+}
+
+#[test]
+fn two_cannot_attach_the_same() {
+    let shop = Shop::start();
+    let mut db = shop.connect();
+    sql(&mut db, SHOP);
+    sql(&mut db, &format!("BEGIN; {MAP}"));
+    let mut second = shop.connect();
+    let refused = thread::spawn(move || refused(&mut second, &format!("SET lock_timeout = '1min'; {MAP}")));
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'orders'::regclass";
+    shop.eventually("the second waits", PATIENCE, || count(&mut db, waiting) == 1);
+    sql(&mut db, "COMMIT");
+    assert_eq!(refused.join().expect("the second ends"), "KS053");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.sync"), 1);
 }
