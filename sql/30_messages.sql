@@ -38,3 +38,13 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_upsert_profile';
 COMMENT ON FUNCTION @extschema@.klaviyo_upsert_profile(text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text[]) IS
     'Queues the state of a profile, to be made or updated at Klaviyo. Sent when the transaction has committed. NULL means absent and leaves a field as it is; clear names fields to empty. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_upsert_changes(
+    new     jsonb,
+    old     jsonb DEFAULT NULL,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_upsert_changes';
+COMMENT ON FUNCTION @extschema@.klaviyo_upsert_changes(jsonb, jsonb, text) IS
+    'Queues what of a profile''s state has changed; nothing where nothing has, or new is NULL. A state is an object of the arguments of klaviyo_upsert_profile(): {"email": …, "first_name": …, "location": {…}, "properties": {…}}. What was and is no longer, or is null, is cleared. All of new is queued where old is NULL or names another email, phone_number or external_id. Returns the message_id';

@@ -10,9 +10,9 @@ CREATE TABLE klaviyo.mapping (
     made_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE klaviyo.mapping IS 'What was said of tables whose rows are sent; see the view sync, which knows the tables';
-COMMENT ON COLUMN klaviyo.mapping.id IS 'Number; its trigger and its function are called klaviyo_sync_ and this';
-COMMENT ON COLUMN klaviyo.mapping.kind IS 'Kind of message that is queued: event';
-COMMENT ON COLUMN klaviyo.mapping.name IS 'Name, by which a table''s mappings are told apart; an event''s metric if nothing else was said';
+COMMENT ON COLUMN klaviyo.mapping.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
+COMMENT ON COLUMN klaviyo.mapping.kind IS 'Kind of message that is queued: event or profile';
+COMMENT ON COLUMN klaviyo.mapping.name IS 'Name, by which a table''s mappings are told apart; if nothing else was said an event''s metric, or profile';
 COMMENT ON COLUMN klaviyo.mapping.account IS 'Account that the messages go to';
 COMMENT ON COLUMN klaviyo.mapping.spec IS 'What was said of the columns, argument by argument';
 COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached';
@@ -20,19 +20,24 @@ COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached';
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping_id_seq', '');
 
--- Found by its trigger: that goes with a table that is dropped, stays with one that is renamed, and comes with one that is
+-- Found by its triggers: they go with a table that is dropped, stay with one that is renamed, and come with one that is
 -- restored.
 CREATE VIEW klaviyo.sync AS
-SELECT m.id, t.tgrelid::regclass AS relation, m.name, m.kind, m.account, t.tgenabled <> 'D' AS enabled, m.spec, m.made_at
+SELECT m.id, t.relation, m.name, m.kind, m.account, t.enabled, m.spec, m.made_at
 FROM klaviyo.mapping AS m
-JOIN pg_trigger AS t ON t.tgname = 'klaviyo_sync_' || m.id AND NOT t.tgisinternal;
+JOIN (
+    SELECT t.tgrelid::regclass AS relation, split_part(t.tgname, '_', 3)::integer AS id, bool_and(t.tgenabled <> 'D') AS enabled
+    FROM pg_trigger AS t
+    WHERE t.tgname ~ '^klaviyo_sync_[0-9]{1,9}_(insert|update|delete)$' AND NOT t.tgisinternal
+    GROUP BY 1, 2
+) AS t USING (id);
 COMMENT ON VIEW klaviyo.sync IS 'What is attached to which table; see klaviyo_sync_show() for the triggers themselves';
-COMMENT ON COLUMN klaviyo.sync.id IS 'Number; its trigger and its function are called klaviyo_sync_ and this';
+COMMENT ON COLUMN klaviyo.sync.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
 COMMENT ON COLUMN klaviyo.sync.relation IS 'Table';
 COMMENT ON COLUMN klaviyo.sync.name IS 'Name, by which a table''s mappings are told apart';
-COMMENT ON COLUMN klaviyo.sync.kind IS 'Kind of message that is queued: event';
+COMMENT ON COLUMN klaviyo.sync.kind IS 'Kind of message that is queued: event or profile';
 COMMENT ON COLUMN klaviyo.sync.account IS 'Account that the messages go to';
-COMMENT ON COLUMN klaviyo.sync.enabled IS 'Whether its trigger is; ALTER TABLE … DISABLE TRIGGER switches it off';
+COMMENT ON COLUMN klaviyo.sync.enabled IS 'Whether all its triggers are; ALTER TABLE … DISABLE TRIGGER switches one off';
 COMMENT ON COLUMN klaviyo.sync.spec IS 'What was said of the columns, argument by argument';
 COMMENT ON COLUMN klaviyo.sync.made_at IS 'When it was attached';
 
@@ -49,27 +54,55 @@ CREATE FUNCTION @extschema@.klaviyo_sync_events(
     properties     jsonb DEFAULT NULL,
     profile        jsonb DEFAULT NULL,
     "when"         text DEFAULT NULL,
+    "on"           text DEFAULT 'insert',
     name           text DEFAULT NULL,
     account        text DEFAULT NULL
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_events';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_events(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text) IS
-    'Has each row that is inserted into a table queue an event, by a trigger that klaviyo_sync_show() shows. Other arguments than metric, name and account name a column or are an SQL expression over the row, a look-up in another table included: (SELECT u.email FROM users AS u WHERE u.id = row.user_id). properties and profile are a list of columns ("*": all, "-name": not that one), a map of names to expressions, or one expression. Only rows for which "when" is true are sent. Whoever calls must have the rights of the table''s owner, who must be a klaviyo_writer. Returns the number of the mapping';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_events(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, text) IS
+    'Has rows that are written to a table queue events, by triggers that klaviyo_sync_show() shows. "on" is insert (the default), update, delete, or some of them: insert or update. An update is an event where the row then meets "when" and did not before. Other arguments than metric, "on", name and account name a column or are an SQL expression over the row, a look-up in another table included: (SELECT u.email FROM users AS u WHERE u.id = row.user_id). properties and profile are a list of columns ("*": all, "-name": not that one), a map of names to expressions, or one expression. Only rows for which "when" is true are sent. Whoever calls must have the rights of the table''s owner, who must be a klaviyo_writer. Returns the number of the mapping';
+
+CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
+    relation     regclass,
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    external_id  text DEFAULT NULL,
+    first_name   text DEFAULT NULL,
+    last_name    text DEFAULT NULL,
+    organization text DEFAULT NULL,
+    title        text DEFAULT NULL,
+    locale       text DEFAULT NULL,
+    image        text DEFAULT NULL,
+    location     jsonb DEFAULT NULL,
+    properties   jsonb DEFAULT NULL,
+    "when"       text DEFAULT NULL,
+    name         text DEFAULT 'profile',
+    account      text DEFAULT NULL
+) RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_sync_profiles';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text) IS
+    'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. Arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_detach(relation regclass, name text DEFAULT NULL) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_detach';
 COMMENT ON FUNCTION @extschema@.klaviyo_sync_detach(regclass, text) IS
-    'Takes a table''s mapping of that name away, or all, trigger and function included. What was queued stays so. Returns how many';
+    'Takes a table''s mapping of that name away, or all, triggers and function included. What was queued stays so. Returns how many';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_show(relation regclass, name text DEFAULT NULL) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT string_agg(rtrim(pg_get_functiondef(t.tgfoid), E'\n') || E';\n\n' || pg_get_triggerdef(t.oid) || ';', E'\n\n' ORDER BY s.id)
+    SELECT string_agg(rtrim(pg_get_functiondef(f.oid), E'\n') || E';\n\n' || f.triggers, E'\n\n' ORDER BY s.id)
     FROM klaviyo.sync AS s
-    JOIN pg_trigger AS t ON t.tgrelid = s.relation AND t.tgname = 'klaviyo_sync_' || s.id
+    CROSS JOIN LATERAL (
+        SELECT t.tgfoid, string_agg(pg_get_triggerdef(t.oid) || ';', E'\n' ORDER BY t.oid)
+        FROM pg_trigger AS t
+        WHERE t.tgrelid = s.relation AND t.tgname ~ format('^klaviyo_sync_%s_(insert|update|delete)$', s.id)
+        GROUP BY t.tgfoid
+    ) AS f (oid, triggers)
     WHERE s.relation = klaviyo_sync_show.relation
       AND (klaviyo_sync_show.name IS NULL OR s.name = klaviyo_sync_show.name)
 $$;

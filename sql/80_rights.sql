@@ -112,6 +112,7 @@ $$;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_track_event,
+    @extschema@.klaviyo_upsert_changes,
     @extschema@.klaviyo_upsert_profile
 TO klaviyo_writer;
 
@@ -164,6 +165,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_set_account,
     @extschema@.klaviyo_sync_detach,
     @extschema@.klaviyo_sync_events,
+    @extschema@.klaviyo_sync_profiles,
     -- What those of them that are SECURITY INVOKER, and the constraints and the trigger of account, call.
     klaviyo.count_waiting,
     klaviyo.is_armed,

@@ -2,11 +2,15 @@
 //!
 //! - [`table`]: what there is to know of a table before it can be mapped.
 //! - [`reader`]: what a person says of its columns, understood and checked.
-//! - [`generate`]: the SQL that comes of it.
+//! - [`operation`]: what happens to rows.
+//! - [`query`]: what is done for them then.
+//! - [`generate`]: the triggers and the function that do it.
 //! - [`attach`]: makes it so, and undoes it.
 
 pub mod attach;
 pub mod generate;
+pub mod operation;
+pub mod query;
 pub mod reader;
 pub mod refusal;
 mod sqlstate;

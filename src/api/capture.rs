@@ -1,5 +1,6 @@
-//! `klaviyo_sync_events`, `klaviyo_sync_detach`: what stands in a table's columns, said once.
+//! `klaviyo_sync_events`, `klaviyo_sync_profiles`, `klaviyo_sync_detach`: what stands in a table's columns, said once.
 
+use delivery::identifiers::NAMES;
 use delivery::kind::event;
 use pgrx::spi::{quote_identifier, quote_literal};
 use pgrx::{IntoDatum, JsonB};
@@ -7,68 +8,88 @@ use serde_json::{Map, Value};
 
 use crate::api::messages::{DEFAULT_ACCOUNT, unknown_account};
 use crate::capture::attach::{self, Mapping};
-use crate::capture::generate::Call;
+use crate::capture::generate::Capture;
+use crate::capture::operation::Operation;
+use crate::capture::query::{Action, Message, Sql};
 use crate::capture::reader::{Reader, Wanted};
 use crate::capture::refusal;
 use crate::capture::table::Table;
 use crate::outbox::enqueue;
-use crate::pg::function::{Arguments, Returned, sql_function};
+use crate::pg::function::{Arguments, Refusal, Returned, sql_function};
 
 sql_function!(klaviyo_sync_events, pg_finfo_klaviyo_sync_events, sync_events);
+sql_function!(klaviyo_sync_profiles, pg_finfo_klaviyo_sync_profiles, sync_profiles);
 sql_function!(klaviyo_sync_detach, pg_finfo_klaviyo_sync_detach, sync_detach);
 
-/// What of an event is mapped: the argument's place, its name, and what it must be.
-const OF_EVENT: [(usize, &str, Wanted); 7] = [
-    (2, "email", Wanted::Text),
-    (3, "phone_number", Wanted::Text),
-    (4, "external_id", Wanted::Text),
-    (5, "value", Wanted::Number),
-    (6, "value_currency", Wanted::Text),
-    (7, "unique_id", Wanted::Text),
-    (8, "event_time", Wanted::Time),
+/// What is mapped: the argument's place, its name, and what it is read as.
+type Mapped = (usize, &'static str, As);
+
+#[derive(Clone, Copy)]
+enum As {
+    Value(Wanted),
+    Object,
+}
+
+const OF_EVENT: [Mapped; 9] = [
+    (2, "email", As::Value(Wanted::Text)),
+    (3, "phone_number", As::Value(Wanted::Text)),
+    (4, "external_id", As::Value(Wanted::Text)),
+    (5, "value", As::Value(Wanted::Number)),
+    (6, "value_currency", As::Value(Wanted::Text)),
+    (7, "unique_id", As::Value(Wanted::Text)),
+    (8, "event_time", As::Value(Wanted::Time)),
+    (9, "properties", As::Object),
+    (10, "profile", As::Object),
+];
+
+const OF_PROFILE: [Mapped; 11] = [
+    (1, "email", As::Value(Wanted::Text)),
+    (2, "phone_number", As::Value(Wanted::Text)),
+    (3, "external_id", As::Value(Wanted::Text)),
+    (4, "first_name", As::Value(Wanted::Text)),
+    (5, "last_name", As::Value(Wanted::Text)),
+    (6, "organization", As::Value(Wanted::Text)),
+    (7, "title", As::Value(Wanted::Text)),
+    (8, "locale", As::Value(Wanted::Text)),
+    (9, "image", As::Value(Wanted::Text)),
+    (10, "location", As::Object),
+    (11, "properties", As::Object),
 ];
 
 /// `klaviyo_sync_events(relation, metric, email, phone_number, external_id, value, value_currency, unique_id, event_time,
-/// properties, profile, "when", name, account)`
+/// properties, profile, "when", "on", name, account)`
 fn sync_events(arguments: &Arguments) -> Returned {
     let metric: &str = arguments.get(1).unwrap_or_default();
     event::check_metric(metric)?;
-    let account: &str = arguments.get(13).unwrap_or(DEFAULT_ACCOUNT);
-    if !enqueue::has_account(account) {
-        return Err(unknown_account(account).into());
-    }
-    if (2..=4).all(|place| arguments.datum(place).is_none()) {
+    let on: &str = arguments.get(12).unwrap_or("insert");
+    let operations = Operation::list(on)?;
+    if operations.contains(&Operation::Update) && arguments.datum(11).is_none() {
         return Err(refusal::argument(
-            "the mapping does not say whom an event is about",
-            "None of email, phone_number and external_id is given.",
-            "Name the column or expression that identifies the person: email => 'customer_email'.",
+            "the mapping does not say which updates are events",
+            "An update is an event where the row then meets \"when\", and did not before.",
+            "Say what an update brings about: \"when\" => 'status = ''shipped'''.",
         ));
     }
-    let table = Table::open(arguments.get(0))?;
-    table.check()?;
-    let reader = Reader::new(&table);
-    let mut spec = Map::new();
-    let mut mapped = vec![("metric", quote_literal(metric))];
-    for (place, name, wanted) in OF_EVENT {
-        let Some(text) = arguments.get::<&str>(place) else { continue };
-        mapped.push((name, reader.value(name, text, wanted)?));
-        spec.insert(name.to_owned(), Value::from(text));
-    }
-    for (place, name) in [(9, "properties"), (10, "profile")] {
-        let Some(JsonB(given)) = arguments.get(place) else { continue };
-        mapped.push((name, reader.object(name, &given)?));
-        spec.insert(name.to_owned(), given);
-    }
-    mapped.push(("account", quote_literal(account)));
-    let function = format!("{}.klaviyo_track_event", quote_identifier(arguments.schema()));
-    let mut call = Call { function, arguments: mapped, condition: None };
-    if let Some(text) = arguments.get::<&str>(11) {
-        call.condition = Some(reader.value("when", text, Wanted::Condition)?);
-        spec.insert("when".to_owned(), Value::from(text));
-    }
-    let name: &str = arguments.get(12).unwrap_or(metric);
-    let mapping = Mapping { kind: "event", name, account, spec: Value::Object(spec) };
-    Ok(attach::attach(&table, mapping, &call)?.into_datum())
+    let mut mapper = Mapper::new(arguments, 14)?;
+    let mut call = vec![("metric", Sql::Text(quote_literal(metric)))];
+    call.extend(mapper.read(&OF_EVENT)?);
+    mapper.spec.insert("on".to_owned(), Value::from(on));
+    let condition = mapper.condition(11)?;
+    let name: &str = arguments.get(13).unwrap_or(metric);
+    let action = mapper.action("klaviyo_track_event", Message::Event(call), condition);
+    mapper.attach("event", name, operations, action)
+}
+
+/// `klaviyo_sync_profiles(relation, email, phone_number, external_id, first_name, last_name, organization, title, locale,
+/// image, location, properties, "when", name, account)`
+fn sync_profiles(arguments: &Arguments) -> Returned {
+    let mut mapper = Mapper::new(arguments, 14)?;
+    let state = mapper.read(&OF_PROFILE)?;
+    let condition = mapper.condition(12)?;
+    let name: &str = arguments.get(13).unwrap_or("profile");
+    let state = Sql::Object(state.into_iter().map(|(name, sql)| (name.to_owned(), sql)).collect());
+    let action = mapper.action("klaviyo_upsert_changes", Message::Profile(state), condition);
+    mapper.attach("profile", name, vec![Operation::Insert, Operation::Update], action)
 }
 
 /// `klaviyo_sync_detach(relation, name)`
@@ -76,4 +97,73 @@ fn sync_detach(arguments: &Arguments) -> Returned {
     let table = Table::open(arguments.get(0))?;
     let detached = attach::detach(&table, arguments.get(1))?;
     Ok(i32::try_from(detached).unwrap_or(i32::MAX).into_datum())
+}
+
+/// Reads the arguments of a mapping.
+struct Mapper<'a> {
+    arguments: &'a Arguments,
+    account: &'a str,
+    table: Table,
+    /// What was said, for the record.
+    spec: Map<String, Value>,
+}
+
+impl<'a> Mapper<'a> {
+    fn new(arguments: &'a Arguments, account: usize) -> Result<Self, Refusal> {
+        let account: &str = arguments.get(account).unwrap_or(DEFAULT_ACCOUNT);
+        if !enqueue::has_account(account) {
+            return Err(unknown_account(account).into());
+        }
+        let table = Table::open(arguments.get(0))?;
+        table.check()?;
+        Ok(Self { arguments, account, table, spec: Map::new() })
+    }
+
+    /// The arguments that are given, as SQL over the row.
+    fn read(&mut self, mapped: &[Mapped]) -> Result<Vec<(&'static str, Sql)>, Refusal> {
+        let mut read = Vec::new();
+        for (place, name, read_as) in mapped {
+            if self.arguments.datum(*place).is_none() {
+                continue;
+            }
+            let reader = Reader::new(&self.table);
+            let (sql, given) = match read_as {
+                As::Value(wanted) => {
+                    let text: &str = self.arguments.get(*place).unwrap_or_default();
+                    (Sql::Text(reader.value(name, text, *wanted)?), Value::from(text))
+                }
+                As::Object => {
+                    let JsonB(given) = self.arguments.get(*place).unwrap_or(JsonB(Value::Null));
+                    (reader.object(name, &given)?, given)
+                }
+            };
+            read.push((*name, sql));
+            self.spec.insert((*name).to_owned(), given);
+        }
+        if !read.iter().any(|(name, _)| NAMES.contains(name)) {
+            return Err(refusal::argument(
+                "the mapping does not say whom a row is about",
+                "None of email, phone_number and external_id is given.",
+                "Name the column or expression that identifies the person: email => 'customer_email'.",
+            ));
+        }
+        Ok(read)
+    }
+
+    fn condition(&mut self, place: usize) -> Result<Option<String>, Refusal> {
+        let Some(text) = self.arguments.get::<&str>(place) else { return Ok(None) };
+        self.spec.insert("when".to_owned(), Value::from(text));
+        Reader::new(&self.table).value("when", text, Wanted::Condition).map(Some)
+    }
+
+    fn action(&self, function: &str, message: Message, condition: Option<String>) -> Action {
+        let function = format!("{}.{function}", quote_identifier(self.arguments.schema()));
+        Action { function, message, condition, account: quote_literal(self.account) }
+    }
+
+    fn attach(self, kind: &'static str, name: &str, operations: Vec<Operation>, action: Action) -> Returned {
+        let capture = Capture { table: &self.table, operations, action };
+        let mapping = Mapping { kind, name, account: self.account, spec: Value::Object(self.spec) };
+        Ok(attach::attach(mapping, &capture)?.into_datum())
+    }
 }

@@ -1,10 +1,11 @@
-//! `klaviyo_track_event`, `klaviyo_upsert_profile`: check, queue, return the id.
+//! `klaviyo_track_event`, `klaviyo_upsert_profile`, `klaviyo_upsert_changes`: check, queue, return the id.
 
 use std::cell::Cell;
 
 use delivery::identifiers::Identifiers;
 use delivery::invalid::{Fault, Invalid};
 use delivery::json::{JsonLimits, JsonWriter};
+use delivery::kind::profile_change::Change;
 use delivery::kind::{Checked, event, profile};
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys};
@@ -16,6 +17,7 @@ use crate::settings::{ON_INVALID, OnInvalid};
 
 sql_function!(klaviyo_track_event, pg_finfo_klaviyo_track_event, track_event);
 sql_function!(klaviyo_upsert_profile, pg_finfo_klaviyo_upsert_profile, upsert_profile);
+sql_function!(klaviyo_upsert_changes, pg_finfo_klaviyo_upsert_changes, upsert_changes);
 
 /// The account of a message that names none.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -110,6 +112,29 @@ fn upsert_profile(arguments: &Arguments) -> Returned {
         given.finish()
     };
     queue("profile", &name, arguments.get(11), pg::now(), checked, given)
+}
+
+/// `klaviyo_upsert_changes(new, old, account)`
+fn upsert_changes(arguments: &Arguments) -> Returned {
+    if arguments.datum(0).is_none() {
+        return Ok(None);
+    }
+    let change = json(arguments, 0, profile::limits("new")).and_then(|new| {
+        // What was wrong with it is put right by the new one.
+        let old = json(arguments, 1, profile::limits("old")).ok().flatten();
+        Change::between(old.as_deref(), new.as_deref().unwrap_or_default())
+    });
+    if matches!(change, Ok(None)) {
+        return Ok(None);
+    }
+    let checked = || change?.unwrap_or_default().draft().check();
+    let given = || {
+        let mut given = Given::default();
+        given.json("new", arguments, 0);
+        given.json("old", arguments, 1);
+        given.finish()
+    };
+    queue("profile", &Name::next(), arguments.get(2), pg::now(), checked, given)
 }
 
 /// Queues what passes its checks. What does not is refused, or, if the shop prefers, buried.

@@ -4,7 +4,8 @@ use pgrx::JsonB;
 use pgrx::pg_sys::{self, panic::CaughtError};
 use pgrx::prelude::*;
 
-use super::generate::{self, Call};
+use super::generate::{self, Capture};
+use super::operation::Operation;
 use super::refusal;
 use super::table::Table;
 use crate::pg::function::Refusal;
@@ -30,12 +31,13 @@ const DELETE_ORPHANS: &str = "
     DELETE FROM klaviyo.mapping AS m
     WHERE NOT EXISTS (SELECT FROM klaviyo.sync AS s WHERE s.id = m.id)";
 
-const FUNCTION: &str = "
-    SELECT t.tgfoid, format('%I.%I', n.nspname, p.proname)
+/// A mapping's function, and its triggers.
+const TRIGGERS: &str = "
+    SELECT t.tgfoid, format('%I.%I', n.nspname, p.proname), quote_ident(t.tgname)
     FROM pg_trigger AS t
     JOIN pg_proc AS p ON p.oid = t.tgfoid
     JOIN pg_namespace AS n ON n.oid = p.pronamespace
-    WHERE t.tgrelid = $1 AND t.tgname = $2 AND NOT t.tgisinternal";
+    WHERE t.tgrelid = $1 AND t.tgname = ANY ($2) AND NOT t.tgisinternal";
 
 /// What a mapping is, besides what it does.
 #[derive(Debug)]
@@ -48,8 +50,9 @@ pub struct Mapping<'a> {
 }
 
 /// Attaches a mapping. Returns its number.
-pub fn attach(table: &Table, mapping: Mapping, call: &Call) -> Result<i32, Refusal> {
-    probe(table, call)?;
+pub fn attach(mapping: Mapping, capture: &Capture) -> Result<i32, Refusal> {
+    let table = capture.table;
+    probe(capture)?;
     // As CREATE TRIGGER will: of two who attach the same at once, the second is to see the first's.
     with_lock_timeout(|| keep_from_writers(table.oid));
     if !synced(table, Some(mapping.name)).is_empty() {
@@ -64,8 +67,8 @@ pub fn attach(table: &Table, mapping: Mapping, call: &Call) -> Result<i32, Refus
         done(run(DELETE_ORPHANS, &[]));
         done(value::<i32>(INSERT, &values)).unwrap_or_else(|| error!("klaviyo.mapping took no row"))
     });
-    define(table, &generate::attach(table, id, call));
-    drop_with_table(function(table, id).0, table.oid);
+    define(table, &capture.attach(id));
+    drop_with_table(attached(table, id).function, table.oid);
     Ok(id)
 }
 
@@ -80,7 +83,11 @@ pub fn detach(table: &Table, name: Option<&str>) -> Result<usize, Refusal> {
         ));
     }
     for id in &ids {
-        define(table, &generate::detach(table, *id, &function(table, *id).1));
+        let attached = attached(table, *id);
+        let drop_trigger = |trigger: &String| format!("DROP TRIGGER {trigger} ON {}", table.sql());
+        let mut statements: Vec<String> = attached.triggers.iter().map(drop_trigger).collect();
+        statements.push(format!("DROP FUNCTION {}()", attached.function_name));
+        define(table, &statements);
         with_own_search_path(|| done(run(DELETE, &[arg(*id)])));
     }
     Ok(ids.len())
@@ -95,14 +102,25 @@ fn synced(table: &Table, name: Option<&str>) -> Vec<i32> {
     ids
 }
 
-/// The function of a mapping's trigger, and its full name.
-fn function(table: &Table, id: i32) -> (pg_sys::Oid, String) {
-    let mut found = None;
+/// What there is of a mapping.
+struct Attached {
+    function: pg_sys::Oid,
+    /// In full: the table may have moved to another schema since it was made.
+    function_name: String,
+    triggers: Vec<String>,
+}
+
+fn attached(table: &Table, id: i32) -> Attached {
+    let mut attached: Option<Attached> = None;
     with_own_search_path(|| {
-        let args = [arg(table.oid), arg(generate::name(id))];
-        done(rows(FUNCTION, &args, |row| found = Some((column(row, 1), column(row, 2)))));
+        let names = Operation::ALL.map(|operation| generate::trigger_name(id, operation)).to_vec();
+        done(rows(TRIGGERS, &[arg(table.oid), arg(names)], |row| {
+            let (function, function_name) = (column(row, 1), column(row, 2));
+            let it = attached.get_or_insert(Attached { function, function_name, triggers: Vec::new() });
+            it.triggers.push(column(row, 3));
+        }));
     });
-    found.unwrap_or_else(|| error!("{} has no trigger {}", table.sql(), generate::name(id)))
+    attached.unwrap_or_else(|| error!("{} has no trigger of mapping {id}", table.sql()))
 }
 
 /// Runs statements that change the table. They are its owner's, and wait for its writers as briefly as who asks wants to:
@@ -119,10 +137,10 @@ fn define(table: &Table, statements: &[String]) {
 
 /// Each expression is right by itself, as whoever asks sees the table. Whether they are in a trigger, and its owner may
 /// use what they use, Postgres tells that begins to run them.
-fn probe(table: &Table, call: &Call) -> Result<(), Refusal> {
-    let probe = call.probe(table);
+fn probe(capture: &Capture) -> Result<(), Refusal> {
+    let (table, probes) = (capture.table, capture.probes());
     PgTryBuilder::new(|| {
-        with_rights_of(table.owner, || done(Spi::run(&probe)));
+        with_rights_of(table.owner, || probes.iter().for_each(|probe| done(Spi::run(probe))));
         Ok(())
     })
     .catch_others(|error| match error {
@@ -138,7 +156,7 @@ fn probe(table: &Table, call: &Call) -> Result<(), Refusal> {
         CaughtError::PostgresError(report) => Err(refusal::expression(
             format!("the mapping of {} would fail", table.sql()),
             format!("{}.", report.message()),
-            "In a trigger rows have their columns and nothing else: no type of the table's, no ctid, no xmin.",
+            "In a trigger rows have their columns and nothing else: no type of the table's, no ctid, no xmin, no column that is computed when it is read.",
         )),
         other => other.rethrow(),
     })

@@ -2,68 +2,106 @@
 
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
+use super::operation::Operation;
+use super::query::{Action, Rows};
 use super::table::Table;
 
-/// What is done for a row: a call of a function that queues.
+/// What is to be done for rows of a table, and when.
 #[derive(Debug)]
-pub struct Call {
-    /// The function, by its full name.
-    pub function: String,
-    /// Its arguments, as SQL over `"row"`.
-    pub arguments: Vec<(&'static str, String)>,
-    /// Which rows; all where there is none.
-    pub condition: Option<String>,
+pub struct Capture<'a> {
+    pub table: &'a Table,
+    pub operations: Vec<Operation>,
+    pub action: Action,
 }
 
-impl Call {
-    /// The call for each of some rows, to stand after SELECT or PERFORM.
-    fn over(&self, rows: &str) -> String {
-        let arguments: Vec<String> =
-            self.arguments.iter().map(|(name, sql)| format!("        {name} => {sql}")).collect();
-        let condition = self.condition.as_ref().map(|it| format!("\n    WHERE {it}")).unwrap_or_default();
-        format!("{}(\n{}\n    )\n    FROM {rows} AS \"row\"{condition}", self.function, arguments.join(",\n"))
+impl Capture<'_> {
+    /// Queries that are right where the triggers' are. As in a trigger, nothing is known of the rows but their columns.
+    pub fn probes(&self) -> Vec<String> {
+        let columns: Vec<String> = self.table.columns.iter().map(quote_identifier).collect();
+        let none = format!("(SELECT {} FROM {} LIMIT 0)", columns.join(", "), self.table.sql());
+        let probe = |operation: &Operation| {
+            let rows = Rows { new: &none, old: &none, one: self.is_row_level(*operation).is_some() };
+            format!("SELECT {}", self.action.query(*operation, rows, self.table, ""))
+        };
+        self.operations.iter().map(probe).collect()
     }
 
-    /// A query that is right where the trigger's is. As in a trigger, nothing is known of the rows but their columns.
-    pub fn probe(&self, table: &Table) -> String {
-        format!("SELECT {}\n    LIMIT 0", self.over(&format!("(SELECT * FROM {})", table.sql())))
+    /// Why an operation's trigger is called for each row, where it is not called for each statement.
+    fn is_row_level(&self, operation: Operation) -> Option<&'static str> {
+        match operation {
+            Operation::Insert => None,
+            _ if self.table.has_relatives => Some(
+                "a statement on a table that it inherits from, or that inherits from it, would bring the others' rows, or not call the trigger",
+            ),
+            Operation::Update if self.table.key.is_empty() => {
+                Some("without a primary key, a statement's old and new rows cannot be told which is which")
+            }
+            Operation::Update | Operation::Delete => None,
+        }
+    }
+
+    /// The statements that attach it.
+    pub fn attach(&self, id: i32) -> Vec<String> {
+        let body = self.body();
+        let quote = dollar_quote(&body);
+        let function = quote_qualified_identifier(&self.table.schema, &function_name(id));
+        let mut statements = vec![
+            format!(
+                "CREATE FUNCTION {function}() RETURNS trigger\nLANGUAGE plpgsql SECURITY DEFINER\n\
+                 SET search_path = pg_catalog, pg_temp\nSET timezone = 'UTC'\nAS {quote}{body}{quote}"
+            ),
+            // A trigger's function may be called by nobody in particular, but anybody could make a trigger of his own of it.
+            format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
+        ];
+        for operation in &self.operations {
+            let level = if self.is_row_level(*operation).is_some() {
+                "FOR EACH ROW"
+            } else {
+                match operation {
+                    Operation::Insert => "REFERENCING NEW TABLE AS new_rows\nFOR EACH STATEMENT",
+                    Operation::Update => {
+                        "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows\nFOR EACH STATEMENT"
+                    }
+                    Operation::Delete => "REFERENCING OLD TABLE AS old_rows\nFOR EACH STATEMENT",
+                }
+            };
+            statements.push(format!(
+                "CREATE TRIGGER {} AFTER {} ON {}\n{level} EXECUTE FUNCTION {function}()",
+                quote_identifier(trigger_name(id, *operation)),
+                operation.sql(),
+                self.table.sql(),
+            ));
+        }
+        statements
+    }
+
+    fn body(&self) -> String {
+        // A look-up may call its tables as PL/pgSQL calls its variables.
+        let mut body = "\n#variable_conflict use_column\nBEGIN\n".to_owned();
+        for (number, operation) in self.operations.iter().enumerate() {
+            let condition = if number == 0 { "IF" } else { "ELSIF" };
+            body.push_str(&format!("    {condition} TG_OP = '{}' THEN\n", operation.sql()));
+            let why = self.is_row_level(*operation);
+            if let Some(why) = why {
+                body.push_str(&format!("        -- For each row: {why}.\n"));
+            }
+            let rows = if why.is_some() { Rows::OF_ROW } else { Rows::OF_STATEMENT };
+            let query = self.action.query(*operation, rows, self.table, "        ");
+            body.push_str(&format!("        PERFORM {query};\n"));
+        }
+        body.push_str("    END IF;\n    RETURN NULL;\nEND\n");
+        body
     }
 }
 
-/// The name of a mapping's trigger and of its function, which stands in the table's schema.
-pub fn name(id: i32) -> String {
+/// The name of a mapping's function, which stands in the table's schema.
+fn function_name(id: i32) -> String {
     format!("klaviyo_sync_{id}")
 }
 
-fn full_name(table: &Table, id: i32) -> String {
-    quote_qualified_identifier(&table.schema, &name(id))
-}
-
-/// The statements that attach a mapping.
-pub fn attach(table: &Table, id: i32, call: &Call) -> [String; 3] {
-    let body = format!("\nBEGIN\n    PERFORM {};\n    RETURN NULL;\nEND\n", call.over("new_rows"));
-    let quote = dollar_quote(&body);
-    let (function, trigger, table) = (full_name(table, id), quote_identifier(name(id)), table.sql());
-    [
-        format!(
-            "CREATE FUNCTION {function}() RETURNS trigger\nLANGUAGE plpgsql SECURITY DEFINER\n\
-             SET search_path = pg_catalog, pg_temp\nSET timezone = 'UTC'\nAS {quote}{body}{quote}"
-        ),
-        // A trigger's function may be called by nobody in particular, but anybody could make a trigger of his own of it.
-        format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
-        format!(
-            "CREATE TRIGGER {trigger} AFTER INSERT ON {table}\nREFERENCING NEW TABLE AS new_rows\n\
-             FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
-        ),
-    ]
-}
-
-/// The statements that detach it. `function` is its function's full name: the table may have moved to another schema since.
-pub fn detach(table: &Table, id: i32, function: &str) -> [String; 2] {
-    [
-        format!("DROP TRIGGER {} ON {}", quote_identifier(name(id)), table.sql()),
-        format!("DROP FUNCTION {function}()"),
-    ]
+/// The name of a mapping's trigger for an operation.
+pub fn trigger_name(id: i32, operation: Operation) -> String {
+    format!("klaviyo_sync_{id}_{}", operation.sql().to_ascii_lowercase())
 }
 
 /// A quote that the text does not hold.

@@ -1,9 +1,10 @@
 //! What a person says of a table's columns, understood and checked.
 
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::spi::quote_identifier;
 use pgrx::{PgBuiltInOids, pg_sys};
 use serde_json::Value;
 
+use super::query::Sql;
 use super::refusal;
 use super::table::Table;
 use crate::pg::expression::{self, Expression, Fault};
@@ -36,25 +37,25 @@ impl<'a> Reader<'a> {
     }
 
     /// What makes an object: a list of columns, a map of names to expressions, or one expression that is an object.
-    pub fn object(&self, argument: &str, given: &Value) -> Result<String, Refusal> {
+    pub fn object(&self, argument: &str, given: &Value) -> Result<Sql, Refusal> {
         let pairs = match given {
             Value::String(text) if text == "*" => self.columns(argument, &[Value::from("*")])?,
-            Value::String(text) => return self.value(argument, text, Wanted::Json),
+            Value::String(text) => return self.value(argument, text, Wanted::Json).map(Sql::Text),
             Value::Array(names) => self.columns(argument, names)?,
             Value::Object(map) => map
                 .iter()
                 .map(|(name, text)| {
                     let Some(text) = text.as_str() else { return Err(misshapen(argument)) };
                     let place = format!("{argument}.{name}");
-                    Ok((name.clone(), self.expression(&place, text)?.sql))
+                    Ok((name.clone(), Sql::Text(self.expression(&place, text)?.sql)))
                 })
                 .collect::<Result<_, _>>()?,
             _ => return Err(misshapen(argument)),
         };
-        Ok(build_object(&pairs))
+        Ok(Sql::Object(pairs))
     }
 
-    fn columns(&self, argument: &str, names: &[Value]) -> Result<Vec<(String, String)>, Refusal> {
+    fn columns(&self, argument: &str, names: &[Value]) -> Result<Vec<(String, Sql)>, Refusal> {
         let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
         let names = names.ok_or_else(|| misshapen(argument))?;
         let mut chosen: Vec<&str> = Vec::new();
@@ -76,7 +77,7 @@ impl<'a> Reader<'a> {
             }
         }
         chosen.retain(|name| !left_out.contains(name));
-        Ok(chosen.into_iter().map(|name| (name.to_owned(), of_row(name))).collect())
+        Ok(chosen.into_iter().map(|name| (name.to_owned(), Sql::Text(of_row(name)))).collect())
     }
 
     fn has(&self, column: &str) -> bool {
@@ -171,24 +172,6 @@ fn misshapen(argument: &str) -> Refusal {
 
 fn of_row(column: &str) -> String {
     format!("\"row\".{}", quote_identifier(column))
-}
-
-/// Pairs in a call: Postgres takes a hundred arguments.
-const PAIRS: usize = 50;
-
-fn build_object(pairs: &[(String, String)]) -> String {
-    if pairs.is_empty() {
-        return "'{}'::jsonb".to_owned();
-    }
-    let calls: Vec<String> = pairs
-        .chunks(PAIRS)
-        .map(|pairs| {
-            let pairs: Vec<String> =
-                pairs.iter().map(|(name, sql)| format!("{}, {sql}", quote_literal(name))).collect();
-            format!("jsonb_build_object(\n            {}\n        )", pairs.join(",\n            "))
-        })
-        .collect();
-    calls.join(" || ")
 }
 
 /// The type that a domain is made of, and Postgres' category of it.

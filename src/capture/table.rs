@@ -14,7 +14,8 @@ const TABLE: &str = "
            c.relkind = 'r' AND NOT c.relispartition AND c.relpersistence <> 't' AND NOT EXISTS (
                SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
            ) AND c.oid >= 16384,
-           pg_has_role(c.relowner, 'USAGE'), pg_has_role(c.relowner, 'klaviyo_writer', 'USAGE')
+           pg_has_role(c.relowner, 'USAGE'), pg_has_role(c.relowner, 'klaviyo_writer', 'USAGE'),
+           EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = $1";
@@ -22,8 +23,33 @@ const TABLE: &str = "
 const COLUMNS: &str = "
     SELECT a.attname::text
     FROM pg_attribute AS a
-    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
     ORDER BY a.attnum";
+
+/// The primary key, with the operators that it calls equal by.
+const KEY: &str = "
+    SELECT a.attname::text,
+           CASE n.nspname WHEN 'pg_catalog' THEN o.oprname::text ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END
+    FROM pg_index AS i
+    CROSS JOIN LATERAL unnest(i.indkey::smallint[], i.indclass::oid[]) WITH ORDINALITY AS k (attnum, opclass, place)
+    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    JOIN pg_opclass AS c ON c.oid = k.opclass
+    JOIN pg_amop AS e ON e.amopfamily = c.opcfamily AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
+                     AND e.amopmethod = 403 AND e.amopstrategy = 3
+    JOIN pg_operator AS o ON o.oid = e.amopopr
+    JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+    WHERE i.indrelid = $1 AND i.indisprimary AND k.place <= i.indnkeyatts
+    ORDER BY k.place";
+
+/// A column of a primary key.
+#[derive(Debug)]
+pub struct Key {
+    pub column: String,
+    /// What generated queries call it, besides.
+    pub alias: String,
+    /// The operator that tells whether two values are the same.
+    pub equal: String,
+}
 
 /// A table whose owner's rights the caller has.
 #[derive(Debug)]
@@ -35,13 +61,19 @@ pub struct Table {
     owner_name: String,
     is_ordinary: bool,
     is_owner_writer: bool,
+    /// Whether it inherits, or others inherit from it.
+    pub has_relatives: bool,
+    /// Its columns, but for those that are computed when they are read, which a trigger does not see.
     pub columns: Vec<String>,
+    /// Its primary key; empty where it has none.
+    pub key: Vec<Key>,
 }
 
 impl Table {
     pub fn open(oid: Option<pg_sys::Oid>) -> Result<Self, Refusal> {
         let mut found = None;
         let mut columns = Vec::new();
+        let mut key: Vec<Key> = Vec::new();
         with_own_search_path(|| {
             let oid = oid?;
             rows(TABLE, &[arg(oid)], |row| {
@@ -53,13 +85,20 @@ impl Table {
                     owner_name: column(row, 4),
                     is_ordinary: column(row, 5),
                     is_owner_writer: column(row, 7),
+                    has_relatives: column(row, 8),
                     columns: Vec::new(),
+                    key: Vec::new(),
                 };
                 found = Some((table, column::<bool>(row, 6)));
             })
             .unwrap_or_else(|error| error!("{error}"));
             rows(COLUMNS, &[arg(oid)], |row| columns.push(column(row, 1)))
                 .unwrap_or_else(|error| error!("{error}"));
+            rows(KEY, &[arg(oid)], |row| {
+                let alias = format!("key_{}", key.len() + 1);
+                key.push(Key { column: column(row, 1), alias, equal: column(row, 2) });
+            })
+            .unwrap_or_else(|error| error!("{error}"));
             Some(())
         });
         let Some((table, has_rights)) = found else {
@@ -76,7 +115,7 @@ impl Table {
                 format!("Ask a member of role {}.", table.owner_name),
             ));
         }
-        Ok(Self { columns, ..table })
+        Ok(Self { columns, key, ..table })
     }
 
     /// Refuses a table that no trigger of ours can stand on.

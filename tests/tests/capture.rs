@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::thread;
 
 use harness::{Cluster, Ledger, PATIENCE, Shop, count, explain, query, refused, sql};
+use serde_json::json;
 
 /// Orders and their customers.
 const SHOP: &str = "
@@ -118,4 +119,45 @@ fn two_cannot_attach_the_same() {
     sql(&mut db, "COMMIT");
     assert_eq!(refused.join().expect("the second ends"), "KS053");
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.sync"), 1);
+}
+
+#[test]
+fn what_changes_is_sent() {
+    let shop = Shop::start();
+    let mut db = shop.connect();
+    sql(&mut db, SHOP);
+    sql(
+        &mut db,
+        "ALTER TABLE customers ADD name text, ADD points numeric, ADD seen_at timestamptz;
+         SELECT klaviyo_sync_profiles('customers', email => 'email', first_name => 'name', properties => '[\"points\"]');
+         SELECT klaviyo_sync_events('customers', 'Left', email => 'email', \"on\" => 'delete')",
+    );
+    // Each way there is to write a row, and one customer of each, and all once more.
+    sql(&mut db, "UPDATE customers SET seen_at = now()");
+    sql(&mut db, "UPDATE customers SET name = 'n' || id, points = id");
+    sql(
+        &mut db,
+        "MERGE INTO customers AS c
+         USING (VALUES (1, 'Merged'), (2, NULL), (101, 'New')) AS s (id, name) ON s.id = c.id
+         WHEN MATCHED AND s.name IS NULL THEN DELETE
+         WHEN MATCHED THEN UPDATE SET name = s.name
+         WHEN NOT MATCHED THEN INSERT (id, email, name) VALUES (s.id, 'new@shop.example', s.name)",
+    );
+    sql(&mut db, "UPDATE customers SET points = NULL WHERE id = 3");
+    sql(&mut db, "BEGIN; UPDATE customers SET points = 0; ROLLBACK");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.sync"), 2);
+    assert_eq!(shop.drain_soon().dead, 0);
+    let profiles = shop.sandbox.profiles();
+    let of = |email: &str| {
+        let profile = profiles.iter().find(|it| it.attributes["email"] == email).expect(email);
+        let attributes = &profile.attributes;
+        (attributes["first_name"].clone(), attributes["properties"]["points"].clone())
+    };
+    assert_eq!(of("customer-1@shop.example"), (json!("Merged"), json!(1)));
+    assert_eq!(of("customer-2@shop.example"), (json!("n2"), json!(2)));
+    assert_eq!(of("customer-3@shop.example"), (json!("n3"), json!(null)));
+    assert_eq!(of("new@shop.example"), (json!("New"), json!(null)));
+    assert_eq!(profiles.len(), 51);
+    assert_eq!(shop.sandbox.events().len(), 1);
+    shop.assert_requests_conform();
 }

@@ -5,6 +5,7 @@ pub mod event;
 mod event_batch;
 pub mod profile;
 pub mod profile_batch;
+pub mod profile_change;
 
 use klaviyo::Endpoint;
 

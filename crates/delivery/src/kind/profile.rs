@@ -108,8 +108,10 @@ enum Shape {
     Location,
 }
 
-/// Attributes of a profile other than its identifiers (spec: `EventProfileCreateQueryResourceObject`).
-const ATTRIBUTES: [(&str, Shape); 9] = [
+type Field = (&'static str, Shape);
+
+/// What besides its identifiers a profile has that [`Draft`] takes (spec: `ProfileUpsertQueryResourceObject`).
+const ATTRIBUTES: [Field; 8] = [
     ("first_name", Shape::Text),
     ("last_name", Shape::Text),
     ("organization", Shape::Text),
@@ -118,11 +120,13 @@ const ATTRIBUTES: [(&str, Shape); 9] = [
     ("image", Shape::Text),
     ("location", Shape::Location),
     ("properties", Shape::Object),
-    ("meta", Shape::Object),
 ];
 
+/// What the profile in an event has besides (spec: `EventProfileCreateQueryResourceObject`).
+const META: Field = ("meta", Shape::Object);
+
 /// spec: `ProfileLocation`.
-const LOCATION: [(&str, Shape); 10] = [
+const LOCATION: [Field; 10] = [
     ("address1", Shape::Text),
     ("address2", Shape::Text),
     ("city", Shape::Text),
@@ -135,25 +139,35 @@ const LOCATION: [(&str, Shape); 10] = [
     ("longitude", Shape::Coordinate),
 ];
 
-/// Refuses attributes Klaviyo does not know, which it would drop or refuse.
+/// Refuses attributes Klaviyo does not know, which it would drop or refuse, in what an event says of a profile.
 pub(super) fn check_attributes(argument: &str, json: &str) -> Result<(), Invalid> {
     check_fields(
         argument,
         json,
-        &ATTRIBUTES,
+        || ATTRIBUTES.into_iter().chain([META]),
         "Identifiers are arguments of their own; what you define yourself belongs under \"properties\".",
     )
 }
 
+/// The same in a state, which is of identifiers and attributes.
+pub(super) fn check_state(argument: &str, json: &str) -> Result<(), Invalid> {
+    check_fields(
+        argument,
+        json,
+        || NAMES.map(|name| (name, Shape::Text)).into_iter().chain(ATTRIBUTES),
+        "What you define yourself belongs under \"properties\".",
+    )
+}
+
 fn check_location(argument: &str, json: &str) -> Result<(), Invalid> {
-    check_fields(argument, json, &LOCATION, "What is not an address belongs into properties.")
+    check_fields(argument, json, || LOCATION.into_iter(), "What is not an address belongs into properties.")
 }
 
 /// Checks an object's fields. What is said names fields, never what they hold.
-fn check_fields(
+fn check_fields<Fields: Iterator<Item = Field>>(
     argument: &str,
     json: &str,
-    fields: &[(&str, Shape)],
+    fields: impl Fn() -> Fields,
     hint: &'static str,
 ) -> Result<(), Invalid> {
     let refuse = |detail: String| {
@@ -164,8 +178,8 @@ fn check_fields(
         return refuse("It must be a JSON object.".to_owned());
     };
     for (name, value) in given {
-        let Some((_, shape)) = fields.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<&str> = fields.iter().map(|(known, _)| *known).collect();
+        let Some((_, shape)) = fields().find(|(known, _)| *known == name) else {
+            let known: Vec<&str> = fields().map(|(known, _)| known).collect();
             let name: String = name.chars().take(63).collect();
             return refuse(format!("There is no \"{name}\"; there are {}.", known.join(", ")));
         };

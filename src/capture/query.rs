@@ -1,0 +1,188 @@
+//! What is done for rows that were written: queries over them, to stand in a trigger's function.
+
+use pgrx::spi::{quote_identifier, quote_literal};
+
+use super::operation::Operation;
+use super::table::{Key, Table};
+
+/// What is done for a row. All SQL is over `"row"`.
+#[derive(Debug)]
+pub struct Action {
+    /// The function that queues, by its full name.
+    pub function: String,
+    pub message: Message,
+    /// Which rows; all where there is none.
+    pub condition: Option<String>,
+    /// The account, as SQL.
+    pub account: String,
+}
+
+#[derive(Debug)]
+pub enum Message {
+    /// One for each row, with these arguments.
+    Event(Vec<(&'static str, Sql)>),
+    /// One for each row whose state, an object, has changed.
+    Profile(Sql),
+}
+
+/// An expression, or what a jsonb object is made of.
+#[derive(Debug)]
+pub enum Sql {
+    Text(String),
+    Object(Vec<(String, Self)>),
+}
+
+/// Pairs in a call: Postgres takes a hundred arguments.
+const PAIRS: usize = 50;
+
+impl Sql {
+    /// In lines of which all but the first begin with `margin`. What a text has of lines is left alone: it may be a literal's.
+    fn print(&self, margin: &str) -> String {
+        let pairs = match self {
+            Self::Text(sql) => return sql.clone(),
+            Self::Object(pairs) if pairs.is_empty() => return "'{}'::jsonb".to_owned(),
+            Self::Object(pairs) => pairs,
+        };
+        let inner = format!("{margin}    ");
+        let print =
+            |(name, sql): &(String, Self)| format!("{inner}{}, {}", quote_literal(name), sql.print(&inner));
+        let call = |pairs: &[(String, Self)]| {
+            let pairs: Vec<String> = pairs.iter().map(print).collect();
+            format!("jsonb_build_object(\n{}\n{margin})", pairs.join(",\n"))
+        };
+        pairs.chunks(PAIRS).map(call).collect::<Vec<_>>().join(" || ")
+    }
+}
+
+/// Where a query finds rows, each a relation as it stands after FROM.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    pub new: &'a str,
+    pub old: &'a str,
+    /// Whether it is one row, and not all of a statement's.
+    pub one: bool,
+}
+
+impl Rows<'_> {
+    /// The columns of the key, as a query selects them before others.
+    fn keys(&self, table: &Table) -> String {
+        let key = |key: &Key| format!("\"row\".{} AS {}, ", quote_identifier(&key.column), key.alias);
+        if self.one { String::new() } else { table.key.iter().map(key).collect() }
+    }
+
+    /// Joins what stands before it with the earlier versions.
+    fn join(&self, margin: &str) -> String {
+        let why = "-- A full join is never done row by row, however few rows this was planned for.";
+        if self.one { format!("{margin}FULL JOIN") } else { format!("{margin}{why}\n{margin}FULL JOIN") }
+    }
+
+    /// The condition under which a row of `before` is the earlier version of another, whose key is given.
+    fn same(&self, table: &Table, key: impl Fn(&Key) -> String) -> String {
+        let same = |it: &Key| format!("before.{} {} {}", it.alias, it.equal, key(it));
+        match self.one {
+            true => "true".to_owned(),
+            false => table.key.iter().map(same).collect::<Vec<_>>().join(" AND "),
+        }
+    }
+
+    /// Those of a statement, in its transition tables.
+    pub const OF_STATEMENT: Self = Self { new: "new_rows", old: "old_rows", one: false };
+    /// That which a row-level trigger was called for.
+    pub const OF_ROW: Self = Self { new: "(SELECT NEW.*)", old: "(SELECT OLD.*)", one: true };
+}
+
+impl Action {
+    /// The query, to stand after SELECT or PERFORM, in lines that begin with `margin`.
+    pub fn query(&self, operation: Operation, rows: Rows, table: &Table, margin: &str) -> String {
+        match (&self.message, operation) {
+            (Message::Event(arguments), Operation::Insert) => self.event(arguments, rows.new, "", margin),
+            (Message::Event(arguments), Operation::Delete) => self.event(arguments, rows.old, "", margin),
+            (Message::Event(arguments), Operation::Update) => {
+                self.event_of_change(arguments, rows, table, margin)
+            }
+            (Message::Profile(state), Operation::Update) => self.profile_change(state, rows, table, margin),
+            (Message::Profile(state), _) => {
+                let state = state.print(&format!("{margin}    "));
+                format!("{}\n{}", self.call(&[("new", state)], margin), self.from(rows.new, "", margin))
+            }
+        }
+    }
+
+    /// A call for each of some rows.
+    fn event(&self, arguments: &[(&'static str, Sql)], rows: &str, and: &str, margin: &str) -> String {
+        let inner = format!("{margin}    ");
+        let arguments: Vec<_> = arguments.iter().map(|(name, sql)| (*name, sql.print(&inner))).collect();
+        format!("{}\n{}", self.call(&arguments, margin), self.from(rows, and, margin))
+    }
+
+    fn call(&self, arguments: &[(&str, String)], margin: &str) -> String {
+        let account = ("account", self.account.clone());
+        let arguments = arguments.iter().chain([&account]);
+        let arguments: Vec<String> =
+            arguments.map(|(name, sql)| format!("{margin}    {name} => {sql}")).collect();
+        format!("{}(\n{}\n{margin})", self.function, arguments.join(",\n"))
+    }
+
+    /// The rows that meet the condition, and another.
+    fn from(&self, rows: &str, and: &str, margin: &str) -> String {
+        let condition = match &self.condition {
+            Some(condition) => format!("\n{margin}WHERE {condition}{and}"),
+            None => String::new(),
+        };
+        format!("{margin}FROM {rows} AS \"row\"{condition}")
+    }
+
+    /// A call for each row that meets the condition and did not before.
+    fn event_of_change(
+        &self,
+        arguments: &[(&'static str, Sql)],
+        rows: Rows,
+        table: &Table,
+        margin: &str,
+    ) -> String {
+        // No column of the table's may be called so.
+        let mut met = "met".to_owned();
+        while table.columns.contains(&met) {
+            met.push('_');
+        }
+        let inner = format!("{margin}        ");
+        let key = |key: &Key| format!("\"row\".{}", quote_identifier(&key.column));
+        let pairs = format!(
+            "(\n{margin}    SELECT \"row\".*, before.{met}\n\
+             {margin}    FROM {new} AS \"row\"\n\
+             {join} (\n\
+             {inner}SELECT {keys}true AS {met}\n{before}\n\
+             {margin}    ) AS before ON {same}\n\
+             {margin}    OFFSET 0\n\
+             {margin})",
+            new = rows.new,
+            join = rows.join(&format!("{margin}    ")),
+            keys = rows.keys(table),
+            before = self.from(rows.old, "", &inner),
+            same = rows.same(table, key),
+        );
+        self.event(arguments, &pairs, &format!(" AND \"row\".{met} IS NULL"), margin)
+    }
+
+    /// A call for each row whose state is another than before.
+    fn profile_change(&self, state: &Sql, rows: Rows, table: &Table, margin: &str) -> String {
+        let inner = format!("{margin}    ");
+        let state = state.print(&inner);
+        let keys = rows.keys(table);
+        let states = |rows: &str| {
+            format!("(\n{inner}SELECT {keys}{state} AS state\n{}\n{margin})", self.from(rows, "", &inner))
+        };
+        format!(
+            "{call}\n\
+             {margin}FROM {after} AS after\n\
+             {join} {before} AS before ON {same}\n\
+             {margin}WHERE after.state IS DISTINCT FROM before.state",
+            call =
+                self.call(&[("new", "after.state".to_owned()), ("old", "before.state".to_owned())], margin),
+            after = states(rows.new),
+            join = rows.join(margin),
+            before = states(rows.old),
+            same = rows.same(table, |key| format!("after.{}", key.alias)),
+        )
+    }
+}
