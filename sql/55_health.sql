@@ -375,6 +375,22 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.upkeep_health() IS 'The checks of klaviyo_health() that are about upkeep';
 
+-- Mappings ----------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'mapping', s.account, CASE WHEN f.fault IS NULL THEN 'ok' ELSE 'critical' END,
+           format('%s: %s', s.relation, s.name) || coalesce(': ' || f.fault, ''),
+           CASE WHEN f.fault IS NOT NULL THEN
+               format('Its rows cannot be sent: map it anew after klaviyo_sync_detach(%L, %L).', s.relation::text, s.name) END
+    FROM klaviyo.sync AS s
+    JOIN klaviyo.mapping AS m ON m.id = s.id
+    CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.message, m.condition) AS f (fault)
+$$;
+COMMENT ON FUNCTION klaviyo.mapping_health() IS 'The checks of klaviyo_health() that are about tables whose rows are sent';
+
 CREATE FUNCTION @extschema@.klaviyo_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -388,6 +404,8 @@ AS $$
     SELECT * FROM klaviyo.backlog_health()
     UNION ALL
     SELECT * FROM klaviyo.upkeep_health()
+    UNION ALL
+    SELECT * FROM klaviyo.mapping_health()
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_health() IS
     'How delivery stands: a row a check with its status (ok, warning, critical), what was found and what to do. Cheap enough to be asked every minute';

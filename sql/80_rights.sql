@@ -159,6 +159,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_check_account,
     @extschema@.klaviyo_discard,
     @extschema@.klaviyo_pause_account,
+    @extschema@.klaviyo_preview,
     @extschema@.klaviyo_redrive,
     @extschema@.klaviyo_remove_account,
     @extschema@.klaviyo_resume_account,
@@ -167,12 +168,15 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_sync_events,
     @extschema@.klaviyo_sync_profiles,
     -- What those of them that are SECURITY INVOKER, and the constraints and the trigger of account, call.
+    klaviyo.check_changes,
+    klaviyo.check_event,
     klaviyo.count_waiting,
     klaviyo.is_armed,
     klaviyo.is_base_url,
     klaviyo.is_private_key,
     klaviyo.is_revision,
     klaviyo.note_removal,
+    klaviyo.preview_rows,
     klaviyo.refuse_unknown_account,
     klaviyo.store_key,
     klaviyo.wake_worker
@@ -186,4 +190,4 @@ GRANT
 ON klaviyo.account TO klaviyo_admin;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
 -- What a mapping does is its trigger's function, which is the table's owner's: this table only lists it.
-GRANT INSERT (kind, name, account, spec), DELETE ON klaviyo.mapping TO klaviyo_admin;
+GRANT INSERT (kind, name, account, spec, message, condition), DELETE ON klaviyo.mapping TO klaviyo_admin;

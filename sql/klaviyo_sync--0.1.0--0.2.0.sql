@@ -189,12 +189,14 @@ COMMENT ON FUNCTION @extschema@.klaviyo_upsert_changes(jsonb, jsonb, text) IS
 -- owner's, and no members of the extension: dumps carry them with the table.
 
 CREATE TABLE klaviyo.mapping (
-    id      integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    kind    text NOT NULL,
-    name    text NOT NULL,
-    account text NOT NULL,
-    spec    jsonb NOT NULL,
-    made_at timestamptz NOT NULL DEFAULT now()
+    id        integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind      text NOT NULL,
+    name      text NOT NULL,
+    account   text NOT NULL,
+    spec      jsonb NOT NULL,
+    message   text NOT NULL,
+    condition text,
+    made_at   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE klaviyo.mapping IS 'What was said of tables whose rows are sent; see the view sync, which knows the tables';
 COMMENT ON COLUMN klaviyo.mapping.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
@@ -202,6 +204,8 @@ COMMENT ON COLUMN klaviyo.mapping.kind IS 'Kind of message that is queued: event
 COMMENT ON COLUMN klaviyo.mapping.name IS 'Name, by which a table''s mappings are told apart; if nothing else was said an event''s metric, or profile';
 COMMENT ON COLUMN klaviyo.mapping.account IS 'Account that the messages go to';
 COMMENT ON COLUMN klaviyo.mapping.spec IS 'What was said of the columns, argument by argument';
+COMMENT ON COLUMN klaviyo.mapping.message IS 'What goes into a row''s message, as SQL: the arguments of klaviyo_track_event(), or a state as klaviyo_upsert_changes() takes it';
+COMMENT ON COLUMN klaviyo.mapping.condition IS 'Which rows are sent, as SQL; NULL: all';
 COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached';
 
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping', '');
@@ -296,6 +300,101 @@ $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_sync_show(regclass, text) IS
     'The SQL of a table''s mapping of that name, or of all: what runs when a row is written. NULL where there is none';
 
+-- Preview -----------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION klaviyo.check_event(
+    metric text, email text, properties jsonb, value numeric, value_currency text, unique_id text, event_time timestamptz,
+    phone_number text, external_id text, profile jsonb
+) RETURNS text
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_check_event';
+COMMENT ON FUNCTION klaviyo.check_event(text, text, jsonb, numeric, text, text, timestamptz, text, text, jsonb) IS
+    'What klaviyo_track_event() would send, or why it would refuse, as JSON; nothing is queued';
+
+CREATE FUNCTION klaviyo.check_changes(new jsonb, old jsonb) RETURNS text
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_check_changes';
+COMMENT ON FUNCTION klaviyo.check_changes(jsonb, jsonb) IS
+    'What klaviyo_upsert_changes() would send, or why it would refuse, as JSON; nothing is queued';
+
+CREATE FUNCTION klaviyo.preview_rows(relation regclass, "limit" integer, name text) RETURNS text
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_preview_rows';
+COMMENT ON FUNCTION klaviyo.preview_rows(regclass, integer, text) IS 'What klaviyo_preview() shows, as a JSON array';
+
+CREATE FUNCTION @extschema@.klaviyo_preview(
+    relation regclass,
+    "limit"  integer DEFAULT 10,
+    name     text DEFAULT NULL
+) RETURNS TABLE (mapping text, key text[], request json, code text, reason text, hint text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.mapping, ARRAY(SELECT k.value FROM json_array_elements_text(p.key) WITH ORDINALITY AS k (value, place) ORDER BY k.place),
+           p.checked -> 'request', p.checked ->> 'code', p.checked ->> 'reason', p.checked ->> 'hint'
+    FROM json_to_recordset(klaviyo.preview_rows(relation, "limit", klaviyo_preview.name)::json)
+         AS p (mapping text, key json, checked json)
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_preview(regclass, integer, text) IS
+    'What a table''s mapping of that name, or each of them, would send of the last rows by primary key for which its "when" is true: the body of the call to Klaviyo, or why it would be refused. Nothing is queued. A message''s own id, and so an event''s unique_id where it has no other, is shown as zeros';
+
+-- Faults ------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION klaviyo.check_mapping(relation regclass, message text, condition text) RETURNS void
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_check_mapping';
+COMMENT ON FUNCTION klaviyo.check_mapping(regclass, text, text) IS
+    'Raises an error if what a mapping says of a table''s rows is understood no more. Nothing of it is computed';
+
+CREATE FUNCTION klaviyo.mapping_fault(relation regclass, message text, condition text) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+-- Whoever changes the table is not waited for.
+SET lock_timeout = '100ms'
+AS $$
+BEGIN
+    PERFORM klaviyo.check_mapping(relation, message, condition);
+    RETURN NULL;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RETURN NULL;
+    WHEN OTHERS THEN
+        RETURN SQLERRM;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.mapping_fault(regclass, text, text) IS 'What has become wrong with a mapping since it was made; NULL: nothing';
+
+CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'mapping', s.account, CASE WHEN f.fault IS NULL THEN 'ok' ELSE 'critical' END,
+           format('%s: %s', s.relation, s.name) || coalesce(': ' || f.fault, ''),
+           CASE WHEN f.fault IS NOT NULL THEN
+               format('Its rows cannot be sent: map it anew after klaviyo_sync_detach(%L, %L).', s.relation::text, s.name) END
+    FROM klaviyo.sync AS s
+    JOIN klaviyo.mapping AS m ON m.id = s.id
+    CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.message, m.condition) AS f (fault)
+$$;
+COMMENT ON FUNCTION klaviyo.mapping_health() IS 'The checks of klaviyo_health() that are about tables whose rows are sent';
+
+CREATE OR REPLACE FUNCTION @extschema@.klaviyo_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT * FROM klaviyo.server_health()
+    UNION ALL
+    SELECT * FROM klaviyo.account_health()
+    UNION ALL
+    SELECT * FROM klaviyo.lane_health()
+    UNION ALL
+    SELECT * FROM klaviyo.backlog_health()
+    UNION ALL
+    SELECT * FROM klaviyo.upkeep_health()
+    UNION ALL
+    SELECT * FROM klaviyo.mapping_health()
+$$;
+
 -- What is new is the owner's alone, whatever ALTER DEFAULT PRIVILEGES says.
 DO $$
 DECLARE
@@ -316,7 +415,10 @@ BEGIN
             WHERE p.oid IN ('klaviyo.open_claim_floor'::pg_catalog.regproc, 'klaviyo.unique_id_digest'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_detach'::pg_catalog.regproc, '@extschema@.klaviyo_sync_events'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_upsert_changes'::pg_catalog.regproc)
+                            '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_changes'::pg_catalog.regproc,
+                            'klaviyo.check_changes'::pg_catalog.regproc, 'klaviyo.check_event'::pg_catalog.regproc,
+                            'klaviyo.check_mapping'::pg_catalog.regproc, 'klaviyo.mapping_fault'::pg_catalog.regproc,
+                            'klaviyo.mapping_health'::pg_catalog.regproc, 'klaviyo.preview_rows'::pg_catalog.regproc)
         ) AS o (name, acl)
         CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS g
         WHERE g.grantee <> (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync')
@@ -332,9 +434,11 @@ $$;
 GRANT SELECT ON klaviyo.mapping, klaviyo.sync TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_upsert_changes TO klaviyo_writer;
-GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_detach, @extschema@.klaviyo_sync_events, @extschema@.klaviyo_sync_profiles
+GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_preview, @extschema@.klaviyo_sync_detach, @extschema@.klaviyo_sync_events, @extschema@.klaviyo_sync_profiles,
+    klaviyo.check_changes, klaviyo.check_event, klaviyo.preview_rows
 TO klaviyo_admin;
-GRANT INSERT (kind, name, account, spec), DELETE ON klaviyo.mapping TO klaviyo_admin;
+GRANT INSERT (kind, name, account, spec, message, condition), DELETE ON klaviyo.mapping TO klaviyo_admin;
 
 CREATE OR REPLACE FUNCTION @extschema@.klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

@@ -6,10 +6,14 @@
 //! - [`query`]: what is done for them then.
 //! - [`generate`]: the triggers and the function that do it.
 //! - [`attach`]: makes it so, and undoes it.
+//! - [`preview`]: what would be sent of the rows there are.
+//! - [`fault`]: what has become wrong with it since.
 
 pub mod attach;
+pub mod fault;
 pub mod generate;
 pub mod operation;
+pub mod preview;
 pub mod query;
 pub mod reader;
 pub mod refusal;

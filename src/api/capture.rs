@@ -1,4 +1,5 @@
-//! `klaviyo_sync_events`, `klaviyo_sync_profiles`, `klaviyo_sync_detach`: what stands in a table's columns, said once.
+//! `klaviyo_sync_events`, `klaviyo_sync_profiles`, `klaviyo_sync_detach`, `klaviyo_preview`: what stands in a table's columns,
+//! said once.
 
 use delivery::identifiers::NAMES;
 use delivery::kind::event;
@@ -8,8 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::api::messages::{DEFAULT_ACCOUNT, unknown_account};
 use crate::capture::attach::{self, Mapping};
+use crate::capture::fault;
 use crate::capture::generate::Capture;
 use crate::capture::operation::Operation;
+use crate::capture::preview::{self, Previewed};
 use crate::capture::query::{Action, Message, Sql};
 use crate::capture::reader::{Reader, Wanted};
 use crate::capture::refusal;
@@ -20,6 +23,8 @@ use crate::pg::function::{Arguments, Refusal, Returned, sql_function};
 sql_function!(klaviyo_sync_events, pg_finfo_klaviyo_sync_events, sync_events);
 sql_function!(klaviyo_sync_profiles, pg_finfo_klaviyo_sync_profiles, sync_profiles);
 sql_function!(klaviyo_sync_detach, pg_finfo_klaviyo_sync_detach, sync_detach);
+sql_function!(klaviyo_preview_rows, pg_finfo_klaviyo_preview_rows, preview_rows);
+sql_function!(klaviyo_check_mapping, pg_finfo_klaviyo_check_mapping, check_mapping);
 
 /// What is mapped: the argument's place, its name, and what it is read as.
 type Mapped = (usize, &'static str, As);
@@ -87,7 +92,6 @@ fn sync_profiles(arguments: &Arguments) -> Returned {
     let state = mapper.read(&OF_PROFILE)?;
     let condition = mapper.condition(12)?;
     let name: &str = arguments.get(13).unwrap_or("profile");
-    let state = Sql::Object(state.into_iter().map(|(name, sql)| (name.to_owned(), sql)).collect());
     let action = mapper.action("klaviyo_upsert_changes", Message::Profile(state), condition);
     mapper.attach("profile", name, vec![Operation::Insert, Operation::Update], action)
 }
@@ -97,6 +101,31 @@ fn sync_detach(arguments: &Arguments) -> Returned {
     let table = Table::open(arguments.get(0))?;
     let detached = attach::detach(&table, arguments.get(1))?;
     Ok(i32::try_from(detached).unwrap_or(i32::MAX).into_datum())
+}
+
+/// `klaviyo.preview(relation, limit, name)`: a JSON array of what [`preview::preview`] finds.
+fn preview_rows(arguments: &Arguments) -> Returned {
+    let table = Table::open(arguments.get(0))?;
+    let limit = arguments.get::<i32>(1).unwrap_or(i32::MAX);
+    let rows = preview::preview(&table, arguments.get(2), limit.into())?;
+    // What was checked is an object already, and numbers in it are kept to the letter.
+    let row = |row: &Previewed| {
+        format!(
+            "{{\"mapping\":{},\"key\":{},\"checked\":{}}}",
+            Value::from(row.mapping.as_str()),
+            row.key,
+            row.checked
+        )
+    };
+    Ok(format!("[{}]", rows.iter().map(row).collect::<Vec<_>>().join(",")).into_datum())
+}
+
+/// `klaviyo.check_mapping(relation, message, condition)`
+fn check_mapping(arguments: &Arguments) -> Returned {
+    let table = Table::open(arguments.get(0))?;
+    table.check()?;
+    fault::check(&table, arguments.get(1).unwrap_or_default(), arguments.get(2));
+    Ok(None)
 }
 
 /// Reads the arguments of a mapping.

@@ -18,6 +18,8 @@ use crate::settings::{ON_INVALID, OnInvalid};
 sql_function!(klaviyo_track_event, pg_finfo_klaviyo_track_event, track_event);
 sql_function!(klaviyo_upsert_profile, pg_finfo_klaviyo_upsert_profile, upsert_profile);
 sql_function!(klaviyo_upsert_changes, pg_finfo_klaviyo_upsert_changes, upsert_changes);
+sql_function!(klaviyo_check_event, pg_finfo_klaviyo_check_event, check_event);
+sql_function!(klaviyo_check_changes, pg_finfo_klaviyo_check_changes, check_changes);
 
 /// The account of a message that names none.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -33,26 +35,7 @@ const KEPT_JSON: usize = 5_000_000;
 fn track_event(arguments: &Arguments) -> Returned {
     let name = Name::next();
     let now = pg::now();
-    let checked = || {
-        let profile = json(arguments, 9, profile::limits("profile"))?;
-        let properties = json(arguments, 2, event::PROPERTIES)?;
-        event::Draft {
-            metric: arguments.get(0).unwrap_or_default(),
-            identifiers: Identifiers {
-                email: arguments.get(1),
-                phone_number: arguments.get(7),
-                external_id: arguments.get(8),
-            },
-            profile: profile.as_deref(),
-            properties: properties.as_deref(),
-            value: numeric(arguments, 3),
-            value_currency: arguments.get(4),
-            unique_id: arguments.get(5),
-            // timestamptz is passed as the 64 bits it is.
-            time: arguments.datum(6).map(|time| pg::micros(time.value() as i64)),
-        }
-        .check(&name.message_id.to_string(), now)
-    };
+    let checked = || event_checked(arguments, &name.message_id, now);
     let given = || {
         let mut given = Given::default();
         for (name, number) in [
@@ -72,6 +55,57 @@ fn track_event(arguments: &Arguments) -> Returned {
         given.finish()
     };
     queue("event", &name, arguments.get(10), now, checked, given)
+}
+
+fn event_checked(arguments: &Arguments, message_id: &uuid::Uuid, now: i64) -> Result<Checked, Invalid> {
+    let profile = json(arguments, 9, profile::limits("profile"))?;
+    let properties = json(arguments, 2, event::PROPERTIES)?;
+    event::Draft {
+        metric: arguments.get(0).unwrap_or_default(),
+        identifiers: Identifiers {
+            email: arguments.get(1),
+            phone_number: arguments.get(7),
+            external_id: arguments.get(8),
+        },
+        profile: profile.as_deref(),
+        properties: properties.as_deref(),
+        value: numeric(arguments, 3),
+        value_currency: arguments.get(4),
+        unique_id: arguments.get(5),
+        // timestamptz is passed as the 64 bits it is.
+        time: arguments.datum(6).map(|time| pg::micros(time.value() as i64)),
+    }
+    .check(&message_id.to_string(), now)
+}
+
+/// `klaviyo.check_event`, which takes what `klaviyo_track_event` takes: what that would send, or why it would refuse.
+fn check_event(arguments: &Arguments) -> Returned {
+    preview("event", event_checked(arguments, &uuid::Uuid::nil(), pg::now()))
+}
+
+/// `klaviyo.check_changes(new, old)`: what `klaviyo_upsert_changes` would send, or why it would refuse.
+fn check_changes(arguments: &Arguments) -> Returned {
+    preview("profile", change(arguments).and_then(|change| change.unwrap_or_default().draft().check()))
+}
+
+/// The body of the call that carries a message, or a refusal, as JSON.
+fn preview(kind: &str, checked: Result<Checked, Invalid>) -> Returned {
+    let text = match checked {
+        Ok(checked) => {
+            let kind = delivery::kind::find(kind).unwrap_or_else(|| error!("there is no kind {kind}"));
+            let body = kind
+                .body(&checked.payload)
+                .unwrap_or_else(|why| error!("{kind} has no body: {why}", kind = kind.name()));
+            format!("{{\"request\":{}}}", String::from_utf8_lossy(&body))
+        }
+        Err(invalid) => serde_json::json!({
+            "code": invalid.fault.code(),
+            "reason": format!("{}. {}", invalid.message, invalid.detail),
+            "hint": invalid.hint,
+        })
+        .to_string(),
+    };
+    Ok(text.into_datum())
 }
 
 /// `klaviyo_upsert_profile(email, phone_number, external_id, first_name, last_name, organization, title, locale,
@@ -119,11 +153,7 @@ fn upsert_changes(arguments: &Arguments) -> Returned {
     if arguments.datum(0).is_none() {
         return Ok(None);
     }
-    let change = json(arguments, 0, profile::limits("new")).and_then(|new| {
-        // What was wrong with it is put right by the new one.
-        let old = json(arguments, 1, profile::limits("old")).ok().flatten();
-        Change::between(old.as_deref(), new.as_deref().unwrap_or_default())
-    });
+    let change = change(arguments);
     if matches!(change, Ok(None)) {
         return Ok(None);
     }
@@ -135,6 +165,14 @@ fn upsert_changes(arguments: &Arguments) -> Returned {
         given.finish()
     };
     queue("profile", &Name::next(), arguments.get(2), pg::now(), checked, given)
+}
+
+/// What has changed between two states, the new and the old.
+fn change(arguments: &Arguments) -> Result<Option<Change>, Invalid> {
+    let new = json(arguments, 0, profile::limits("new"))?;
+    // What was wrong with it is put right by the new one.
+    let old = json(arguments, 1, profile::limits("old")).ok().flatten();
+    Change::between(old.as_deref(), new.as_deref().unwrap_or_default())
 }
 
 /// Queues what passes its checks. What does not is refused, or, if the shop prefers, buried.

@@ -1,9 +1,10 @@
 //! Makes a mapping so, or undoes it, in the transaction of whoever asks.
 
 use pgrx::JsonB;
-use pgrx::pg_sys::{self, panic::CaughtError};
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::fault::computing;
 use super::generate::{self, Capture};
 use super::operation::Operation;
 use super::refusal;
@@ -20,8 +21,8 @@ const SYNCED: &str = "
     ORDER BY s.id";
 
 const INSERT: &str = "
-    INSERT INTO klaviyo.mapping (kind, name, account, spec)
-    VALUES ($1, $2, $3, $4)
+    INSERT INTO klaviyo.mapping (kind, name, account, spec, message, condition)
+    VALUES ($1, $2, $3, $4, $5, $6)
     RETURNING id";
 
 const DELETE: &str = "DELETE FROM klaviyo.mapping AS m WHERE m.id = $1";
@@ -62,7 +63,14 @@ pub fn attach(mapping: Mapping, capture: &Capture) -> Result<i32, Refusal> {
             "Detach that one first with klaviyo_sync_detach(), or pass another name.",
         ));
     }
-    let values = [arg(mapping.kind), arg(mapping.name), arg(mapping.account), arg(JsonB(mapping.spec))];
+    let values = [
+        arg(mapping.kind),
+        arg(mapping.name),
+        arg(mapping.account),
+        arg(JsonB(mapping.spec)),
+        arg(capture.action.message()),
+        arg(capture.action.condition.clone()),
+    ];
     let id = with_own_search_path(|| {
         done(run(DELETE_ORPHANS, &[]));
         done(value::<i32>(INSERT, &values)).unwrap_or_else(|| error!("klaviyo.mapping took no row"))
@@ -138,32 +146,11 @@ fn define(table: &Table, statements: &[String]) {
 /// Each expression is right by itself, as whoever asks sees the table. Whether they are in a trigger, and its owner may
 /// use what they use, Postgres tells that begins to run them.
 fn probe(capture: &Capture) -> Result<(), Refusal> {
-    let (table, probes) = (capture.table, capture.probes());
-    PgTryBuilder::new(|| {
-        with_rights_of(table.owner, || probes.iter().for_each(|probe| done(Spi::run(probe))));
-        Ok(())
-    })
-    .catch_others(|error| match error {
-        CaughtError::PostgresError(report)
-            if report.sql_error_code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE =>
-        {
-            Err(refusal::rights(
-                format!("the mapping of {} would fail", table.sql()),
-                format!("{}.", report.message()),
-                "It runs with the rights of the table's owner: grant him what it uses.",
-            ))
-        }
-        CaughtError::PostgresError(report) => Err(refusal::expression(
-            format!("the mapping of {} would fail", table.sql()),
-            format!("{}.", report.message()),
-            "In a trigger rows have their columns and nothing else: no type of the table's, no ctid, no xmin, no column that is computed when it is read.",
-        )),
-        other => other.rethrow(),
-    })
-    .execute()
+    let hint = "In a trigger rows have their columns and nothing else: no type of the table's, no ctid, no xmin, no column that is computed when it is read.";
+    computing(capture.table, hint, || capture.probes().iter().for_each(|probe| done(Spi::run(probe))))
 }
 
 /// What a statement returned.
-fn done<T>(result: Result<T, spi::Error>) -> T {
+pub(super) fn done<T>(result: Result<T, spi::Error>) -> T {
     result.unwrap_or_else(|error| error!("{error}"))
 }

@@ -22,11 +22,11 @@ pub enum Message {
     /// One for each row, with these arguments.
     Event(Vec<(&'static str, Sql)>),
     /// One for each row whose state, an object, has changed.
-    Profile(Sql),
+    Profile(Vec<(&'static str, Sql)>),
 }
 
 /// An expression, or what a jsonb object is made of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Sql {
     Text(String),
     Object(Vec<(String, Self)>),
@@ -92,6 +92,14 @@ impl Rows<'_> {
 }
 
 impl Action {
+    /// What of a row goes into its message: the arguments of an event, or the state of a profile, as an object.
+    pub fn message(&self) -> String {
+        match &self.message {
+            Message::Event(arguments) => object(arguments).print(""),
+            Message::Profile(state) => object(state).print(""),
+        }
+    }
+
     /// The query, to stand after SELECT or PERFORM, in lines that begin with `margin`.
     pub fn query(&self, operation: Operation, rows: Rows, table: &Table, margin: &str) -> String {
         match (&self.message, operation) {
@@ -102,7 +110,7 @@ impl Action {
             }
             (Message::Profile(state), Operation::Update) => self.profile_change(state, rows, table, margin),
             (Message::Profile(state), _) => {
-                let state = state.print(&format!("{margin}    "));
+                let state = object(state).print(&format!("{margin}    "));
                 format!("{}\n{}", self.call(&[("new", state)], margin), self.from(rows.new, "", margin))
             }
         }
@@ -165,9 +173,15 @@ impl Action {
     }
 
     /// A call for each row whose state is another than before.
-    fn profile_change(&self, state: &Sql, rows: Rows, table: &Table, margin: &str) -> String {
+    fn profile_change(
+        &self,
+        state: &[(&'static str, Sql)],
+        rows: Rows,
+        table: &Table,
+        margin: &str,
+    ) -> String {
         let inner = format!("{margin}    ");
-        let state = state.print(&inner);
+        let state = object(state).print(&inner);
         let keys = rows.keys(table);
         let states = |rows: &str| {
             format!("(\n{inner}SELECT {keys}{state} AS state\n{}\n{margin})", self.from(rows, "", &inner))
@@ -185,4 +199,8 @@ impl Action {
             same = rows.same(table, |key| format!("after.{}", key.alias)),
         )
     }
+}
+
+fn object(pairs: &[(&'static str, Sql)]) -> Sql {
+    Sql::Object(pairs.iter().map(|(name, sql)| ((*name).to_owned(), sql.clone())).collect())
 }

@@ -52,6 +52,13 @@ pub fn understand(table: pg_sys::Oid, from: &str, text: &str) -> Result<Expressi
     understood.catch_others(refused).execute()
 }
 
+/// Raises an error if a query is none that Postgres understands. It is not planned, let alone run.
+pub fn check(query: &str) {
+    let query = CString::new(query).unwrap_or_default();
+    // SAFETY: the text ends in NUL and lives until the end; the caller's transaction is cleaned up after an error.
+    unsafe { analyse(&query) };
+}
+
 fn refused(error: CaughtError) -> Result<Expression, Fault> {
     match error {
         CaughtError::PostgresError(report) => Err(Fault::Refused {

@@ -29,6 +29,11 @@ pub fn with_own_search_path<R>(run: impl FnOnce() -> R) -> R {
     with_setting(c"search_path", SEARCH_PATH, run)
 }
 
+/// Runs something in the time zone UTC, as triggers of ours do.
+pub fn with_utc<R>(run: impl FnOnce() -> R) -> R {
+    with_setting(c"timezone", c"UTC", run)
+}
+
 /// Runs something that waits for locks no longer than the session says, or else than a moment.
 pub fn with_lock_timeout<R>(run: impl FnOnce() -> R) -> R {
     // SAFETY: a plain variable, the session's setting in milliseconds; 0 is for ever.

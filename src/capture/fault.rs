@@ -1,0 +1,46 @@
+//! What is wrong with a mapping, or has become so since it was made: a column renamed, a function dropped.
+
+use std::panic::UnwindSafe;
+
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+use super::refusal;
+use super::table::Table;
+use crate::pg::expression;
+use crate::pg::function::Refusal;
+use crate::pg::scoped::{with_rights_of, with_utc};
+
+/// Computes something of a table's rows as its triggers do: with its owner's rights, and in UTC.
+pub fn computing<R>(
+    table: &Table,
+    hint: &str,
+    compute: impl FnOnce() -> R + UnwindSafe,
+) -> Result<R, Refusal> {
+    let computed = PgTryBuilder::new(|| Ok(with_rights_of(table.owner, || with_utc(compute))));
+    // Whoever asks raises the refusal, so that what Postgres began is cleaned up by that.
+    let refused = |error| match error {
+        CaughtError::PostgresError(report) => {
+            let message = format!("the mapping of {} fails", table.sql());
+            let detail = format!("{}.", report.message());
+            Err(if report.sql_error_code() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE {
+                let hint = "It runs with the rights of the table's owner: grant him what it uses.";
+                refusal::rights(message, detail, hint)
+            } else {
+                refusal::expression(message, detail, hint)
+            })
+        }
+        other => other.rethrow(),
+    };
+    computed.catch_others(refused).execute()
+}
+
+/// Raises an error of Postgres' if what a mapping says of a row is understood no more. Nothing of it is computed.
+pub fn check(table: &Table, message: &str, condition: Option<&str>) {
+    let query = format!(
+        "SELECT {message} FROM ONLY {} AS \"row\" WHERE {}",
+        table.sql(),
+        condition.unwrap_or("true")
+    );
+    with_rights_of(table.owner, || with_utc(|| expression::check(&query)));
+}

@@ -1,0 +1,87 @@
+//! What a mapping would send of the rows that stand in its table.
+
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+
+use super::attach::done;
+use super::fault::computing;
+use super::table::Table;
+use crate::pg::function::Refusal;
+use crate::pg::scoped::with_own_search_path;
+use crate::pg::spi::{arg, column, rows, value};
+
+const MAPPINGS: &str = "
+    SELECT m.name, m.kind, m.message, m.condition
+    FROM klaviyo.sync AS s
+    JOIN klaviyo.mapping AS m ON m.id = s.id
+    WHERE s.relation = $1 AND ($2 IS NULL OR s.name = $2)
+    ORDER BY m.id";
+
+const CHECK_EVENT: &str = "
+    SELECT klaviyo.check_event(
+        m ->> 'metric', m ->> 'email', nullif(m -> 'properties', 'null'), (m ->> 'value')::numeric, m ->> 'value_currency',
+        m ->> 'unique_id', (m ->> 'event_time')::timestamptz, m ->> 'phone_number', m ->> 'external_id',
+        nullif(m -> 'profile', 'null')
+    )
+    FROM (SELECT $1::jsonb) AS given (m)";
+
+const CHECK_PROFILE: &str = "SELECT klaviyo.check_changes($1::jsonb, NULL)";
+
+/// A row, as a mapping sees it.
+#[derive(Debug)]
+pub struct Previewed {
+    pub mapping: String,
+    /// Its primary key, or where there is none its place: a JSON array of texts.
+    pub key: String,
+    /// What would be sent of it, or why that would be refused: the fields of a JSON object.
+    pub checked: String,
+}
+
+/// Looks at the last rows of a table, by its primary key, that its mapping of that name, or each of them, would send.
+pub fn preview(table: &Table, name: Option<&str>, limit: i64) -> Result<Vec<Previewed>, Refusal> {
+    let mut mappings: Vec<(String, String, String, Option<String>)> = Vec::new();
+    with_own_search_path(|| {
+        done(rows(MAPPINGS, &[arg(table.oid), arg(name)], |row| {
+            mappings.push((column(row, 1), column(row, 2), column(row, 3), row.get(4).ok().flatten()));
+        }));
+    });
+    let mut previewed = Vec::new();
+    for (mapping, kind, message, condition) in mappings {
+        let check = if kind == "event" { CHECK_EVENT } else { CHECK_PROFILE };
+        for (key, message) in messages(table, &message, condition.as_deref(), limit)? {
+            let checked = with_own_search_path(|| done(value(check, &[arg(message)]))).unwrap_or_default();
+            previewed.push(Previewed { mapping: mapping.clone(), key, checked });
+        }
+    }
+    Ok(previewed)
+}
+
+/// Keys and messages of the last rows, computed with the rights of the table's owner.
+fn messages(
+    table: &Table,
+    message: &str,
+    condition: Option<&str>,
+    limit: i64,
+) -> Result<Vec<(String, String)>, Refusal> {
+    let key: Vec<String> =
+        table.key.iter().map(|key| format!("\"row\".{}", quote_identifier(&key.column))).collect();
+    let (key, order) = if key.is_empty() {
+        ("\"row\".ctid::text".to_owned(), String::new())
+    } else {
+        let order: Vec<String> = key.iter().map(|column| format!("{column} DESC")).collect();
+        let texts: Vec<String> = key.iter().map(|column| format!("{column}::text")).collect();
+        (texts.join(", "), format!(" ORDER BY {}", order.join(", ")))
+    };
+    let query = format!(
+        "SELECT jsonb_build_array({key})::text, ({message})::text FROM ONLY {} AS \"row\" WHERE {}{order} LIMIT $1",
+        table.sql(),
+        condition.unwrap_or("true"),
+    );
+    computing(table, "Correct what it is said to compute, or leave such rows out by \"when\".", || {
+        Spi::connect(|client| {
+            let rows = done(client.select(query.as_str(), None, &[arg(limit)]));
+            rows.map(|row| (done(row.get(1)).unwrap_or_default(), done(row.get(2)).unwrap_or_default()))
+                .collect()
+        })
+    })
+}
