@@ -13,11 +13,12 @@ use crate::pgbench::{self, Pgbench};
 use crate::turns::in_turns;
 
 /// Tables of `enqueue.sql`, and what they are called. The second is the floor.
-const VARIANTS: [(&str, &str); 4] = [
+const VARIANTS: [(&str, &str); 5] = [
     ("plain", "plain insert"),
     ("floor", "bare outbox trigger"),
     ("row_level", "ours, row level"),
     ("statement_level", "ours, statement level"),
+    ("mapped", "ours, by klaviyo_sync_events"),
 ];
 const FLOOR: usize = 1;
 
@@ -89,9 +90,9 @@ pub fn measure(effort: &Effort) -> Result<Vec<Section>, String> {
     Ok(vec![Section {
         title: "Enqueue".to_owned(),
         how: format!(
-            "Rows of four tables, alike but for their triggers. Bare outbox trigger, the floor: row level, one INSERT … \
+            "Rows of five tables, alike but for their triggers. Bare outbox trigger, the floor: row level, one INSERT … \
              VALUES of a ready payload into a copy of klaviyo.outbox. Ours: PERFORM klaviyo_track_event(…), a jsonb \
-             column of the row as properties. {bytes:.0} bytes of payload on average, compared after each run. \
+             column of the row as properties; and the trigger that klaviyo_sync_events() writes of the same. {bytes:.0} bytes of payload on average, compared after each run. \
              klaviyo.enabled off, autovacuum off, a checkpoint before each run. One by one: pgbench, {} s a run, \
              prepared, a row a transaction; what is shown is elapsed time by rows of all clients.",
             effort.pgbench_seconds,

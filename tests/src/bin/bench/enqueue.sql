@@ -1,4 +1,4 @@
--- Four tables of orders, alike but for their triggers. A row carries what every variant needs, so that all insert the
+-- Five tables of orders, alike but for their triggers. A row carries what every variant needs, so that all insert the
 -- same bytes.
 
 CREATE TABLE bench.plain (
@@ -11,6 +11,7 @@ CREATE TABLE bench.plain (
 CREATE TABLE bench.floor (LIKE bench.plain INCLUDING ALL);
 CREATE TABLE bench.row_level (LIKE bench.plain INCLUDING ALL);
 CREATE TABLE bench.statement_level (LIKE bench.plain INCLUDING ALL);
+CREATE TABLE bench.mapped (LIKE bench.plain INCLUDING ALL);
 
 -- The floor -----------------------------------------------------------------------------------------------------------
 
@@ -56,6 +57,8 @@ $$;
 CREATE TRIGGER statement_level AFTER INSERT ON bench.statement_level
 REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION bench.statement_level();
+
+SELECT klaviyo_sync_events('bench.mapped', 'Placed Order', email => 'email', properties => '"properties"');
 
 -- What is inserted ----------------------------------------------------------------------------------------------------
 
