@@ -52,6 +52,8 @@ impl Capture<'_> {
             ),
             // A trigger's function may be called by nobody in particular, but anybody could make a trigger of his own of it.
             format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
+            // Without the extension they would fail. Dumps carry this too.
+            format!("ALTER FUNCTION {function}() DEPENDS ON EXTENSION klaviyo_sync"),
         ];
         for operation in &self.operations {
             let level = if self.is_row_level(*operation).is_some() {
@@ -65,12 +67,14 @@ impl Capture<'_> {
                     Operation::Delete => "REFERENCING OLD TABLE AS old_rows\nFOR EACH STATEMENT",
                 }
             };
-            statements.push(format!(
-                "CREATE TRIGGER {} AFTER {} ON {}\n{level} EXECUTE FUNCTION {function}()",
-                quote_identifier(trigger_name(id, *operation)),
-                operation.sql(),
-                self.table.sql(),
-            ));
+            let (trigger, table) = (quote_identifier(trigger_name(id, *operation)), self.table.sql());
+            let after = operation.sql();
+            statements.extend([
+                format!(
+                    "CREATE TRIGGER {trigger} AFTER {after} ON {table}\n{level} EXECUTE FUNCTION {function}()"
+                ),
+                format!("ALTER TRIGGER {trigger} ON {table} DEPENDS ON EXTENSION klaviyo_sync"),
+            ]);
         }
         statements
     }

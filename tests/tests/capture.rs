@@ -83,6 +83,10 @@ fn a_dump_carries_what_is_attached() {
     // The next mapping has a number of its own.
     assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_events('customers', 'x', email => 'email')"), "2");
     assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_detach('orders')"), "1");
+    // It takes what is left along.
+    cluster.psql("copy", "DROP EXTENSION klaviyo_sync");
+    assert_eq!(cluster.psql("copy", "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"), "0");
+    cluster.psql("copy", "INSERT INTO customers VALUES (100, 'late@shop.example')");
 }
 
 #[test]

@@ -154,3 +154,10 @@ SELECT klaviyo_sync_profiles('orders', properties => '["id"]');
 SELECT klaviyo_sync_profiles('orders', email => 'email', title => 'titel');
 SELECT klaviyo_sync_profiles('orders', email => 'email', location => '{"city": "status"}', account => 'nowhere');
 SELECT count(*) FROM klaviyo.mapping WHERE name = 'x';
+
+-- The extension takes its triggers along, and nobody else's work.
+SELECT count(*) > 0 AS some FROM pg_trigger WHERE NOT tgisinternal;
+DROP EXTENSION klaviyo_sync CASCADE;
+SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal;
+SELECT proname FROM pg_proc WHERE proname LIKE 'klaviyo%';
+INSERT INTO orders VALUES (100, 1, 'a@shop.example', 'paid');
