@@ -135,6 +135,7 @@ struct Mapper<'a> {
     table: Table,
     /// What was said, for the record.
     spec: Map<String, Value>,
+    prints_by_settings: bool,
 }
 
 impl<'a> Mapper<'a> {
@@ -145,17 +146,17 @@ impl<'a> Mapper<'a> {
         }
         let table = Table::open(arguments.get(0))?;
         table.check()?;
-        Ok(Self { arguments, account, table, spec: Map::new() })
+        Ok(Self { arguments, account, table, spec: Map::new(), prints_by_settings: false })
     }
 
     /// The arguments that are given, as SQL over the row.
     fn read(&mut self, mapped: &[Mapped]) -> Result<Vec<(&'static str, Sql)>, Refusal> {
         let mut read = Vec::new();
+        let reader = Reader::new(&self.table);
         for (place, name, read_as) in mapped {
             if self.arguments.datum(*place).is_none() {
                 continue;
             }
-            let reader = Reader::new(&self.table);
             let (sql, given) = match read_as {
                 As::Value(wanted) => {
                     let text: &str = self.arguments.get(*place).unwrap_or_default();
@@ -169,6 +170,7 @@ impl<'a> Mapper<'a> {
             read.push((*name, sql));
             self.spec.insert((*name).to_owned(), given);
         }
+        self.prints_by_settings = reader.prints_by_settings();
         if !read.iter().any(|(name, _)| NAMES.contains(name)) {
             return Err(refusal::argument(
                 "the mapping does not say whom a row is about",
@@ -191,7 +193,8 @@ impl<'a> Mapper<'a> {
     }
 
     fn attach(self, kind: &'static str, name: &str, operations: Vec<Operation>, action: Action) -> Returned {
-        let capture = Capture { table: &self.table, operations, action };
+        let capture =
+            Capture { table: &self.table, operations, action, prints_by_settings: self.prints_by_settings };
         let mapping = Mapping { kind, name, account: self.account, spec: Value::Object(self.spec) };
         Ok(attach::attach(mapping, &capture)?.into_datum())
     }

@@ -9,15 +9,16 @@ use super::refusal;
 use super::table::Table;
 use crate::pg::expression;
 use crate::pg::function::Refusal;
-use crate::pg::scoped::{with_rights_of, with_utc};
+use crate::pg::scoped::{with_rights_of, with_settings_of_triggers};
 
-/// Computes something of a table's rows as its triggers do: with its owner's rights, and in UTC.
+/// Computes something of a table's rows as its triggers do: with its owner's rights, and their settings.
 pub fn computing<R>(
     table: &Table,
     hint: &str,
     compute: impl FnOnce() -> R + UnwindSafe,
 ) -> Result<R, Refusal> {
-    let computed = PgTryBuilder::new(|| Ok(with_rights_of(table.owner, || with_utc(compute))));
+    let computed =
+        PgTryBuilder::new(|| Ok(with_rights_of(table.owner, || with_settings_of_triggers(compute))));
     // Whoever asks raises the refusal, so that what Postgres began is cleaned up by that.
     let refused = |error| match error {
         CaughtError::PostgresError(report) => {
@@ -42,5 +43,5 @@ pub fn check(table: &Table, message: &str, condition: Option<&str>) {
         table.sql(),
         condition.unwrap_or("true")
     );
-    with_rights_of(table.owner, || with_utc(|| expression::check(&query)));
+    with_rights_of(table.owner, || with_settings_of_triggers(|| expression::check(&query)));
 }

@@ -1,10 +1,13 @@
 //! The SQL that a mapping comes to. Meant to be read.
 
-use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+use std::ffi::CStr;
+
+use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 
 use super::operation::Operation;
 use super::query::{Action, Rows};
 use super::table::Table;
+use crate::pg::scoped::OF_PRINTING;
 
 /// What is to be done for rows of a table, and when.
 #[derive(Debug)]
@@ -12,6 +15,8 @@ pub struct Capture<'a> {
     pub table: &'a Table,
     pub operations: Vec<Operation>,
     pub action: Action,
+    /// Whether it prints what is printed as settings of the session say.
+    pub prints_by_settings: bool,
 }
 
 impl Capture<'_> {
@@ -48,7 +53,8 @@ impl Capture<'_> {
         let mut statements = vec![
             format!(
                 "CREATE FUNCTION {function}() RETURNS trigger\nLANGUAGE plpgsql SECURITY DEFINER\n\
-                 SET search_path = pg_catalog, pg_temp\nSET timezone = 'UTC'\nAS {quote}{body}{quote}"
+                 SET search_path = pg_catalog, pg_temp\nSET timezone = 'UTC'\n{}AS {quote}{body}{quote}",
+                self.settings()
             ),
             // A trigger's function may be called by nobody in particular, but anybody could make a trigger of his own of it.
             format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
@@ -77,6 +83,13 @@ impl Capture<'_> {
             ]);
         }
         statements
+    }
+
+    fn settings(&self) -> String {
+        let set = |(name, value): (&CStr, &CStr)| {
+            format!("SET {} = {}\n", name.to_string_lossy(), quote_literal(value.to_string_lossy()))
+        };
+        if self.prints_by_settings { OF_PRINTING.into_iter().map(set).collect() } else { String::new() }
     }
 
     fn body(&self) -> String {

@@ -1,5 +1,7 @@
 //! What a person says of a table's columns, understood and checked.
 
+use std::cell::Cell;
+
 use pgrx::spi::quote_identifier;
 use pgrx::{PgBuiltInOids, pg_sys};
 use serde_json::Value;
@@ -23,11 +25,24 @@ pub enum Wanted {
 /// Understands what is said of a table.
 pub struct Reader<'a> {
     table: &'a Table,
+    prints_by_settings: Cell<bool>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(table: &'a Table) -> Self {
-        Self { table }
+        Self { table, prints_by_settings: Cell::new(false) }
+    }
+
+    /// Whether something was read that is printed as settings of the session say.
+    pub fn prints_by_settings(&self) -> bool {
+        self.prints_by_settings.get()
+    }
+
+    /// Notes the type of what is printed, in JSON or as a text.
+    fn printed(&self, type_oid: pg_sys::Oid, as_json: bool) {
+        if !prints_alike(type_oid, as_json) {
+            self.prints_by_settings.set(true);
+        }
     }
 
     /// A column, or an expression over the row, as SQL of the wanted type.
@@ -47,7 +62,9 @@ impl<'a> Reader<'a> {
                 .map(|(name, text)| {
                     let Some(text) = text.as_str() else { return Err(misshapen(argument)) };
                     let place = format!("{argument}.{name}");
-                    Ok((name.clone(), Sql::Text(self.expression(&place, text)?.sql)))
+                    let Expression { sql, type_oid } = self.expression(&place, text)?;
+                    self.printed(type_oid, true);
+                    Ok((name.clone(), Sql::Text(sql)))
                 })
                 .collect::<Result<_, _>>()?,
             _ => return Err(misshapen(argument)),
@@ -77,7 +94,14 @@ impl<'a> Reader<'a> {
             }
         }
         chosen.retain(|name| !left_out.contains(name));
-        Ok(chosen.into_iter().map(|name| (name.to_owned(), Sql::Text(of_row(name)))).collect())
+        chosen
+            .into_iter()
+            .map(|name| {
+                let Expression { sql, type_oid } = self.expression(argument, name)?;
+                self.printed(type_oid, true);
+                Ok((name.to_owned(), Sql::Text(sql)))
+            })
+            .collect()
     }
 
     fn has(&self, column: &str) -> bool {
@@ -133,6 +157,9 @@ impl<'a> Reader<'a> {
             Wanted::Condition => is(PgBuiltInOids::BOOLOID),
         };
         if fits {
+            if wanted == Wanted::Text {
+                self.printed(type_oid, false);
+            }
             let cast = match wanted {
                 Wanted::Text => "text",
                 Wanted::Number => "numeric",
@@ -184,6 +211,40 @@ fn kind_of(type_oid: pg_sys::Oid) -> (pg_sys::Oid, u8) {
         base
     };
     (base, category as u8)
+}
+
+/// Whether values of a type are printed in the same way whatever a session has set. Of others it may be so.
+fn prints_alike(type_oid: pg_sys::Oid, as_json: bool) -> bool {
+    use PgBuiltInOids as Is;
+    const ALWAYS: [PgBuiltInOids; 14] = [
+        Is::BOOLOID,
+        Is::INT2OID,
+        Is::INT4OID,
+        Is::INT8OID,
+        Is::NUMERICOID,
+        Is::TEXTOID,
+        Is::VARCHAROID,
+        Is::BPCHAROID,
+        Is::NAMEOID,
+        Is::UUIDOID,
+        Is::INETOID,
+        Is::CIDROID,
+        Is::JSONOID,
+        Is::JSONBOID,
+    ];
+    // JSON has a way of its own with them.
+    const IN_JSON: [PgBuiltInOids; 3] = [Is::DATEOID, Is::TIMESTAMPOID, Is::TIMESTAMPTZOID];
+    // SAFETY: looked up in the catalogue caches.
+    let (element, base) = unsafe {
+        let base = pg_sys::getBaseType(type_oid);
+        (pg_sys::get_element_type(base), base)
+    };
+    if as_json && element != pg_sys::InvalidOid {
+        return prints_alike(element, true);
+    }
+    let is = |known: &PgBuiltInOids| known.value() == base;
+    // SAFETY: as above.
+    ALWAYS.iter().any(is) || as_json && IN_JSON.iter().any(is) || unsafe { pg_sys::type_is_enum(base) }
 }
 
 fn is_named(type_oid: pg_sys::Oid, name: &str) -> bool {

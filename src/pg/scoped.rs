@@ -29,9 +29,17 @@ pub fn with_own_search_path<R>(run: impl FnOnce() -> R) -> R {
     with_setting(c"search_path", SEARCH_PATH, run)
 }
 
-/// Runs something in the time zone UTC, as triggers of ours do.
-pub fn with_utc<R>(run: impl FnOnce() -> R) -> R {
-    with_setting(c"timezone", c"UTC", run)
+/// Settings on which it depends how values are printed, as triggers of ours have them where they print such.
+pub const OF_PRINTING: [(&CStr, &CStr); 4] = [
+    (c"datestyle", c"ISO"),
+    (c"intervalstyle", c"postgres"),
+    (c"bytea_output", c"hex"),
+    (c"extra_float_digits", c"1"),
+];
+
+/// Runs something in the time zone UTC, and with those.
+pub fn with_settings_of_triggers<R>(run: impl FnOnce() -> R) -> R {
+    with_settings(OF_PRINTING.into_iter().chain([(c"timezone", c"UTC")]), run)
 }
 
 /// Runs something that waits for locks no longer than the session says, or else than a moment.
@@ -41,19 +49,28 @@ pub fn with_lock_timeout<R>(run: impl FnOnce() -> R) -> R {
 }
 
 fn with_setting<R>(name: &CStr, value: &CStr, run: impl FnOnce() -> R) -> R {
+    with_settings([(name, value)], run)
+}
+
+fn with_settings<'a, R>(
+    settings: impl IntoIterator<Item = (&'a CStr, &'a CStr)>,
+    run: impl FnOnce() -> R,
+) -> R {
     // SAFETY: puts back what it finds.
     unsafe {
         let level = pg_sys::NewGUCNestLevel();
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
+        for (name, value) in settings {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
         let result = run();
         pg_sys::AtEOXact_GUC(true, level);
         result
