@@ -196,6 +196,8 @@ fn a_full_disk_loses_nothing_and_sends_nothing_twice() {
 
     sql(&mut db, "SELECT klaviyo_pause_account()");
     place_orders(&mut db, 11, 5_000);
+    // What is in memory only would find no room later, and whoever needs its buffer would complain.
+    sql(&mut db, "CHECKPOINT");
     disk.fill();
     sql(&mut db, "SELECT klaviyo_resume_account()");
     let complaint = "what became of messages cannot be recorded";
@@ -206,7 +208,11 @@ fn a_full_disk_loses_nothing_and_sends_nothing_twice() {
     println!("{sent} sent, {recorded} recorded while the disk is full");
     assert!(sent <= recorded + 16, "{sent} were sent though only {recorded} could be recorded");
     assert_eq!(Ledger::new(&shop.sandbox.receipts(), ORDER).resends(), 0, "something was sent twice");
-    let lines = shop.cluster.log().lines().filter(|line| line.contains("klaviyo_sync worker")).count();
+    // Postgres complains by itself where it cannot write a block for which it is somebody's turn.
+    let of_postgres = ["could not write block", "Multiple failures"];
+    let log = shop.cluster.log();
+    let of_worker = log.lines().filter(|line| line.contains("klaviyo_sync worker"));
+    let lines = of_worker.filter(|line| !of_postgres.iter().any(|text| line.contains(text))).count();
     assert!(lines <= 5, "{lines} lines in the log:\n{}", shop.cluster.log_tail(50));
 
     // A worker that ends meanwhile forgets what it could not record: that, and no more, is sent again.
