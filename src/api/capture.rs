@@ -3,6 +3,7 @@
 
 use delivery::identifiers::NAMES;
 use delivery::kind::event;
+use delivery::kind::profile::Shape;
 use pgrx::spi::{quote_identifier, quote_literal};
 use pgrx::{IntoDatum, JsonB};
 use serde_json::{Map, Value};
@@ -32,7 +33,7 @@ type Mapped = (usize, &'static str, As);
 #[derive(Clone, Copy)]
 enum As {
     Value(Wanted),
-    Object,
+    Object(Shape),
 }
 
 const OF_EVENT: [Mapped; 9] = [
@@ -43,8 +44,8 @@ const OF_EVENT: [Mapped; 9] = [
     (6, "value_currency", As::Value(Wanted::Text)),
     (7, "unique_id", As::Value(Wanted::Text)),
     (8, "event_time", As::Value(Wanted::Time)),
-    (9, "properties", As::Object),
-    (10, "profile", As::Object),
+    (9, "properties", As::Object(Shape::Object)),
+    (10, "profile", As::Object(Shape::Profile)),
 ];
 
 const OF_PROFILE: [Mapped; 11] = [
@@ -57,8 +58,8 @@ const OF_PROFILE: [Mapped; 11] = [
     (7, "title", As::Value(Wanted::Text)),
     (8, "locale", As::Value(Wanted::Text)),
     (9, "image", As::Value(Wanted::Text)),
-    (10, "location", As::Object),
-    (11, "properties", As::Object),
+    (10, "location", As::Object(Shape::Location)),
+    (11, "properties", As::Object(Shape::Object)),
 ];
 
 /// `klaviyo_sync_events(relation, metric, email, phone_number, external_id, value, value_currency, unique_id, event_time,
@@ -162,9 +163,9 @@ impl<'a> Mapper<'a> {
                     let text: &str = self.arguments.get(*place).unwrap_or_default();
                     (Sql::Text(reader.value(name, text, *wanted)?), Value::from(text))
                 }
-                As::Object => {
+                As::Object(shape) => {
                     let JsonB(given) = self.arguments.get(*place).unwrap_or(JsonB(Value::Null));
-                    (reader.object(name, &given)?, given)
+                    (reader.object(name, &given, *shape)?, given)
                 }
             };
             read.push((*name, sql));

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use delivery::kind::profile::Shape;
 use pgrx::spi::quote_identifier;
 use pgrx::{PgBuiltInOids, pg_sys};
 use serde_json::Value;
@@ -51,28 +52,50 @@ impl<'a> Reader<'a> {
         self.fit(argument, text, expression, wanted)
     }
 
-    /// What makes an object: a list of columns, a map of names to expressions, or one expression that is an object.
-    pub fn object(&self, argument: &str, given: &Value) -> Result<Sql, Refusal> {
-        let pairs = match given {
-            Value::String(text) if text == "*" => self.columns(argument, &[Value::from("*")])?,
+    /// What makes an object of some shape: a list of columns, a map, or one expression that is an object.
+    pub fn object(&self, argument: &str, given: &Value, shape: Shape) -> Result<Sql, Refusal> {
+        let fields = match given {
+            Value::String(text) if text == "*" => self.columns(argument, &[Value::from("*")], shape)?,
             Value::String(text) => return self.value(argument, text, Wanted::Json).map(Sql::Text),
-            Value::Array(names) => self.columns(argument, names)?,
-            Value::Object(map) => map
-                .iter()
-                .map(|(name, text)| {
-                    let Some(text) = text.as_str() else { return Err(misshapen(argument)) };
-                    let place = format!("{argument}.{name}");
-                    let Expression { sql, type_oid } = self.expression(&place, text)?;
-                    self.printed(type_oid, true);
-                    Ok((name.clone(), Sql::Text(sql)))
-                })
-                .collect::<Result<_, _>>()?,
+            Value::Array(names) => self.columns(argument, names, shape)?,
+            Value::Object(map) => {
+                let field = |(name, given): (&String, &Value)| self.field(argument, name, given, shape);
+                map.iter().map(field).collect::<Result<_, _>>()?
+            }
             _ => return Err(misshapen(argument)),
         };
-        Ok(Sql::Object(pairs))
+        Ok(Sql::Object(fields))
     }
 
-    fn columns(&self, argument: &str, names: &[Value]) -> Result<Vec<(String, Sql)>, Refusal> {
+    /// A field of an object: an expression, or what makes an object of its own.
+    fn field(&self, argument: &str, name: &str, given: &Value, of: Shape) -> Result<(String, Sql), Refusal> {
+        let place = format!("{argument}.{name}");
+        let known = of.fields();
+        let shape = known.iter().find(|(field, _)| *field == name).map(|(_, shape)| *shape);
+        if shape.is_none() && !known.is_empty() {
+            let known: Vec<&str> = known.iter().map(|(field, _)| *field).collect();
+            return Err(refusal::argument(
+                format!("argument \"{argument}\" has no field \"{name}\""),
+                format!("Klaviyo takes {}.", known.join(", ")),
+                "What you define yourself belongs into properties.",
+            ));
+        }
+        let sql = match (shape, given) {
+            (Some(Shape::Text | Shape::Coordinate), Value::String(text)) => {
+                Sql::Text(self.value(&place, text, Wanted::Text)?)
+            }
+            (Some(Shape::Text | Shape::Coordinate), _) => return Err(misshapen(&place)),
+            (None, Value::String(text)) => {
+                let Expression { sql, type_oid } = self.expression(&place, text)?;
+                self.printed(type_oid, true);
+                Sql::Text(sql)
+            }
+            (shape, given) => self.object(&place, given, shape.unwrap_or(Shape::Object))?,
+        };
+        Ok((name.to_owned(), sql))
+    }
+
+    fn columns(&self, argument: &str, names: &[Value], shape: Shape) -> Result<Vec<(String, Sql)>, Refusal> {
         let names: Option<Vec<&str>> = names.iter().map(Value::as_str).collect();
         let names = names.ok_or_else(|| misshapen(argument))?;
         let mut chosen: Vec<&str> = Vec::new();
@@ -94,14 +117,8 @@ impl<'a> Reader<'a> {
             }
         }
         chosen.retain(|name| !left_out.contains(name));
-        chosen
-            .into_iter()
-            .map(|name| {
-                let Expression { sql, type_oid } = self.expression(argument, name)?;
-                self.printed(type_oid, true);
-                Ok((name.to_owned(), Sql::Text(sql)))
-            })
-            .collect()
+        let field = |name: &str| self.field(argument, name, &Value::from(name), shape);
+        chosen.into_iter().map(field).collect()
     }
 
     fn has(&self, column: &str) -> bool {
@@ -192,7 +209,7 @@ impl<'a> Reader<'a> {
 fn misshapen(argument: &str) -> Refusal {
     refusal::argument(
         format!("argument \"{argument}\" says nothing about columns"),
-        "It must be a list of columns, in which \"*\" is all and \"-name\" leaves one out, a map of names to expressions, or one expression.",
+        "It must be a list of columns, in which \"*\" is all and \"-name\" leaves one out, a map of names to expressions, lists or maps, or one expression.",
         "For example '[\"number\", \"status\"]', '[\"*\", \"-notes\"]', '{\"OrderId\": \"number\"}'.",
     )
 }

@@ -153,7 +153,20 @@ SELECT klaviyo_sync_events('orders', 'x', email => 'email', "on" => 'update');
 SELECT klaviyo_sync_profiles('orders', properties => '["id"]');
 SELECT klaviyo_sync_profiles('orders', email => 'email', title => 'titel');
 SELECT klaviyo_sync_profiles('orders', email => 'email', location => '{"city": "status"}', account => 'nowhere');
-SELECT count(*) FROM klaviyo.mapping WHERE name = 'x';
+SELECT klaviyo_sync_profiles('orders', email => 'email', location => '{"town": "status"}');
+SELECT klaviyo_sync_profiles('orders', email => 'email', location => '["status"]');
+SELECT klaviyo_sync_profiles('orders', email => 'email', location => '{"city": "ARRAY[status]"}');
+SELECT klaviyo_sync_profiles('orders', email => 'email', location => '{"city": ["status"]}');
+SELECT klaviyo_sync_events('orders', 'x', email => 'email', profile => '{"email": "email"}');
+SELECT klaviyo_sync_events('orders', 'x', email => 'email', profile => '{"properties": "status"}');
+SELECT count(*) FROM klaviyo.sync WHERE name = 'x' OR relation = 'orders'::regclass AND kind = 'profile';
+
+-- Maps in maps; what must be text becomes it.
+SELECT klaviyo_sync_events('orders', 'Nested', email => 'email', properties => '{"Order": {"Id": "id", "More": ["status", "note"]}}',
+    profile => '{"title": "id", "location": {"zip": "id", "latitude": "total", "city": "note"}, "properties": ["*", "-email"]}') > 0 AS mapped;
+INSERT INTO orders VALUES (50, 7, 'a@shop.example', 'new', 1.5, 'n');
+SELECT jsonb_pretty(payload::jsonb #- '{event,time}' #- '{event,unique_id}') FROM queued;
+DELETE FROM klaviyo.outbox;
 
 -- The extension takes its triggers along, and nobody else's work.
 SELECT count(*) > 0 AS some FROM pg_trigger WHERE NOT tgisinternal;

@@ -99,19 +99,35 @@ impl Draft<'_> {
 }
 
 /// What a field may hold, besides null.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
     Text,
-    Object,
     /// A string or a number.
     Coordinate,
+    /// An object of names that Klaviyo knows nothing of.
+    Object,
     Location,
+    /// What an event says of a profile.
+    Profile,
 }
 
-type Field = (&'static str, Shape);
+impl Shape {
+    /// The fields that an object may have, and no other; none where it may have any.
+    pub fn fields(self) -> &'static [Field] {
+        match self {
+            Self::Text | Self::Coordinate | Self::Object => &[],
+            Self::Location => &LOCATION,
+            Self::Profile => &ATTRIBUTES,
+        }
+    }
+}
 
-/// What besides its identifiers a profile has that [`Draft`] takes (spec: `ProfileUpsertQueryResourceObject`).
-const ATTRIBUTES: [Field; 8] = [
+/// A field's name and what it may hold.
+pub type Field = (&'static str, Shape);
+
+/// What a profile has besides its identifiers (spec: `EventProfileCreateQueryResourceObject`). [`Draft`] takes all but the
+/// last (`ProfileUpsertQueryResourceObject`).
+const ATTRIBUTES: [Field; 9] = [
     ("first_name", Shape::Text),
     ("last_name", Shape::Text),
     ("organization", Shape::Text),
@@ -120,10 +136,8 @@ const ATTRIBUTES: [Field; 8] = [
     ("image", Shape::Text),
     ("location", Shape::Location),
     ("properties", Shape::Object),
+    ("meta", Shape::Object),
 ];
-
-/// What the profile in an event has besides (spec: `EventProfileCreateQueryResourceObject`).
-const META: Field = ("meta", Shape::Object);
 
 /// spec: `ProfileLocation`.
 const LOCATION: [Field; 10] = [
@@ -141,22 +155,16 @@ const LOCATION: [Field; 10] = [
 
 /// Refuses attributes Klaviyo does not know, which it would drop or refuse, in what an event says of a profile.
 pub(super) fn check_attributes(argument: &str, json: &str) -> Result<(), Invalid> {
-    check_fields(
-        argument,
-        json,
-        || ATTRIBUTES.into_iter().chain([META]),
-        "Identifiers are arguments of their own; what you define yourself belongs under \"properties\".",
-    )
+    let hint =
+        "Identifiers are arguments of their own; what you define yourself belongs under \"properties\".";
+    check_fields(argument, json, || ATTRIBUTES.into_iter(), hint)
 }
 
 /// The same in a state, which is of identifiers and attributes.
 pub(super) fn check_state(argument: &str, json: &str) -> Result<(), Invalid> {
-    check_fields(
-        argument,
-        json,
-        || NAMES.map(|name| (name, Shape::Text)).into_iter().chain(ATTRIBUTES),
-        "What you define yourself belongs under \"properties\".",
-    )
+    let identifiers = || NAMES.map(|name| (name, Shape::Text)).into_iter();
+    let fields = || identifiers().chain(ATTRIBUTES.into_iter().filter(|(name, _)| *name != "meta"));
+    check_fields(argument, json, fields, "What you define yourself belongs under \"properties\".")
 }
 
 fn check_location(argument: &str, json: &str) -> Result<(), Invalid> {
@@ -185,7 +193,8 @@ fn check_fields<Fields: Iterator<Item = Field>>(
         };
         let first = value.get().bytes().next().unwrap_or_default();
         let wrong = match (shape, first) {
-            (_, b'n') | (Shape::Text | Shape::Coordinate, b'"') | (Shape::Object, b'{') => continue,
+            (_, b'n') | (Shape::Text | Shape::Coordinate, b'"') => continue,
+            (Shape::Object | Shape::Profile, b'{') => continue,
             (Shape::Coordinate, b'-' | b'0'..=b'9') => continue,
             (Shape::Location, b'{') => {
                 check_location(&format!("{argument}.location"), value.get())?;
@@ -193,7 +202,7 @@ fn check_fields<Fields: Iterator<Item = Field>>(
             }
             (Shape::Text, _) => "text",
             (Shape::Coordinate, _) => "text or a number",
-            (Shape::Object | Shape::Location, _) => "an object",
+            (Shape::Object | Shape::Location | Shape::Profile, _) => "an object",
         };
         return refuse(format!("\"{name}\" must be {wrong}, or null."));
     }
