@@ -52,6 +52,7 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM klaviyo.refuse_unknown_account(account_name);
     END IF;
+    PERFORM klaviyo.adopt_mappings(account_name);
     PERFORM klaviyo.wake_worker(true);
 END
 $$;

@@ -9,7 +9,9 @@ CREATE TABLE klaviyo.mapping (
     spec      jsonb NOT NULL,
     message   text NOT NULL,
     condition text,
-    made_at   timestamptz NOT NULL DEFAULT now()
+    relation  oid NOT NULL,
+    made_at   timestamptz NOT NULL DEFAULT now(),
+    paused_at timestamptz
 );
 COMMENT ON TABLE klaviyo.mapping IS 'What was said of tables whose rows are sent; see the view sync, which knows the tables';
 COMMENT ON COLUMN klaviyo.mapping.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
@@ -19,31 +21,45 @@ COMMENT ON COLUMN klaviyo.mapping.account IS 'Account that the messages go to';
 COMMENT ON COLUMN klaviyo.mapping.spec IS 'What was said of the columns, argument by argument';
 COMMENT ON COLUMN klaviyo.mapping.message IS 'What goes into a row''s message, as SQL: the arguments of klaviyo_track_event(), or a state as klaviyo_upsert_changes() takes it';
 COMMENT ON COLUMN klaviyo.mapping.condition IS 'Which rows are sent, as SQL; NULL: all';
-COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached';
+COMMENT ON COLUMN klaviyo.mapping.relation IS 'Table, by its number, which a dump that is restored has another of';
+COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached, or last replaced';
+COMMENT ON COLUMN klaviyo.mapping.paused_at IS 'Since when nothing is captured; NULL: not paused';
 
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping_id_seq', '');
 
 -- Found by its triggers: they go with a table that is dropped, stay with one that is renamed, and come with one that is
--- restored.
+-- restored. Whoever calls his own triggers so is not found where the table is there.
 CREATE VIEW klaviyo.sync AS
-SELECT m.id, t.relation, m.name, m.kind, m.account, t.enabled, m.spec, m.made_at
+SELECT DISTINCT ON (m.id)
+       m.id, t.relation::regclass AS relation, m.name, m.kind, m.account,
+       CASE
+           WHEN m.relation <> t.relation THEN 'copied'
+           WHEN m.paused_at IS NOT NULL THEN 'paused'
+           WHEN NOT t.enabled THEN 'disabled'
+           ELSE 'on'
+       END AS state,
+       m.spec, t.function::regproc AS function, m.made_at, m.paused_at
 FROM klaviyo.mapping AS m
 JOIN (
-    SELECT t.tgrelid::regclass AS relation, split_part(t.tgname, '_', 3)::integer AS id, bool_and(t.tgenabled <> 'D') AS enabled
+    SELECT t.tgrelid AS relation, split_part(t.tgname, '_', 3)::integer AS id, min(t.tgfoid) AS function,
+           bool_and(t.tgenabled <> 'D') AS enabled
     FROM pg_trigger AS t
     WHERE t.tgname ~ '^klaviyo_sync_[0-9]{1,9}_(insert|update|delete)$' AND NOT t.tgisinternal
     GROUP BY 1, 2
-) AS t USING (id);
+) AS t USING (id)
+ORDER BY m.id, m.relation <> t.relation, t.relation;
 COMMENT ON VIEW klaviyo.sync IS 'What is attached to which table; see klaviyo_sync_show() for the triggers themselves';
 COMMENT ON COLUMN klaviyo.sync.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
 COMMENT ON COLUMN klaviyo.sync.relation IS 'Table';
 COMMENT ON COLUMN klaviyo.sync.name IS 'Name, by which a table''s mappings are told apart';
 COMMENT ON COLUMN klaviyo.sync.kind IS 'Kind of message that is queued: event or profile';
 COMMENT ON COLUMN klaviyo.sync.account IS 'Account that the messages go to';
-COMMENT ON COLUMN klaviyo.sync.enabled IS 'Whether all its triggers are; ALTER TABLE … DISABLE TRIGGER switches one off';
+COMMENT ON COLUMN klaviyo.sync.state IS 'on; paused: klaviyo_sync_resume() ends that; disabled: a trigger of its is, by ALTER TABLE; copied: it came in a dump, and captures nothing until its account is armed here';
 COMMENT ON COLUMN klaviyo.sync.spec IS 'What was said of the columns, argument by argument';
-COMMENT ON COLUMN klaviyo.sync.made_at IS 'When it was attached';
+COMMENT ON COLUMN klaviyo.sync.function IS 'What its triggers call';
+COMMENT ON COLUMN klaviyo.sync.made_at IS 'When it was attached, or last replaced';
+COMMENT ON COLUMN klaviyo.sync.paused_at IS 'Since when nothing is captured; NULL: not paused';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_events(
     relation       regclass,
@@ -60,12 +76,13 @@ CREATE FUNCTION @extschema@.klaviyo_sync_events(
     "when"         text DEFAULT NULL,
     "on"           text DEFAULT 'insert',
     name           text DEFAULT NULL,
-    account        text DEFAULT NULL
+    account        text DEFAULT NULL,
+    replace        boolean DEFAULT false
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_events';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_events(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, text) IS
-    'Has rows that are written to a table queue events, by triggers that klaviyo_sync_show() shows. "on" is insert (the default), update, delete, or some of them: insert or update. An update is an event where the row then meets "when" and did not before. Other arguments than metric, "on", name and account name a column or are an SQL expression over the row, a look-up in another table included: (SELECT u.email FROM users AS u WHERE u.id = row.user_id). properties and profile are a list of columns ("*": all, "-name": not that one), a map of names to expressions, lists or maps, or one expression. Only rows for which "when" is true are sent. Whoever calls must have the rights of the table''s owner, who must be a klaviyo_writer. Returns the number of the mapping';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_events(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, text, boolean) IS
+    'Has rows that are written to a table queue events, by triggers that klaviyo_sync_show() shows. "on" is insert (the default), update, delete, or some of them: insert or update. An update is an event where the row then meets "when" and did not before. Other arguments than metric, "on", name and account name a column or are an SQL expression over the row, a look-up in another table included: (SELECT u.email FROM users AS u WHERE u.id = row.user_id). properties and profile are a list of columns ("*": all, "-name": not that one), a map of names to expressions, lists or maps, or one expression. Only rows for which "when" is true are sent. Whoever calls must have the rights of the table''s owner, who must be a klaviyo_writer. With replace the mapping of that name is changed to this one. Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
     relation     regclass,
@@ -82,11 +99,12 @@ CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
     properties   jsonb DEFAULT NULL,
     "when"       text DEFAULT NULL,
     name         text DEFAULT 'profile',
-    account      text DEFAULT NULL
+    account      text DEFAULT NULL,
+    replace      boolean DEFAULT false
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_profiles';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, boolean) IS
     'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. Arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_detach(relation regclass, name text DEFAULT NULL) RETURNS integer
@@ -94,6 +112,18 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_detach';
 COMMENT ON FUNCTION @extschema@.klaviyo_sync_detach(regclass, text) IS
     'Takes a table''s mapping of that name away, or all, triggers and function included. What was queued stays so. Returns how many';
+
+CREATE FUNCTION @extschema@.klaviyo_sync_pause(relation regclass, name text DEFAULT NULL) RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_sync_pause';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_pause(regclass, text) IS
+    'Has a table''s mapping of that name, or all, capture nothing of what is written from now on, without waiting for anybody who writes. Returns how many';
+
+CREATE FUNCTION @extschema@.klaviyo_sync_resume(relation regclass, name text DEFAULT NULL) RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_sync_resume';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_resume(regclass, text) IS
+    'Has a table''s mapping of that name, or all, capture again. What was written meanwhile is not sent. Returns how many';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_show(relation regclass, name text DEFAULT NULL) RETURNS text
 LANGUAGE sql STABLE
@@ -176,3 +206,29 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION klaviyo.mapping_fault(regclass, text, text) IS 'What has become wrong with a mapping since it was made; NULL: nothing';
+
+-- What triggers ask and tell ------------------------------------------------------------------------------------------
+
+CREATE FUNCTION klaviyo.is_capturing(mapping integer, relation oid) RETURNS boolean
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_is_capturing';
+COMMENT ON FUNCTION klaviyo.is_capturing(integer, oid) IS
+    'Whether what is written to a table is captured: not where the mapping is paused, and not in a copy, of which it is not known yet whether it is one';
+
+CREATE FUNCTION klaviyo.fault_to_bury(mapping integer) RETURNS text
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_fault_to_bury';
+COMMENT ON FUNCTION klaviyo.fault_to_bury(integer) IS
+    'What has become wrong with a mapping, where klaviyo.on_invalid says that such rows become dead letters; NULL: nothing, or that the statement is to fail';
+
+CREATE FUNCTION klaviyo.bury_row(account text, kind text, "row" jsonb, fault text) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_bury_row';
+COMMENT ON FUNCTION klaviyo.bury_row(text, text, jsonb, text) IS 'Makes a dead letter of a row of which no message can be made. Returns its message_id';
+
+-- Copies --------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION klaviyo.adopt_mappings(account text) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_adopt_mappings';
+COMMENT ON FUNCTION klaviyo.adopt_mappings(text) IS 'Has an account''s mappings that came in a dump capture what is written to the tables here';

@@ -381,13 +381,30 @@ CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'mapping', s.account, CASE WHEN f.fault IS NULL THEN 'ok' ELSE 'critical' END,
-           format('%s: %s', s.relation, s.name) || coalesce(': ' || f.fault, ''),
-           CASE WHEN f.fault IS NOT NULL THEN
-               format('Its rows cannot be sent: map it anew after klaviyo_sync_detach(%L, %L).', s.relation::text, s.name) END
+    SELECT 'mapping', s.account,
+           CASE
+               WHEN f.fault IS NOT NULL THEN 'critical'
+               WHEN s.state <> 'on' OR o.owner IS NOT NULL THEN 'warning'
+               ELSE 'ok'
+           END,
+           format('%s: %s', s.relation, s.name)
+               || CASE s.state WHEN 'on' THEN '' ELSE ', ' || s.state END
+               || coalesce(': ' || f.fault, ': its function is that of ' || o.owner || ', its table not', ''),
+           CASE
+               WHEN f.fault IS NOT NULL OR o.owner IS NOT NULL THEN 'Map it anew with replace => true; what it says now is in klaviyo.sync.'
+               WHEN s.state = 'copied' THEN format('If this is where its rows are written now: SELECT klaviyo_arm_account(%L).', s.account)
+               WHEN s.state = 'paused' THEN format('SELECT klaviyo_sync_resume(%L, %L).', s.relation::text, s.name)
+               WHEN s.state = 'disabled' THEN 'ALTER TABLE … ENABLE TRIGGER.'
+           END
     FROM klaviyo.sync AS s
     JOIN klaviyo.mapping AS m ON m.id = s.id
     CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.message, m.condition) AS f (fault)
+    LEFT JOIN LATERAL (
+        SELECT pg_get_userbyid(p.proowner)
+        FROM pg_proc AS p
+        JOIN pg_class AS c ON c.oid = s.relation
+        WHERE p.oid = s.function AND p.proowner <> c.relowner
+    ) AS o (owner) ON true
 $$;
 COMMENT ON FUNCTION klaviyo.mapping_health() IS 'The checks of klaviyo_health() that are about tables whose rows are sent';
 

@@ -113,8 +113,13 @@ $$;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_track_event,
     @extschema@.klaviyo_upsert_changes,
-    @extschema@.klaviyo_upsert_profile
+    @extschema@.klaviyo_upsert_profile,
+    -- What the triggers of a mapping call, as the table's owner.
+    klaviyo.bury_row,
+    klaviyo.fault_to_bury,
+    klaviyo.is_capturing
 TO klaviyo_writer;
+GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_result,
@@ -166,8 +171,11 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_set_account,
     @extschema@.klaviyo_sync_detach,
     @extschema@.klaviyo_sync_events,
+    @extschema@.klaviyo_sync_pause,
     @extschema@.klaviyo_sync_profiles,
+    @extschema@.klaviyo_sync_resume,
     -- What those of them that are SECURITY INVOKER, and the constraints and the trigger of account, call.
+    klaviyo.adopt_mappings,
     klaviyo.check_changes,
     klaviyo.check_event,
     klaviyo.count_waiting,
@@ -190,4 +198,8 @@ GRANT
 ON klaviyo.account TO klaviyo_admin;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
 -- What a mapping does is its trigger's function, which is the table's owner's: this table only lists it.
-GRANT INSERT (kind, name, account, spec, message, condition), DELETE ON klaviyo.mapping TO klaviyo_admin;
+GRANT
+    INSERT (kind, name, account, spec, message, condition, relation),
+    UPDATE (kind, account, spec, message, condition, relation, made_at, paused_at),
+    DELETE
+ON klaviyo.mapping TO klaviyo_admin;

@@ -6,6 +6,7 @@
 //! - [`query`]: what is done for them then.
 //! - [`generate`]: the triggers and the function that do it.
 //! - [`attach`]: makes it so, and undoes it.
+//! - [`state`]: whether it captures: paused, or come in a dump.
 //! - [`preview`]: what would be sent of the rows there are.
 //! - [`fault`]: what has become wrong with it since.
 
@@ -18,4 +19,5 @@ pub mod query;
 pub mod reader;
 pub mod refusal;
 mod sqlstate;
+pub mod state;
 pub mod table;

@@ -17,6 +17,7 @@ use crate::capture::preview::{self, Previewed};
 use crate::capture::query::{Action, Message, Sql};
 use crate::capture::reader::{Reader, Wanted};
 use crate::capture::refusal;
+use crate::capture::state;
 use crate::capture::table::Table;
 use crate::outbox::enqueue;
 use crate::pg::function::{Arguments, Refusal, Returned, sql_function};
@@ -24,6 +25,11 @@ use crate::pg::function::{Arguments, Refusal, Returned, sql_function};
 sql_function!(klaviyo_sync_events, pg_finfo_klaviyo_sync_events, sync_events);
 sql_function!(klaviyo_sync_profiles, pg_finfo_klaviyo_sync_profiles, sync_profiles);
 sql_function!(klaviyo_sync_detach, pg_finfo_klaviyo_sync_detach, sync_detach);
+sql_function!(klaviyo_sync_pause, pg_finfo_klaviyo_sync_pause, sync_pause);
+sql_function!(klaviyo_sync_resume, pg_finfo_klaviyo_sync_resume, sync_resume);
+sql_function!(klaviyo_is_capturing, pg_finfo_klaviyo_is_capturing, is_capturing);
+sql_function!(klaviyo_fault_to_bury, pg_finfo_klaviyo_fault_to_bury, fault_to_bury);
+sql_function!(klaviyo_adopt_mappings, pg_finfo_klaviyo_adopt_mappings, adopt_mappings);
 sql_function!(klaviyo_preview_rows, pg_finfo_klaviyo_preview_rows, preview_rows);
 sql_function!(klaviyo_check_mapping, pg_finfo_klaviyo_check_mapping, check_mapping);
 
@@ -63,7 +69,7 @@ const OF_PROFILE: [Mapped; 11] = [
 ];
 
 /// `klaviyo_sync_events(relation, metric, email, phone_number, external_id, value, value_currency, unique_id, event_time,
-/// properties, profile, "when", "on", name, account)`
+/// properties, profile, "when", "on", name, account, replace)`
 fn sync_events(arguments: &Arguments) -> Returned {
     let metric: &str = arguments.get(1).unwrap_or_default();
     event::check_metric(metric)?;
@@ -87,7 +93,7 @@ fn sync_events(arguments: &Arguments) -> Returned {
 }
 
 /// `klaviyo_sync_profiles(relation, email, phone_number, external_id, first_name, last_name, organization, title, locale,
-/// image, location, properties, "when", name, account)`
+/// image, location, properties, "when", name, account, replace)`
 fn sync_profiles(arguments: &Arguments) -> Returned {
     let mut mapper = Mapper::new(arguments, 14)?;
     let state = mapper.read(&OF_PROFILE)?;
@@ -100,8 +106,41 @@ fn sync_profiles(arguments: &Arguments) -> Returned {
 /// `klaviyo_sync_detach(relation, name)`
 fn sync_detach(arguments: &Arguments) -> Returned {
     let table = Table::open(arguments.get(0))?;
-    let detached = attach::detach(&table, arguments.get(1))?;
-    Ok(i32::try_from(detached).unwrap_or(i32::MAX).into_datum())
+    counted(attach::detach(&table, arguments.get(1))?)
+}
+
+/// `klaviyo_sync_pause(relation, name)`
+fn sync_pause(arguments: &Arguments) -> Returned {
+    let table = Table::open(arguments.get(0))?;
+    counted(state::pause(&table, arguments.get(1), true)?)
+}
+
+/// `klaviyo_sync_resume(relation, name)`
+fn sync_resume(arguments: &Arguments) -> Returned {
+    let table = Table::open(arguments.get(0))?;
+    counted(state::pause(&table, arguments.get(1), false)?)
+}
+
+fn counted(mappings: usize) -> Returned {
+    Ok(i32::try_from(mappings).unwrap_or(i32::MAX).into_datum())
+}
+
+/// `klaviyo.is_capturing(mapping, relation)`
+fn is_capturing(arguments: &Arguments) -> Returned {
+    let (Some(mapping), Some(relation)) = (arguments.get(0), arguments.get(1)) else { return Ok(None) };
+    Ok(state::is_capturing(mapping, relation).into_datum())
+}
+
+/// `klaviyo.fault_to_bury(mapping)`
+fn fault_to_bury(arguments: &Arguments) -> Returned {
+    let fault = arguments.get(0).and_then(state::fault_to_bury);
+    Ok(fault.and_then(IntoDatum::into_datum))
+}
+
+/// `klaviyo.adopt_mappings(account)`
+fn adopt_mappings(arguments: &Arguments) -> Returned {
+    state::adopt(arguments.get(0).unwrap_or(DEFAULT_ACCOUNT));
+    Ok(None)
 }
 
 /// `klaviyo.preview(relation, limit, name)`: a JSON array of what [`preview::preview`] finds.
@@ -197,6 +236,7 @@ impl<'a> Mapper<'a> {
         let capture =
             Capture { table: &self.table, operations, action, prints_by_settings: self.prints_by_settings };
         let mapping = Mapping { kind, name, account: self.account, spec: Value::Object(self.spec) };
-        Ok(attach::attach(mapping, &capture)?.into_datum())
+        let replace = self.arguments.get(15).unwrap_or_default();
+        Ok(attach::attach(mapping, &capture, replace)?.into_datum())
     }
 }

@@ -20,9 +20,13 @@ sql_function!(klaviyo_upsert_profile, pg_finfo_klaviyo_upsert_profile, upsert_pr
 sql_function!(klaviyo_upsert_changes, pg_finfo_klaviyo_upsert_changes, upsert_changes);
 sql_function!(klaviyo_check_event, pg_finfo_klaviyo_check_event, check_event);
 sql_function!(klaviyo_check_changes, pg_finfo_klaviyo_check_changes, check_changes);
+sql_function!(klaviyo_bury_row, pg_finfo_klaviyo_bury_row, bury_row);
 
 /// The account of a message that names none.
 pub const DEFAULT_ACCOUNT: &str = "default";
+
+/// `dead_letter.code` of a row that no message can be made of.
+const BROKEN_MAPPING: &str = "broken_mapping";
 
 /// Bytes of a text argument that a dead letter keeps. A longer one is never valid.
 const KEPT: usize = 100_000;
@@ -167,6 +171,20 @@ fn upsert_changes(arguments: &Arguments) -> Returned {
     queue("profile", &Name::next(), arguments.get(2), pg::now(), checked, given)
 }
 
+/// `klaviyo.bury_row(account, kind, row, fault)`: of a row whose mapping is understood no more.
+fn bury_row(arguments: &Arguments) -> Returned {
+    let account = arguments.get(0).unwrap_or(DEFAULT_ACCOUNT);
+    let kind = arguments.get(1).unwrap_or_default();
+    let fault: &str = arguments.get(3).unwrap_or_default();
+    let message_id = Name::next().message_id;
+    let mut row = Given::default();
+    row.json("row", arguments, 2);
+    let reason = format!("the mapping of its table fails: {fault}");
+    enqueue::bury(message_id, account, kind, &row.finish(), BROKEN_MAPPING, &reason, pg::now())
+        .unwrap_or_else(|error| error!("{error}"));
+    Ok(Uuid::from_bytes(*message_id.as_bytes()).into_datum())
+}
+
 /// What has changed between two states, the new and the old.
 fn change(arguments: &Arguments) -> Result<Option<Change>, Invalid> {
     let new = json(arguments, 0, profile::limits("new"))?;
@@ -196,7 +214,7 @@ fn queue(
             let reason = format!("{}. {}", invalid.message, invalid.detail);
             let account = cut(account, 63);
             if let Err(error) =
-                enqueue::bury(name.message_id, account, kind, &given(), invalid.fault, &reason, now)
+                enqueue::bury(name.message_id, account, kind, &given(), invalid.fault.code(), &reason, now)
             {
                 error!("{error}");
             }

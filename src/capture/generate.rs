@@ -47,7 +47,7 @@ impl Capture<'_> {
 
     /// The statements that attach it.
     pub fn attach(&self, id: i32) -> Vec<String> {
-        let body = self.body();
+        let body = self.body(id);
         let quote = dollar_quote(&body);
         let function = quote_qualified_identifier(&self.table.schema, &function_name(id));
         let mut statements = vec![
@@ -92,19 +92,29 @@ impl Capture<'_> {
         if self.prints_by_settings { OF_PRINTING.into_iter().map(set).collect() } else { String::new() }
     }
 
-    fn body(&self) -> String {
+    fn body(&self, id: i32) -> String {
         // A look-up may call its tables as PL/pgSQL calls its variables.
-        let mut body = "\n#variable_conflict use_column\nBEGIN\n".to_owned();
-        for (number, operation) in self.operations.iter().enumerate() {
-            let condition = if number == 0 { "IF" } else { "ELSIF" };
-            body.push_str(&format!("    {condition} TG_OP = '{}' THEN\n", operation.sql()));
+        let mut body = format!(
+            "\n#variable_conflict use_column\n\
+             <<capture>>\n\
+             DECLARE\n    \
+             -- Where klaviyo.on_invalid is dead_letter, and a column, say, has been renamed. Else the statement fails.\n    \
+             fault text := klaviyo.fault_to_bury({id});\n\
+             BEGIN\n    \
+             IF NOT klaviyo.is_capturing({id}, TG_RELID) THEN\n        \
+             RETURN NULL;\n"
+        );
+        for operation in &self.operations {
             let why = self.is_row_level(*operation);
-            if let Some(why) = why {
-                body.push_str(&format!("        -- For each row: {why}.\n"));
-            }
             let rows = if why.is_some() { Rows::OF_ROW } else { Rows::OF_STATEMENT };
+            let written = format!("TG_OP = '{}'", operation.sql());
+            let why = why.map(|why| format!("        -- For each row: {why}.\n")).unwrap_or_default();
+            let bury = self.action.bury(*operation, rows, "capture.fault");
             let query = self.action.query(*operation, rows, self.table, "        ");
-            body.push_str(&format!("        PERFORM {query};\n"));
+            body.push_str(&format!(
+                "    ELSIF {written} AND capture.fault IS NOT NULL THEN\n        PERFORM {bury};\n    \
+                 ELSIF {written} THEN\n{why}        PERFORM {query};\n"
+            ));
         }
         body.push_str("    END IF;\n    RETURN NULL;\nEND\n");
         body

@@ -25,6 +25,15 @@ pub enum Message {
     Profile(Vec<(&'static str, Sql)>),
 }
 
+impl Message {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Event(_) => "event",
+            Self::Profile(_) => "profile",
+        }
+    }
+}
+
 /// An expression, or what a jsonb object is made of.
 #[derive(Debug, Clone)]
 pub enum Sql {
@@ -114,6 +123,16 @@ impl Action {
                 format!("{}\n{}", self.call(&[("new", state)], margin), self.from(rows.new, "", margin))
             }
         }
+    }
+
+    /// The query that makes a dead letter of each row, to stand after SELECT or PERFORM, of which no message can be made.
+    pub fn bury(&self, operation: Operation, rows: Rows, fault: &str) -> String {
+        let rows = if operation == Operation::Delete { rows.old } else { rows.new };
+        let kind = quote_literal(self.message.kind());
+        format!(
+            "klaviyo.bury_row({}, {kind}, to_jsonb(\"row\"), {fault}) FROM {rows} AS \"row\"",
+            self.account
+        )
     }
 
     /// A call for each of some rows.

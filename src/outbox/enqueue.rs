@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 
-use delivery::invalid::Fault;
 use delivery::kind::Checked;
 use delivery::message_id;
 use pgrx::datum::TimestampWithTimeZone;
@@ -10,9 +9,8 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys, spi};
 
 use crate::pg;
-use crate::pg::scoped::with_rights_of;
 use crate::pg::spi::{arg, json_arg, run};
-use crate::pg::table::{Table, next_number};
+use crate::pg::table::{Table, as_owner, next_number};
 use crate::pg::transaction::{AtCommit, assign_id, at_commit};
 
 const SCHEMA: &CStr = c"klaviyo";
@@ -140,21 +138,13 @@ pub fn has_account(account: &str) -> bool {
     accounts.and_then(|accounts| accounts.has(account)).unwrap_or_default()
 }
 
-/// Runs a statement for whoever calls: what he may do with our tables is to call our functions.
-fn as_owner<R>(table: Option<&Table>, run: impl FnOnce() -> R) -> R {
-    match table {
-        Some(table) => with_rights_of(table.owner(), run),
-        None => run(),
-    }
-}
-
 /// Writes a message that was refused straight to the dead letters.
 pub fn bury(
     message_id: uuid::Uuid,
     account: &str,
     kind: &str,
     payload: &str,
-    fault: Fault,
+    code: &str,
     reason: &str,
     now: i64,
 ) -> Result<(), spi::Error> {
@@ -163,7 +153,7 @@ pub fn bury(
         arg(account),
         arg(kind),
         json_arg(payload),
-        arg(fault.code()),
+        arg(code),
         arg(reason),
         arg(pg::timestamp(now)),
     ];

@@ -4,6 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::{IntoDatum, PgRelation, Uuid, pg_sys};
 
+use super::scoped::with_rights_of;
+
 // commands/sequence.h, the same from 14 to 18. pgrx has no binding; this is how it calls all others.
 unsafe extern "C-unwind" {
     fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
@@ -120,6 +122,14 @@ impl Table {
             let primary = (*relation).rd_pkindex;
             (count, (primary != pg_sys::InvalidOid).then_some(primary))
         }
+    }
+}
+
+/// Runs a statement for whoever calls: what he may do with our tables is to call our functions.
+pub fn as_owner<R>(table: Option<&Table>, run: impl FnOnce() -> R) -> R {
+    match table {
+        Some(table) => with_rights_of(table.owner(), run),
+        None => run(),
     }
 }
 

@@ -63,23 +63,34 @@ fn what_is_inserted_is_sent() {
 fn a_dump_carries_what_is_attached() {
     let cluster = Cluster::builder().setting("klaviyo.enabled", "off").start();
     cluster.create_database("shop");
-    cluster.create_database("copy");
-    cluster.psql("shop", "CREATE EXTENSION klaviyo_sync; SELECT klaviyo_set_account()");
+    cluster.psql(
+        "shop",
+        "CREATE EXTENSION klaviyo_sync; SELECT klaviyo_set_account(); SELECT klaviyo_arm_account()",
+    );
     cluster.psql("shop", &format!("{SHOP}; {MAP}; {}", place(1, 5)));
-    let dump = cluster.client("pg_dump").args(["-d", "shop"]).output().expect("pg_dump can be run");
-    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    let mut psql = cluster.psql_command("copy").stdin(Stdio::piped()).spawn().expect("psql can be run");
-    psql.stdin.take().expect("psql reads").write_all(&dump.stdout).expect("psql reads all of it");
-    assert!(psql.wait().expect("psql ends").success(), "the dump cannot be restored");
-    let shown =
-        "SELECT id, relation, name, enabled, spec, klaviyo_sync_show(relation, name) FROM klaviyo.sync";
-    assert_eq!(cluster.psql("copy", shown), cluster.psql("shop", shown));
-    assert!(cluster.psql("copy", shown).contains("Placed Order"));
-    // Restoring wrote orders, which the dump had messages of already.
-    let queued = "SELECT count(*) FROM klaviyo.outbox";
-    assert_eq!(cluster.psql("copy", queued), "5");
-    cluster.psql("copy", &place(6, 7));
-    assert_eq!(cluster.psql("copy", queued), "7");
+    let shown = "SELECT id, relation, name, spec, klaviyo_sync_show(relation, name) FROM klaviyo.sync";
+    let (queued, state) = ("SELECT count(*) FROM klaviyo.outbox", "SELECT state FROM klaviyo.sync");
+    // As a whole, and first what there is and then what is in it, when the triggers are there already.
+    for (copy, dumps) in [("copy", vec![vec![]]), ("parts", vec![vec!["-s"], vec!["-a"]])] {
+        cluster.create_database(copy);
+        for options in dumps {
+            restore(&cluster, copy, &options);
+        }
+        assert_eq!(cluster.psql(copy, shown), cluster.psql("shop", shown));
+        assert!(cluster.psql(copy, shown).contains("Placed Order"));
+        // Restoring wrote orders, which the dump had messages of already. Nobody has said yet that new ones are to be sent.
+        assert_eq!(cluster.psql(copy, state), "copied");
+        cluster.psql(copy, &place(6, 7));
+        assert_eq!(cluster.psql(copy, queued), "5");
+        cluster.psql(copy, "SELECT klaviyo_arm_account()");
+        assert_eq!(cluster.psql(copy, state), "on");
+        cluster.psql(copy, &place(8, 9));
+        assert_eq!(cluster.psql(copy, queued), "7");
+    }
+    let function = "SELECT count(*) FROM pg_proc WHERE proname ~ '^klaviyo_sync_[0-9]'";
+    assert_eq!(cluster.psql("parts", function), "1");
+    cluster.psql("parts", "DROP TABLE orders");
+    assert_eq!(cluster.psql("parts", function), "0");
     // The next mapping has a number of its own.
     assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_events('customers', 'x', email => 'email')"), "2");
     assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_detach('orders')"), "1");
@@ -87,6 +98,16 @@ fn a_dump_carries_what_is_attached() {
     cluster.psql("copy", "DROP EXTENSION klaviyo_sync");
     assert_eq!(cluster.psql("copy", "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"), "0");
     cluster.psql("copy", "INSERT INTO customers VALUES (100, 'late@shop.example')");
+}
+
+/// Restores what pg_dump dumps of the shop.
+fn restore(cluster: &Cluster, copy: &str, options: &[&str]) {
+    let dump = cluster.client("pg_dump").args(["-d", "shop"]).args(options).output();
+    let dump = dump.expect("pg_dump can be run");
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    let mut psql = cluster.psql_command(copy).stdin(Stdio::piped()).spawn().expect("psql can be run");
+    psql.stdin.take().expect("psql reads").write_all(&dump.stdout).expect("psql reads all of it");
+    assert!(psql.wait().expect("psql ends").success(), "the dump cannot be restored");
 }
 
 #[test]

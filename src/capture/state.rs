@@ -1,0 +1,79 @@
+//! Whether a mapping captures.
+
+use pgrx::pg_sys;
+
+use super::attach::{done, synced};
+use super::table::Table;
+use crate::pg::function::Refusal;
+use crate::pg::scoped::with_own_search_path;
+use crate::pg::spi::{arg, column, rows, run, value};
+use crate::pg::table::{self, as_owner, drop_with_table};
+use crate::settings::{ON_INVALID, OnInvalid};
+
+/// A partition's rows are its table's. In a copy that was restored from a dump the table has another number.
+const IS_CAPTURING: &str = "
+    SELECT m.paused_at IS NULL AND m.relation = coalesce(pg_partition_root($2), $2)
+    FROM klaviyo.mapping AS m
+    WHERE m.id = $1";
+
+const FAULT: &str = "
+    SELECT klaviyo.mapping_fault(m.relation, m.message, m.condition)
+    FROM klaviyo.mapping AS m
+    WHERE m.id = $1";
+
+const PAUSE: &str = "
+    UPDATE klaviyo.mapping AS m
+    SET paused_at = CASE WHEN $2 THEN coalesce(m.paused_at, now()) END
+    WHERE m.id = $1";
+
+const COPIED: &str = "
+    SELECT s.id, s.relation::oid, s.function::oid
+    FROM klaviyo.sync AS s
+    WHERE s.account = $1 AND s.state = 'copied'";
+
+const ADOPT: &str = "UPDATE klaviyo.mapping AS m SET relation = $2 WHERE m.id = $1";
+
+/// Whether what is written to a table is captured.
+pub fn is_capturing(mapping: i32, relation: pg_sys::Oid) -> bool {
+    of_ours(|| done(value(IS_CAPTURING, &[arg(mapping), arg(relation)]))).unwrap_or_default()
+}
+
+/// What has become wrong with a mapping, if that is to be looked for: if rows it cannot read are to become dead letters.
+pub fn fault_to_bury(mapping: i32) -> Option<String> {
+    if ON_INVALID.get() != OnInvalid::DeadLetter {
+        return None;
+    }
+    of_ours(|| done(value(FAULT, &[arg(mapping)])))
+}
+
+/// Has the table's mapping of that name, or all, capture nothing from now on, or capture again. Returns how many.
+pub fn pause(table: &Table, name: Option<&str>, paused: bool) -> Result<usize, Refusal> {
+    let ids = synced(table, name)?;
+    with_own_search_path(|| {
+        for id in &ids {
+            done(run(PAUSE, &[arg(*id), arg(paused)]));
+        }
+    });
+    Ok(ids.len())
+}
+
+/// Has an account's mappings that came in a dump capture what is written to their tables here.
+pub fn adopt(account: &str) {
+    let mut copied: Vec<(i32, pg_sys::Oid, pg_sys::Oid)> = Vec::new();
+    with_own_search_path(|| {
+        done(rows(COPIED, &[arg(account)], |row| {
+            copied.push((column(row, 1), column(row, 2), column(row, 3)))
+        }));
+        for (id, relation, function) in copied {
+            done(run(ADOPT, &[arg(id), arg(relation)]));
+            // No dump carries that.
+            drop_with_table(function, relation);
+        }
+    });
+}
+
+/// Reads a table of ours for somebody who may not.
+fn of_ours<R>(read: impl FnOnce() -> R) -> R {
+    let mappings = table::Table::open(c"klaviyo", c"mapping", pg_sys::AccessShareLock);
+    as_owner(mappings.as_ref(), read)
+}
