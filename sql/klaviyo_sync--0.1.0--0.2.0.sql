@@ -262,14 +262,15 @@ CREATE FUNCTION @extschema@.klaviyo_sync_events(
     profile        jsonb DEFAULT NULL,
     "when"         text DEFAULT NULL,
     "on"           text DEFAULT 'insert',
+    at             text DEFAULT 'statement',
     name           text DEFAULT NULL,
     account        text DEFAULT NULL,
     replace        boolean DEFAULT false
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_events';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_events(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, text, boolean) IS
-    'Has rows that are written to a table queue events, by triggers that klaviyo_sync_show() shows. "on" is insert (the default), update, delete, or some of them: insert or update. An update is an event where the row then meets "when" and did not before. Other arguments than metric, "on", name and account name a column or are an SQL expression over the row, a look-up in another table included: (SELECT u.email FROM users AS u WHERE u.id = row.user_id). properties and profile are a list of columns ("*": all, "-name": not that one), a map of names to expressions, lists or maps, or one expression. Only rows for which "when" is true are sent. Whoever calls must have the rights of the table''s owner, who must be a klaviyo_writer. With replace the mapping of that name is changed to this one. Returns the number of the mapping';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_events(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, text, text, boolean) IS
+    'Has rows that are written to a table queue events, by triggers that klaviyo_sync_show() shows. "on" is insert (the default), update, delete, or some of them: insert or update. An update is an event where the row then meets "when" and did not before. at is statement (the default), or commit: with the end of the transaction, as the row and what belongs to it are then. Other arguments than metric, "on", at, name and account name a column or are an SQL expression over the row, a look-up in another table included: (SELECT u.email FROM users AS u WHERE u.id = row.user_id). properties and profile are a list of columns ("*": all, "-name": not that one), a map of names to expressions, lists or maps, or one expression. Only rows for which "when" is true are sent. Whoever calls must have the rights of the table''s owner, who must be a klaviyo_writer. With replace the mapping of that name is changed to this one. Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
     relation     regclass,

@@ -12,7 +12,7 @@ use crate::api::messages::{DEFAULT_ACCOUNT, unknown_account};
 use crate::capture::attach::{self, Mapping};
 use crate::capture::fault;
 use crate::capture::generate::Capture;
-use crate::capture::operation::Operation;
+use crate::capture::operation::{At, Operation};
 use crate::capture::preview::{self, Previewed};
 use crate::capture::query::{Action, Message, Sql};
 use crate::capture::reader::{Reader, Wanted};
@@ -69,7 +69,7 @@ const OF_PROFILE: [Mapped; 11] = [
 ];
 
 /// `klaviyo_sync_events(relation, metric, email, phone_number, external_id, value, value_currency, unique_id, event_time,
-/// properties, profile, "when", "on", name, account, replace)`
+/// properties, profile, "when", "on", at, name, account, replace)`
 fn sync_events(arguments: &Arguments) -> Returned {
     let metric: &str = arguments.get(1).unwrap_or_default();
     event::check_metric(metric)?;
@@ -82,14 +82,25 @@ fn sync_events(arguments: &Arguments) -> Returned {
             "Say what an update brings about: \"when\" => 'status = ''shipped'''.",
         ));
     }
-    let mut mapper = Mapper::new(arguments, 14)?;
+    let at = At::named(arguments.get(13).unwrap_or("statement"))?;
+    let mut mapper = Mapper::new(arguments, 15)?;
+    if at == At::Commit && mapper.table.key.is_empty() {
+        return Err(refusal::argument(
+            format!("{} has no primary key", mapper.table.sql()),
+            "With the end of the transaction a row is read again, which is found by its primary key.",
+            "Give it one, or leave out at => 'commit'.",
+        ));
+    }
     let mut call = vec![("metric", Sql::Text(quote_literal(metric)))];
     call.extend(mapper.read(&OF_EVENT)?);
     mapper.spec.insert("on".to_owned(), Value::from(on));
+    if at == At::Commit {
+        mapper.spec.insert("at".to_owned(), Value::from("commit"));
+    }
     let condition = mapper.condition(11)?;
-    let name: &str = arguments.get(13).unwrap_or(metric);
+    let name: &str = arguments.get(14).unwrap_or(metric);
     let action = mapper.action("klaviyo_track_event", Message::Event(call), condition);
-    mapper.attach("event", name, operations, action)
+    mapper.attach("event", name, operations, at, action)
 }
 
 /// `klaviyo_sync_profiles(relation, email, phone_number, external_id, first_name, last_name, organization, title, locale,
@@ -100,7 +111,7 @@ fn sync_profiles(arguments: &Arguments) -> Returned {
     let condition = mapper.condition(12)?;
     let name: &str = arguments.get(13).unwrap_or("profile");
     let action = mapper.action("klaviyo_upsert_changes", Message::Profile(state), condition);
-    mapper.attach("profile", name, vec![Operation::Insert, Operation::Update], action)
+    mapper.attach("profile", name, vec![Operation::Insert, Operation::Update], At::Statement, action)
 }
 
 /// `klaviyo_sync_detach(relation, name)`
@@ -171,6 +182,8 @@ fn check_mapping(arguments: &Arguments) -> Returned {
 /// Reads the arguments of a mapping.
 struct Mapper<'a> {
     arguments: &'a Arguments,
+    /// The place of "replace".
+    replace: usize,
     account: &'a str,
     table: Table,
     /// What was said, for the record.
@@ -179,14 +192,22 @@ struct Mapper<'a> {
 }
 
 impl<'a> Mapper<'a> {
-    fn new(arguments: &'a Arguments, account: usize) -> Result<Self, Refusal> {
-        let account: &str = arguments.get(account).unwrap_or(DEFAULT_ACCOUNT);
+    /// Of arguments of which one names the account, and the next says whether to replace a mapping.
+    fn new(arguments: &'a Arguments, place: usize) -> Result<Self, Refusal> {
+        let account: &str = arguments.get(place).unwrap_or(DEFAULT_ACCOUNT);
         if !enqueue::has_account(account) {
             return Err(unknown_account(account).into());
         }
         let table = Table::open(arguments.get(0))?;
         table.check()?;
-        Ok(Self { arguments, account, table, spec: Map::new(), prints_by_settings: false })
+        Ok(Self {
+            arguments,
+            replace: place + 1,
+            account,
+            table,
+            spec: Map::new(),
+            prints_by_settings: false,
+        })
     }
 
     /// The arguments that are given, as SQL over the row.
@@ -232,11 +253,18 @@ impl<'a> Mapper<'a> {
         Action { function, message, condition, account: quote_literal(self.account) }
     }
 
-    fn attach(self, kind: &'static str, name: &str, operations: Vec<Operation>, action: Action) -> Returned {
-        let capture =
-            Capture { table: &self.table, operations, action, prints_by_settings: self.prints_by_settings };
+    fn attach(
+        self,
+        kind: &'static str,
+        name: &str,
+        operations: Vec<Operation>,
+        at: At,
+        action: Action,
+    ) -> Returned {
+        let prints_by_settings = self.prints_by_settings;
+        let capture = Capture { table: &self.table, operations, at, action, prints_by_settings };
         let mapping = Mapping { kind, name, account: self.account, spec: Value::Object(self.spec) };
-        let replace = self.arguments.get(15).unwrap_or_default();
+        let replace = self.arguments.get(self.replace).unwrap_or_default();
         Ok(attach::attach(mapping, &capture, replace)?.into_datum())
     }
 }

@@ -4,9 +4,9 @@ use std::ffi::CStr;
 
 use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 
-use super::operation::Operation;
+use super::operation::{At, Operation};
 use super::query::{Action, Rows};
-use super::table::Table;
+use super::table::{Key, Table};
 use crate::pg::scoped::OF_PRINTING;
 
 /// What is to be done for rows of a table, and when.
@@ -14,6 +14,7 @@ use crate::pg::scoped::OF_PRINTING;
 pub struct Capture<'a> {
     pub table: &'a Table,
     pub operations: Vec<Operation>,
+    pub at: At,
     pub action: Action,
     /// Whether it prints what is printed as settings of the session say.
     pub prints_by_settings: bool,
@@ -25,7 +26,8 @@ impl Capture<'_> {
         let columns: Vec<String> = self.table.columns.iter().map(quote_identifier).collect();
         let none = format!("(SELECT {} FROM {} LIMIT 0)", columns.join(", "), self.table.sql());
         let probe = |operation: &Operation| {
-            let rows = Rows { new: &none, old: &none, one: self.is_row_level(*operation).is_some() };
+            let one = self.is_row_level(*operation).is_some();
+            let rows = Rows { new: &none, old: &none, written: self.written(&none), one };
             format!("SELECT {}", self.action.query(*operation, rows, self.table, ""))
         };
         self.operations.iter().map(probe).collect()
@@ -34,6 +36,7 @@ impl Capture<'_> {
     /// Why an operation's trigger is called for each row, where it is not called for each statement.
     fn is_row_level(&self, operation: Operation) -> Option<&'static str> {
         match operation {
+            _ if self.at == At::Commit => Some("no other trigger waits for the end of the transaction"),
             Operation::Insert => None,
             _ if self.table.has_relatives => Some(
                 "a statement on a table that it inherits from, or that inherits from it, would bring the others' rows, or not call the trigger",
@@ -43,6 +46,22 @@ impl Capture<'_> {
             }
             Operation::Update | Operation::Delete => None,
         }
+    }
+
+    /// The rows as they were written, if that matters besides how they are in the end: where an insert is not all that can
+    /// make an event of a row, each statement is looked at by itself.
+    fn written<'a>(&self, rows: &'a str) -> Option<&'a str> {
+        (self.at == At::Commit && self.operations.contains(&Operation::Update)).then_some(rows)
+    }
+
+    /// The row that a row-level trigger was called for, as it is when the trigger runs, if it still is there.
+    fn as_it_is_now(&self) -> String {
+        let same = |key: &Key| {
+            let column = quote_identifier(&key.column);
+            format!("it.{column} {} NEW.{column}", key.equal)
+        };
+        let same: Vec<String> = self.table.key.iter().map(same).collect();
+        format!("(SELECT it.* FROM ONLY {} AS it WHERE {})", self.table.sql(), same.join(" AND "))
     }
 
     /// The statements that attach it.
@@ -75,9 +94,13 @@ impl Capture<'_> {
             };
             let (trigger, table) = (quote_identifier(trigger_name(id, *operation)), self.table.sql());
             let after = operation.sql();
+            let (constraint, deferred) = match self.at {
+                At::Statement => ("", ""),
+                At::Commit => ("CONSTRAINT ", "DEFERRABLE INITIALLY DEFERRED\n"),
+            };
             statements.extend([
                 format!(
-                    "CREATE TRIGGER {trigger} AFTER {after} ON {table}\n{level} EXECUTE FUNCTION {function}()"
+                    "CREATE {constraint}TRIGGER {trigger} AFTER {after} ON {table}\n{deferred}{level} EXECUTE FUNCTION {function}()"
                 ),
                 format!("ALTER TRIGGER {trigger} ON {table} DEPENDS ON EXTENSION klaviyo_sync"),
             ]);
@@ -104,16 +127,21 @@ impl Capture<'_> {
              IF NOT klaviyo.is_capturing({id}, TG_RELID) THEN\n        \
              RETURN NULL;\n"
         );
+        let now = self.as_it_is_now();
         for operation in &self.operations {
             let why = self.is_row_level(*operation);
-            let rows = if why.is_some() { Rows::OF_ROW } else { Rows::OF_STATEMENT };
-            let written = format!("TG_OP = '{}'", operation.sql());
+            let written = if why.is_some() { Rows::OF_ROW } else { Rows::OF_STATEMENT };
+            let rows = match self.at {
+                At::Statement => written,
+                At::Commit => Rows { new: &now, written: self.written(written.new), ..written },
+            };
+            let is_it = format!("TG_OP = '{}'", operation.sql());
             let why = why.map(|why| format!("        -- For each row: {why}.\n")).unwrap_or_default();
-            let bury = self.action.bury(*operation, rows, "capture.fault");
+            let bury = self.action.bury(*operation, written, "capture.fault");
             let query = self.action.query(*operation, rows, self.table, "        ");
             body.push_str(&format!(
-                "    ELSIF {written} AND capture.fault IS NOT NULL THEN\n        PERFORM {bury};\n    \
-                 ELSIF {written} THEN\n{why}        PERFORM {query};\n"
+                "    ELSIF {is_it} AND capture.fault IS NOT NULL THEN\n        PERFORM {bury};\n    \
+                 ELSIF {is_it} THEN\n{why}        PERFORM {query};\n"
             ));
         }
         body.push_str("    END IF;\n    RETURN NULL;\nEND\n");

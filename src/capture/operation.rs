@@ -1,4 +1,4 @@
-//! What happens to a row.
+//! What happens to a row, and when it is looked at.
 
 use super::refusal;
 use crate::pg::function::Refusal;
@@ -36,6 +36,30 @@ impl Operation {
         named.sort();
         named.dedup();
         if named.is_empty() { Err(refused(text)) } else { Ok(named) }
+    }
+}
+
+/// When what is to be done for a row is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// With the end of the statement that writes it.
+    Statement,
+    /// With the end of the transaction, for the row as it is then.
+    Commit,
+}
+
+impl At {
+    /// Understands its name.
+    pub fn named(text: &str) -> Result<Self, Refusal> {
+        match text {
+            _ if text.eq_ignore_ascii_case("statement") => Ok(Self::Statement),
+            _ if text.eq_ignore_ascii_case("commit") => Ok(Self::Commit),
+            _ => Err(refusal::argument(
+                "argument \"at\" does not say when a row is looked at",
+                format!("It is \"{text}\"."),
+                "Write statement, or commit: with the end of the transaction, when what belongs to the row is there too.",
+            )),
+        }
     }
 }
 

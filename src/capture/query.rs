@@ -68,6 +68,8 @@ impl Sql {
 pub struct Rows<'a> {
     pub new: &'a str,
     pub old: &'a str,
+    /// The new ones as the statement wrote them, where they may have changed since and must have met the condition then too.
+    pub written: Option<&'a str>,
     /// Whether it is one row, and not all of a statement's.
     pub one: bool,
 }
@@ -95,9 +97,9 @@ impl Rows<'_> {
     }
 
     /// Those of a statement, in its transition tables.
-    pub const OF_STATEMENT: Self = Self { new: "new_rows", old: "old_rows", one: false };
+    pub const OF_STATEMENT: Self = Self { new: "new_rows", old: "old_rows", written: None, one: false };
     /// That which a row-level trigger was called for.
-    pub const OF_ROW: Self = Self { new: "(SELECT NEW.*)", old: "(SELECT OLD.*)", one: true };
+    pub const OF_ROW: Self = Self { new: "(SELECT NEW.*)", old: "(SELECT OLD.*)", written: None, one: true };
 }
 
 impl Action {
@@ -112,7 +114,9 @@ impl Action {
     /// The query, to stand after SELECT or PERFORM, in lines that begin with `margin`.
     pub fn query(&self, operation: Operation, rows: Rows, table: &Table, margin: &str) -> String {
         match (&self.message, operation) {
-            (Message::Event(arguments), Operation::Insert) => self.event(arguments, rows.new, "", margin),
+            (Message::Event(arguments), Operation::Insert) => {
+                self.event(arguments, rows.new, &self.and_written(rows), margin)
+            }
             (Message::Event(arguments), Operation::Delete) => self.event(arguments, rows.old, "", margin),
             (Message::Event(arguments), Operation::Update) => {
                 self.event_of_change(arguments, rows, table, margin)
@@ -159,6 +163,16 @@ impl Action {
         format!("{margin}FROM {rows} AS \"row\"{condition}")
     }
 
+    /// That a row met the condition when it was written, too: what brought it about is one statement's.
+    fn and_written(&self, rows: Rows) -> String {
+        match rows.written.zip(self.condition.as_ref()) {
+            Some((written, condition)) => {
+                format!(" AND EXISTS (SELECT FROM {written} AS \"row\" WHERE {condition})")
+            }
+            None => String::new(),
+        }
+    }
+
     /// A call for each row that meets the condition and did not before.
     fn event_of_change(
         &self,
@@ -188,7 +202,8 @@ impl Action {
             before = self.from(rows.old, "", &inner),
             same = rows.same(table, key),
         );
-        self.event(arguments, &pairs, &format!(" AND \"row\".{met} IS NULL"), margin)
+        let and = format!(" AND \"row\".{met} IS NULL{}", self.and_written(rows));
+        self.event(arguments, &pairs, &and, margin)
     }
 
     /// A call for each row whose state is another than before.
