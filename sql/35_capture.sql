@@ -7,8 +7,7 @@ CREATE TABLE klaviyo.mapping (
     name      text NOT NULL,
     account   text NOT NULL,
     spec      jsonb NOT NULL,
-    message   text NOT NULL,
-    condition text,
+    plan      jsonb NOT NULL,
     relation  oid NOT NULL,
     made_at   timestamptz NOT NULL DEFAULT now(),
     paused_at timestamptz
@@ -19,8 +18,7 @@ COMMENT ON COLUMN klaviyo.mapping.kind IS 'Kind of message that is queued: event
 COMMENT ON COLUMN klaviyo.mapping.name IS 'Name, by which a table''s mappings are told apart; if nothing else was said an event''s metric, or profile';
 COMMENT ON COLUMN klaviyo.mapping.account IS 'Account that the messages go to';
 COMMENT ON COLUMN klaviyo.mapping.spec IS 'What was said of the columns, argument by argument';
-COMMENT ON COLUMN klaviyo.mapping.message IS 'What goes into a row''s message, as SQL: the arguments of klaviyo_track_event(), or a state as klaviyo_upsert_changes() takes it';
-COMMENT ON COLUMN klaviyo.mapping.condition IS 'Which rows are sent, as SQL; NULL: all';
+COMMENT ON COLUMN klaviyo.mapping.plan IS 'What that comes to, as SQL over a row, with every name resolved: what its function is written from';
 COMMENT ON COLUMN klaviyo.mapping.relation IS 'Table, by its number, which a dump that is restored has another of';
 COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached, or last replaced';
 COMMENT ON COLUMN klaviyo.mapping.paused_at IS 'Since when nothing is captured; NULL: not paused';
@@ -184,20 +182,20 @@ COMMENT ON FUNCTION @extschema@.klaviyo_preview(regclass, integer, text) IS
 
 -- Faults ------------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION klaviyo.check_mapping(relation regclass, message text, condition text) RETURNS void
+CREATE FUNCTION klaviyo.check_mapping(relation regclass, plan jsonb) RETURNS void
 LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_check_mapping';
-COMMENT ON FUNCTION klaviyo.check_mapping(regclass, text, text) IS
+COMMENT ON FUNCTION klaviyo.check_mapping(regclass, jsonb) IS
     'Raises an error if what a mapping says of a table''s rows is understood no more. Nothing of it is computed';
 
-CREATE FUNCTION klaviyo.mapping_fault(relation regclass, message text, condition text) RETURNS text
+CREATE FUNCTION klaviyo.mapping_fault(relation regclass, plan jsonb) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 -- Whoever changes the table is not waited for.
 SET lock_timeout = '100ms'
 AS $$
 BEGIN
-    PERFORM klaviyo.check_mapping(relation, message, condition);
+    PERFORM klaviyo.check_mapping(relation, plan);
     RETURN NULL;
 EXCEPTION
     WHEN lock_not_available THEN
@@ -206,7 +204,7 @@ EXCEPTION
         RETURN SQLERRM;
 END
 $$;
-COMMENT ON FUNCTION klaviyo.mapping_fault(regclass, text, text) IS 'What has become wrong with a mapping since it was made; NULL: nothing';
+COMMENT ON FUNCTION klaviyo.mapping_fault(regclass, jsonb) IS 'What has become wrong with a mapping since it was made; NULL: nothing';
 
 -- What triggers ask and tell ------------------------------------------------------------------------------------------
 

@@ -398,7 +398,7 @@ AS $$
            END
     FROM klaviyo.sync AS s
     JOIN klaviyo.mapping AS m ON m.id = s.id
-    CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.message, m.condition) AS f (fault)
+    CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.plan) AS f (fault)
     LEFT JOIN LATERAL (
         SELECT pg_get_userbyid(p.proowner)
         FROM pg_proc AS p

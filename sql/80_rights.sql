@@ -197,9 +197,3 @@ GRANT
     DELETE
 ON klaviyo.account TO klaviyo_admin;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;
--- What a mapping does is its trigger's function, which is the table's owner's: this table only lists it.
-GRANT
-    INSERT (kind, name, account, spec, message, condition, relation),
-    UPDATE (kind, account, spec, message, condition, relation, made_at, paused_at),
-    DELETE
-ON klaviyo.mapping TO klaviyo_admin;

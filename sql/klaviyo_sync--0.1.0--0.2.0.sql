@@ -194,8 +194,7 @@ CREATE TABLE klaviyo.mapping (
     name      text NOT NULL,
     account   text NOT NULL,
     spec      jsonb NOT NULL,
-    message   text NOT NULL,
-    condition text,
+    plan      jsonb NOT NULL,
     relation  oid NOT NULL,
     made_at   timestamptz NOT NULL DEFAULT now(),
     paused_at timestamptz
@@ -206,8 +205,7 @@ COMMENT ON COLUMN klaviyo.mapping.kind IS 'Kind of message that is queued: event
 COMMENT ON COLUMN klaviyo.mapping.name IS 'Name, by which a table''s mappings are told apart; if nothing else was said an event''s metric, or profile';
 COMMENT ON COLUMN klaviyo.mapping.account IS 'Account that the messages go to';
 COMMENT ON COLUMN klaviyo.mapping.spec IS 'What was said of the columns, argument by argument';
-COMMENT ON COLUMN klaviyo.mapping.message IS 'What goes into a row''s message, as SQL: the arguments of klaviyo_track_event(), or a state as klaviyo_upsert_changes() takes it';
-COMMENT ON COLUMN klaviyo.mapping.condition IS 'Which rows are sent, as SQL; NULL: all';
+COMMENT ON COLUMN klaviyo.mapping.plan IS 'What that comes to, as SQL over a row, with every name resolved: what its function is written from';
 COMMENT ON COLUMN klaviyo.mapping.relation IS 'Table, by its number, which a dump that is restored has another of';
 COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached, or last replaced';
 COMMENT ON COLUMN klaviyo.mapping.paused_at IS 'Since when nothing is captured; NULL: not paused';
@@ -371,20 +369,20 @@ COMMENT ON FUNCTION @extschema@.klaviyo_preview(regclass, integer, text) IS
 
 -- Faults ------------------------------------------------------------------------------------------------------------
 
-CREATE FUNCTION klaviyo.check_mapping(relation regclass, message text, condition text) RETURNS void
+CREATE FUNCTION klaviyo.check_mapping(relation regclass, plan jsonb) RETURNS void
 LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_check_mapping';
-COMMENT ON FUNCTION klaviyo.check_mapping(regclass, text, text) IS
+COMMENT ON FUNCTION klaviyo.check_mapping(regclass, jsonb) IS
     'Raises an error if what a mapping says of a table''s rows is understood no more. Nothing of it is computed';
 
-CREATE FUNCTION klaviyo.mapping_fault(relation regclass, message text, condition text) RETURNS text
+CREATE FUNCTION klaviyo.mapping_fault(relation regclass, plan jsonb) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 -- Whoever changes the table is not waited for.
 SET lock_timeout = '100ms'
 AS $$
 BEGIN
-    PERFORM klaviyo.check_mapping(relation, message, condition);
+    PERFORM klaviyo.check_mapping(relation, plan);
     RETURN NULL;
 EXCEPTION
     WHEN lock_not_available THEN
@@ -393,7 +391,7 @@ EXCEPTION
         RETURN SQLERRM;
 END
 $$;
-COMMENT ON FUNCTION klaviyo.mapping_fault(regclass, text, text) IS 'What has become wrong with a mapping since it was made; NULL: nothing';
+COMMENT ON FUNCTION klaviyo.mapping_fault(regclass, jsonb) IS 'What has become wrong with a mapping since it was made; NULL: nothing';
 
 -- What triggers ask and tell ------------------------------------------------------------------------------------------
 
@@ -442,7 +440,7 @@ AS $$
            END
     FROM klaviyo.sync AS s
     JOIN klaviyo.mapping AS m ON m.id = s.id
-    CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.message, m.condition) AS f (fault)
+    CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.plan) AS f (fault)
     LEFT JOIN LATERAL (
         SELECT pg_get_userbyid(p.proowner)
         FROM pg_proc AS p
@@ -519,11 +517,6 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_sync_profiles, @extschema@.klaviyo_sync_resume,
     klaviyo.adopt_mappings, klaviyo.check_changes, klaviyo.check_event, klaviyo.preview_rows
 TO klaviyo_admin;
-GRANT
-    INSERT (kind, name, account, spec, message, condition, relation),
-    UPDATE (kind, account, spec, message, condition, relation, made_at, paused_at),
-    DELETE
-ON klaviyo.mapping TO klaviyo_admin;
 
 CREATE OR REPLACE FUNCTION @extschema@.klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

@@ -4,6 +4,7 @@
 //! - [`reader`]: what a person says of its columns, understood and checked.
 //! - [`operation`]: what happens to rows.
 //! - [`query`]: what is done for them then.
+//! - [`plan`]: that, kept.
 //! - [`generate`]: the triggers and the function that do it.
 //! - [`attach`]: makes it so, and undoes it.
 //! - [`state`]: whether it captures: paused, or come in a dump.
@@ -14,6 +15,7 @@ pub mod attach;
 pub mod fault;
 pub mod generate;
 pub mod operation;
+pub mod plan;
 pub mod preview;
 pub mod query;
 pub mod reader;

@@ -13,6 +13,7 @@ use crate::capture::attach::{self, Mapping};
 use crate::capture::fault;
 use crate::capture::generate::Capture;
 use crate::capture::operation::{At, Operation};
+use crate::capture::plan::Plan;
 use crate::capture::preview::{self, Previewed};
 use crate::capture::query::{Action, Message, Sql};
 use crate::capture::reader::{Reader, Wanted};
@@ -91,7 +92,7 @@ fn sync_events(arguments: &Arguments) -> Returned {
             "Give it one, or leave out at => 'commit'.",
         ));
     }
-    let mut call = vec![("metric", Sql::Text(quote_literal(metric)))];
+    let mut call = vec![("metric".to_owned(), Sql::Text(quote_literal(metric)))];
     call.extend(mapper.read(&OF_EVENT)?);
     mapper.spec.insert("on".to_owned(), Value::from(on));
     if at == At::Commit {
@@ -171,11 +172,13 @@ fn preview_rows(arguments: &Arguments) -> Returned {
     Ok(format!("[{}]", rows.iter().map(row).collect::<Vec<_>>().join(",")).into_datum())
 }
 
-/// `klaviyo.check_mapping(relation, message, condition)`
+/// `klaviyo.check_mapping(relation, plan)`
 fn check_mapping(arguments: &Arguments) -> Returned {
     let table = Table::open(arguments.get(0))?;
     table.check()?;
-    fault::check(&table, arguments.get(1).unwrap_or_default(), arguments.get(2));
+    if let Some(plan) = arguments.get(1).and_then(|JsonB(plan)| Plan::from_json(plan)) {
+        fault::check(&table, &plan.action);
+    }
     Ok(None)
 }
 
@@ -211,7 +214,7 @@ impl<'a> Mapper<'a> {
     }
 
     /// The arguments that are given, as SQL over the row.
-    fn read(&mut self, mapped: &[Mapped]) -> Result<Vec<(&'static str, Sql)>, Refusal> {
+    fn read(&mut self, mapped: &[Mapped]) -> Result<Vec<(String, Sql)>, Refusal> {
         let mut read = Vec::new();
         let reader = Reader::new(&self.table);
         for (place, name, read_as) in mapped {
@@ -228,11 +231,11 @@ impl<'a> Mapper<'a> {
                     (reader.object(name, &given, *shape)?, given)
                 }
             };
-            read.push((*name, sql));
+            read.push(((*name).to_owned(), sql));
             self.spec.insert((*name).to_owned(), given);
         }
         self.prints_by_settings = reader.prints_by_settings();
-        if !read.iter().any(|(name, _)| NAMES.contains(name)) {
+        if !read.iter().any(|(name, _)| NAMES.contains(&name.as_str())) {
             return Err(refusal::argument(
                 "the mapping does not say whom a row is about",
                 "None of email, phone_number and external_id is given.",
@@ -261,8 +264,8 @@ impl<'a> Mapper<'a> {
         at: At,
         action: Action,
     ) -> Returned {
-        let prints_by_settings = self.prints_by_settings;
-        let capture = Capture { table: &self.table, operations, at, action, prints_by_settings };
+        let plan = Plan { operations, at, action, prints_by_settings: self.prints_by_settings };
+        let capture = Capture { table: &self.table, plan };
         let mapping = Mapping { kind, name, account: self.account, spec: Value::Object(self.spec) };
         let replace = self.arguments.get(self.replace).unwrap_or_default();
         Ok(attach::attach(mapping, &capture, replace)?.into_datum())

@@ -9,10 +9,10 @@ use super::generate::{self, Capture};
 use super::operation::Operation;
 use super::refusal;
 use super::table::Table;
-use crate::pg::function::Refusal;
 use crate::pg::scoped::{with_lock_timeout, with_own_search_path, with_rights_of};
 use crate::pg::spi::{arg, column, rows, run, value};
-use crate::pg::table::{drop_with_table, keep_from_writers};
+use crate::pg::table::{as_owner, drop_with_table, keep_from_writers};
+use crate::pg::{self, function::Refusal};
 
 const SYNCED: &str = "
     SELECT s.id
@@ -21,14 +21,14 @@ const SYNCED: &str = "
     ORDER BY s.id";
 
 const INSERT: &str = "
-    INSERT INTO klaviyo.mapping (kind, name, account, spec, message, condition, relation)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO klaviyo.mapping (kind, name, account, spec, plan, relation)
+    VALUES ($1, $2, $3, $4, $5, $6)
     RETURNING id";
 
 const REPLACE: &str = "
     UPDATE klaviyo.mapping AS m
-    SET kind = $1, account = $3, spec = $4, message = $5, condition = $6, relation = $7, made_at = now()
-    WHERE m.id = $8 AND m.name = $2
+    SET kind = $1, account = $3, spec = $4, plan = $5, relation = $6, made_at = now()
+    WHERE m.id = $7 AND m.name = $2
     RETURNING m.id";
 
 const DELETE: &str = "DELETE FROM klaviyo.mapping AS m WHERE m.id = $1";
@@ -77,16 +77,15 @@ pub fn attach(mapping: Mapping, capture: &Capture, replace: bool) -> Result<i32,
         arg(mapping.name),
         arg(mapping.account),
         arg(JsonB(mapping.spec)),
-        arg(capture.action.message()),
-        arg(capture.action.condition.clone()),
+        arg(JsonB(capture.plan.to_json())),
         arg(table.oid),
     ];
-    with_own_search_path(|| done(run(DELETE_ORPHANS, &[])));
+    of_ours(|| done(run(DELETE_ORPHANS, &[])));
     if let Some(id) = before {
         take_away(table, id)?;
         values.push(arg(id));
     }
-    let id = with_own_search_path(|| {
+    let id = of_ours(|| {
         done(value::<i32>(if before.is_some() { REPLACE } else { INSERT }, &values))
             .unwrap_or_else(|| error!("klaviyo.mapping took no row"))
     });
@@ -100,7 +99,7 @@ pub fn detach(table: &Table, name: Option<&str>) -> Result<usize, Refusal> {
     let ids = synced(table, name)?;
     for id in &ids {
         take_away(table, *id)?;
-        with_own_search_path(|| done(run(DELETE, &[arg(*id)])));
+        of_ours(|| done(run(DELETE, &[arg(*id)])));
     }
     Ok(ids.len())
 }
@@ -210,6 +209,13 @@ fn define(owner: pg_sys::Oid, statements: &[String]) {
 fn probe(capture: &Capture) -> Result<(), Refusal> {
     let hint = "In a trigger rows have their columns and nothing else: no type of the table's, no ctid, no xmin, no column that is computed when it is read.";
     computing(capture.table, hint, || capture.probes().iter().for_each(|probe| done(Spi::run(probe))))
+}
+
+/// Reads or writes our table of mappings, which nobody else may write to: what stands there is run with the rights of the
+/// tables' owners.
+pub(super) fn of_ours<R>(run: impl FnOnce() -> R) -> R {
+    let mappings = pg::table::Table::open(c"klaviyo", c"mapping", pg_sys::AccessShareLock);
+    as_owner(mappings.as_ref(), run)
 }
 
 /// What a statement returned.

@@ -5,6 +5,7 @@ use std::panic::UnwindSafe;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
+use super::query::Action;
 use super::refusal;
 use super::table::Table;
 use crate::pg::expression;
@@ -37,11 +38,7 @@ pub fn computing<R>(
 }
 
 /// Raises an error of Postgres' if what a mapping says of a row is understood no more. Nothing of it is computed.
-pub fn check(table: &Table, message: &str, condition: Option<&str>) {
-    let query = format!(
-        "SELECT {message} FROM ONLY {} AS \"row\" WHERE {}",
-        table.sql(),
-        condition.unwrap_or("true")
-    );
+pub fn check(table: &Table, action: &Action) {
+    let query = format!("SELECT {} FROM {}", action.message(), action.of(&table.rows()));
     with_rights_of(table.owner, || with_settings_of_triggers(|| expression::check(&query)));
 }

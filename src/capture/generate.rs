@@ -5,19 +5,16 @@ use std::ffi::CStr;
 use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 
 use super::operation::{At, Operation};
-use super::query::{Action, Rows};
+use super::plan::Plan;
+use super::query::Rows;
 use super::table::{Key, Table};
 use crate::pg::scoped::OF_PRINTING;
 
-/// What is to be done for rows of a table, and when.
+/// What is to be done for rows of a table.
 #[derive(Debug)]
 pub struct Capture<'a> {
     pub table: &'a Table,
-    pub operations: Vec<Operation>,
-    pub at: At,
-    pub action: Action,
-    /// Whether it prints what is printed as settings of the session say.
-    pub prints_by_settings: bool,
+    pub plan: Plan,
 }
 
 impl Capture<'_> {
@@ -28,15 +25,15 @@ impl Capture<'_> {
         let probe = |operation: &Operation| {
             let one = self.is_row_level(*operation).is_some();
             let rows = Rows { new: &none, old: &none, written: self.written(&none), one };
-            format!("SELECT {}", self.action.query(*operation, rows, self.table, ""))
+            format!("SELECT {}", self.plan.action.query(*operation, rows, self.table, ""))
         };
-        self.operations.iter().map(probe).collect()
+        self.plan.operations.iter().map(probe).collect()
     }
 
     /// Why an operation's trigger is called for each row, where it is not called for each statement.
     fn is_row_level(&self, operation: Operation) -> Option<&'static str> {
         match operation {
-            _ if self.at == At::Commit => Some("no other trigger waits for the end of the transaction"),
+            _ if self.plan.at == At::Commit => Some("no other trigger waits for the end of the transaction"),
             Operation::Insert => None,
             _ if self.table.has_relatives => Some(
                 "a statement on a table that it inherits from, or that inherits from it, would bring the others' rows, or not call the trigger",
@@ -51,7 +48,7 @@ impl Capture<'_> {
     /// The rows as they were written, if that matters besides how they are in the end: where an insert is not all that can
     /// make an event of a row, each statement is looked at by itself.
     fn written<'a>(&self, rows: &'a str) -> Option<&'a str> {
-        (self.at == At::Commit && self.operations.contains(&Operation::Update)).then_some(rows)
+        (self.plan.at == At::Commit && self.plan.operations.contains(&Operation::Update)).then_some(rows)
     }
 
     /// The row that a row-level trigger was called for, as it is when the trigger runs, if it still is there.
@@ -61,7 +58,7 @@ impl Capture<'_> {
             format!("it.{column} {} NEW.{column}", key.equal)
         };
         let same: Vec<String> = self.table.key.iter().map(same).collect();
-        format!("(SELECT it.* FROM ONLY {} AS it WHERE {})", self.table.sql(), same.join(" AND "))
+        format!("(SELECT it.* FROM {} AS it WHERE {})", self.table.rows(), same.join(" AND "))
     }
 
     /// The statements that attach it.
@@ -80,7 +77,7 @@ impl Capture<'_> {
             // Without the extension they would fail. Dumps carry this too.
             format!("ALTER FUNCTION {function}() DEPENDS ON EXTENSION klaviyo_sync"),
         ];
-        for operation in &self.operations {
+        for operation in &self.plan.operations {
             let level = if self.is_row_level(*operation).is_some() {
                 "FOR EACH ROW"
             } else {
@@ -94,7 +91,7 @@ impl Capture<'_> {
             };
             let (trigger, table) = (quote_identifier(trigger_name(id, *operation)), self.table.sql());
             let after = operation.sql();
-            let (constraint, deferred) = match self.at {
+            let (constraint, deferred) = match self.plan.at {
                 At::Statement => ("", ""),
                 At::Commit => ("CONSTRAINT ", "DEFERRABLE INITIALLY DEFERRED\n"),
             };
@@ -112,7 +109,7 @@ impl Capture<'_> {
         let set = |(name, value): (&CStr, &CStr)| {
             format!("SET {} = {}\n", name.to_string_lossy(), quote_literal(value.to_string_lossy()))
         };
-        if self.prints_by_settings { OF_PRINTING.into_iter().map(set).collect() } else { String::new() }
+        if self.plan.prints_by_settings { OF_PRINTING.into_iter().map(set).collect() } else { String::new() }
     }
 
     fn body(&self, id: i32) -> String {
@@ -128,17 +125,17 @@ impl Capture<'_> {
              RETURN NULL;\n"
         );
         let now = self.as_it_is_now();
-        for operation in &self.operations {
+        for operation in &self.plan.operations {
             let why = self.is_row_level(*operation);
             let written = if why.is_some() { Rows::OF_ROW } else { Rows::OF_STATEMENT };
-            let rows = match self.at {
+            let rows = match self.plan.at {
                 At::Statement => written,
                 At::Commit => Rows { new: &now, written: self.written(written.new), ..written },
             };
             let is_it = format!("TG_OP = '{}'", operation.sql());
             let why = why.map(|why| format!("        -- For each row: {why}.\n")).unwrap_or_default();
-            let bury = self.action.bury(*operation, written, "capture.fault");
-            let query = self.action.query(*operation, rows, self.table, "        ");
+            let bury = self.plan.action.bury(*operation, written, "capture.fault");
+            let query = self.plan.action.query(*operation, rows, self.table, "        ");
             body.push_str(&format!(
                 "    ELSIF {is_it} AND capture.fault IS NOT NULL THEN\n        PERFORM {bury};\n    \
                  ELSIF {is_it} THEN\n{why}        PERFORM {query};\n"

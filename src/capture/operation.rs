@@ -1,10 +1,13 @@
 //! What happens to a row, and when it is looked at.
 
+use serde::{Deserialize, Serialize};
+
 use super::refusal;
 use crate::pg::function::Refusal;
 
 /// A statement's way with a row, as triggers have it. A MERGE is each of them, and so is an INSERT … ON CONFLICT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Operation {
     Insert,
     Update,
@@ -40,7 +43,8 @@ impl Operation {
 }
 
 /// When what is to be done for a row is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum At {
     /// With the end of the statement that writes it.
     Statement,

@@ -1,17 +1,20 @@
 //! What a mapping would send of the rows that stand in its table.
 
+use pgrx::JsonB;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
 use super::attach::done;
 use super::fault::computing;
+use super::plan::Plan;
+use super::query::Action;
 use super::table::Table;
 use crate::pg::function::Refusal;
 use crate::pg::scoped::with_own_search_path;
 use crate::pg::spi::{arg, column, rows, value};
 
 const MAPPINGS: &str = "
-    SELECT m.name, m.kind, m.message, m.condition
+    SELECT m.name, m.kind, m.plan
     FROM klaviyo.sync AS s
     JOIN klaviyo.mapping AS m ON m.id = s.id
     WHERE s.relation = $1 AND ($2 IS NULL OR s.name = $2)
@@ -39,16 +42,17 @@ pub struct Previewed {
 
 /// Looks at the last rows of a table, by its primary key, that its mapping of that name, or each of them, would send.
 pub fn preview(table: &Table, name: Option<&str>, limit: i64) -> Result<Vec<Previewed>, Refusal> {
-    let mut mappings: Vec<(String, String, String, Option<String>)> = Vec::new();
+    let mut mappings: Vec<(String, String, JsonB)> = Vec::new();
     with_own_search_path(|| {
         done(rows(MAPPINGS, &[arg(table.oid), arg(name)], |row| {
-            mappings.push((column(row, 1), column(row, 2), column(row, 3), row.get(4).ok().flatten()));
+            mappings.push((column(row, 1), column(row, 2), column(row, 3)));
         }));
     });
     let mut previewed = Vec::new();
-    for (mapping, kind, message, condition) in mappings {
+    for (mapping, kind, JsonB(plan)) in mappings {
+        let Some(plan) = Plan::from_json(plan) else { continue };
         let check = if kind == "event" { CHECK_EVENT } else { CHECK_PROFILE };
-        for (key, message) in messages(table, &message, condition.as_deref(), limit)? {
+        for (key, message) in messages(table, &plan.action, limit)? {
             let checked = with_own_search_path(|| done(value(check, &[arg(message)]))).unwrap_or_default();
             previewed.push(Previewed { mapping: mapping.clone(), key, checked });
         }
@@ -57,12 +61,7 @@ pub fn preview(table: &Table, name: Option<&str>, limit: i64) -> Result<Vec<Prev
 }
 
 /// Keys and messages of the last rows, computed with the rights of the table's owner.
-fn messages(
-    table: &Table,
-    message: &str,
-    condition: Option<&str>,
-    limit: i64,
-) -> Result<Vec<(String, String)>, Refusal> {
+fn messages(table: &Table, action: &Action, limit: i64) -> Result<Vec<(String, String)>, Refusal> {
     let key: Vec<String> =
         table.key.iter().map(|key| format!("\"row\".{}", quote_identifier(&key.column))).collect();
     let (key, order) = if key.is_empty() {
@@ -73,9 +72,9 @@ fn messages(
         (texts.join(", "), format!(" ORDER BY {}", order.join(", ")))
     };
     let query = format!(
-        "SELECT jsonb_build_array({key})::text, ({message})::text FROM ONLY {} AS \"row\" WHERE {}{order} LIMIT $1",
-        table.sql(),
-        condition.unwrap_or("true"),
+        "SELECT jsonb_build_array({key})::text, ({})::text FROM {}{order} LIMIT $1",
+        action.message(),
+        action.of(&table.rows()),
     );
     computing(table, "Correct what it is said to compute, or leave such rows out by \"when\".", || {
         Spi::connect(|client| {

@@ -2,11 +2,13 @@
 
 use pgrx::spi::{quote_identifier, quote_literal};
 
+use serde::{Deserialize, Serialize};
+
 use super::operation::Operation;
 use super::table::{Key, Table};
 
 /// What is done for a row. All SQL is over `"row"`.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Action {
     /// The function that queues, by its full name.
     pub function: String,
@@ -17,12 +19,13 @@ pub struct Action {
     pub account: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Message {
     /// One for each row, with these arguments.
-    Event(Vec<(&'static str, Sql)>),
+    Event(Vec<(String, Sql)>),
     /// One for each row whose state, an object, has changed.
-    Profile(Vec<(&'static str, Sql)>),
+    Profile(Vec<(String, Sql)>),
 }
 
 impl Message {
@@ -35,7 +38,8 @@ impl Message {
 }
 
 /// An expression, or what a jsonb object is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Sql {
     Text(String),
     Object(Vec<(String, Self)>),
@@ -111,6 +115,11 @@ impl Action {
         }
     }
 
+    /// The rows that meet the condition, to stand after FROM.
+    pub fn of(&self, rows: &str) -> String {
+        format!("{rows} AS \"row\" WHERE {}", self.condition.as_deref().unwrap_or("true"))
+    }
+
     /// The query, to stand after SELECT or PERFORM, in lines that begin with `margin`.
     pub fn query(&self, operation: Operation, rows: Rows, table: &Table, margin: &str) -> String {
         match (&self.message, operation) {
@@ -140,9 +149,10 @@ impl Action {
     }
 
     /// A call for each of some rows.
-    fn event(&self, arguments: &[(&'static str, Sql)], rows: &str, and: &str, margin: &str) -> String {
+    fn event(&self, arguments: &[(String, Sql)], rows: &str, and: &str, margin: &str) -> String {
         let inner = format!("{margin}    ");
-        let arguments: Vec<_> = arguments.iter().map(|(name, sql)| (*name, sql.print(&inner))).collect();
+        let arguments: Vec<_> =
+            arguments.iter().map(|(name, sql)| (name.as_str(), sql.print(&inner))).collect();
         format!("{}\n{}", self.call(&arguments, margin), self.from(rows, and, margin))
     }
 
@@ -176,7 +186,7 @@ impl Action {
     /// A call for each row that meets the condition and did not before.
     fn event_of_change(
         &self,
-        arguments: &[(&'static str, Sql)],
+        arguments: &[(String, Sql)],
         rows: Rows,
         table: &Table,
         margin: &str,
@@ -207,13 +217,7 @@ impl Action {
     }
 
     /// A call for each row whose state is another than before.
-    fn profile_change(
-        &self,
-        state: &[(&'static str, Sql)],
-        rows: Rows,
-        table: &Table,
-        margin: &str,
-    ) -> String {
+    fn profile_change(&self, state: &[(String, Sql)], rows: Rows, table: &Table, margin: &str) -> String {
         let inner = format!("{margin}    ");
         let state = object(state).print(&inner);
         let keys = rows.keys(table);
@@ -235,6 +239,6 @@ impl Action {
     }
 }
 
-fn object(pairs: &[(&'static str, Sql)]) -> Sql {
-    Sql::Object(pairs.iter().map(|(name, sql)| ((*name).to_owned(), sql.clone())).collect())
+fn object(pairs: &[(String, Sql)]) -> Sql {
+    Sql::Object(pairs.to_vec())
 }

@@ -2,12 +2,11 @@
 
 use pgrx::pg_sys;
 
-use super::attach::{done, synced};
+use super::attach::{done, of_ours, synced};
 use super::table::Table;
 use crate::pg::function::Refusal;
-use crate::pg::scoped::with_own_search_path;
 use crate::pg::spi::{arg, column, rows, run, value};
-use crate::pg::table::{self, as_owner, drop_with_table};
+use crate::pg::table::drop_with_table;
 use crate::settings::{ON_INVALID, OnInvalid};
 
 /// A partition's rows are its table's. In a copy that was restored from a dump the table has another number.
@@ -17,7 +16,7 @@ const IS_CAPTURING: &str = "
     WHERE m.id = $1";
 
 const FAULT: &str = "
-    SELECT klaviyo.mapping_fault(m.relation, m.message, m.condition)
+    SELECT klaviyo.mapping_fault(m.relation, m.plan)
     FROM klaviyo.mapping AS m
     WHERE m.id = $1";
 
@@ -49,7 +48,7 @@ pub fn fault_to_bury(mapping: i32) -> Option<String> {
 /// Has the table's mapping of that name, or all, capture nothing from now on, or capture again. Returns how many.
 pub fn pause(table: &Table, name: Option<&str>, paused: bool) -> Result<usize, Refusal> {
     let ids = synced(table, name)?;
-    with_own_search_path(|| {
+    of_ours(|| {
         for id in &ids {
             done(run(PAUSE, &[arg(*id), arg(paused)]));
         }
@@ -60,7 +59,7 @@ pub fn pause(table: &Table, name: Option<&str>, paused: bool) -> Result<usize, R
 /// Has an account's mappings that came in a dump capture what is written to their tables here.
 pub fn adopt(account: &str) {
     let mut copied: Vec<(i32, pg_sys::Oid, pg_sys::Oid)> = Vec::new();
-    with_own_search_path(|| {
+    of_ours(|| {
         done(rows(COPIED, &[arg(account)], |row| {
             copied.push((column(row, 1), column(row, 2), column(row, 3)))
         }));
@@ -70,10 +69,4 @@ pub fn adopt(account: &str) {
             drop_with_table(function, relation);
         }
     });
-}
-
-/// Reads a table of ours for somebody who may not.
-fn of_ours<R>(read: impl FnOnce() -> R) -> R {
-    let mappings = table::Table::open(c"klaviyo", c"mapping", pg_sys::AccessShareLock);
-    as_owner(mappings.as_ref(), read)
 }

@@ -137,6 +137,11 @@ impl Table {
         Ok(())
     }
 
+    /// Where its rows stand, and none of others that inherit from it.
+    pub fn rows(&self) -> String {
+        format!("ONLY {}", self.sql())
+    }
+
     /// Its name, in full.
     pub fn sql(&self) -> String {
         quote_qualified_identifier(&self.schema, &self.name)

@@ -1,0 +1,29 @@
+//! What a mapping comes to, with every name resolved: kept with it, so that its function can be written anew where its table
+//! changes.
+
+use serde::{Deserialize, Serialize};
+
+use super::operation::{At, Operation};
+use super::query::Action;
+
+/// What is to be done for rows of a table, and when.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    pub operations: Vec<Operation>,
+    pub at: At,
+    pub action: Action,
+    /// Whether it prints what is printed as settings of the session say.
+    pub prints_by_settings: bool,
+}
+
+impl Plan {
+    /// As `klaviyo.mapping` keeps it.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// None of what nobody but us may have written.
+    pub fn from_json(plan: serde_json::Value) -> Option<Self> {
+        serde_json::from_value(plan).ok()
+    }
+}
