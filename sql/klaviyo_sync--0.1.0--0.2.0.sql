@@ -228,12 +228,13 @@ SELECT DISTINCT ON (m.id)
 FROM klaviyo.mapping AS m
 JOIN (
     SELECT t.tgrelid AS relation, split_part(t.tgname, '_', 3)::integer AS id, min(t.tgfoid) AS function,
-           bool_and(t.tgenabled <> 'D') AS enabled
+           bool_and(t.tgenabled <> 'D') AS enabled, c.relispartition AS is_partition
     FROM pg_trigger AS t
+    JOIN pg_class AS c ON c.oid = t.tgrelid
     WHERE t.tgname ~ '^klaviyo_sync_[0-9]{1,9}_(insert|update|delete)$' AND NOT t.tgisinternal
-    GROUP BY 1, 2
+    GROUP BY 1, 2, c.relispartition
 ) AS t USING (id)
-ORDER BY m.id, m.relation <> t.relation, t.relation;
+ORDER BY m.id, m.relation <> t.relation, t.is_partition, t.relation;
 COMMENT ON VIEW klaviyo.sync IS 'What is attached to which table; see klaviyo_sync_show() for the triggers themselves';
 COMMENT ON COLUMN klaviyo.sync.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
 COMMENT ON COLUMN klaviyo.sync.relation IS 'Table';
@@ -320,7 +321,7 @@ AS $$
     CROSS JOIN LATERAL (
         SELECT t.tgfoid, string_agg(pg_get_triggerdef(t.oid) || ';', E'\n' ORDER BY t.oid)
         FROM pg_trigger AS t
-        WHERE t.tgrelid = s.relation AND t.tgname ~ format('^klaviyo_sync_%s_(insert|update|delete)$', s.id)
+        WHERE t.tgfoid = s.function AND t.tgname ~ format('^klaviyo_sync_%s_(insert|update|delete)$', s.id)
         GROUP BY t.tgfoid
     ) AS f (oid, triggers)
     WHERE s.relation = klaviyo_sync_show.relation
@@ -419,6 +420,58 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_adopt_mappings';
 COMMENT ON FUNCTION klaviyo.adopt_mappings(text) IS 'Has an account''s mappings that came in a dump capture what is written to the tables here';
 
+-- Tables that change --------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION klaviyo.follow_table(relation oid) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_follow_table';
+COMMENT ON FUNCTION klaviyo.follow_table(oid) IS 'Brings the triggers of a table, its partitions'' included, and their functions in line with what it has become';
+
+-- It has the extension's rights: partitions may be of other owners.
+CREATE FUNCTION klaviyo.follow_tables() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    changed  regclass;
+    attached record;
+BEGIN
+    -- Of all that are changed in a database the fewest are mapped.
+    IF NOT EXISTS (SELECT FROM klaviyo.mapping) THEN
+        RETURN;
+    END IF;
+    FOR changed IN
+        WITH command AS (
+            SELECT c.objid FROM pg_event_trigger_ddl_commands() AS c WHERE c.classid = 'pg_class'::regclass
+        )
+        SELECT coalesce(pg_partition_root(c.objid), c.objid::regclass) FROM command AS c
+        UNION
+        SELECT i.inhparent FROM command AS c JOIN pg_inherits AS i ON i.inhrelid = c.objid
+    LOOP
+        SELECT s.relation, s.name
+        INTO attached
+        FROM klaviyo.sync AS s
+        JOIN pg_class AS c ON c.oid = s.relation
+        WHERE c.relispartition AND s.state <> 'copied' AND pg_partition_root(s.relation) = changed;
+        IF FOUND THEN
+            RAISE EXCEPTION 'mapping "%" of % is in the way', attached.name, attached.relation
+                USING ERRCODE = 'KS050', DETAIL = 'What is written to a partition through its table calls no trigger of the partition''s.',
+                      HINT = format(
+                          'Take it away with SELECT klaviyo_sync_detach(%L), and map %s as a whole.', attached.relation::text, changed);
+        END IF;
+        IF EXISTS (SELECT FROM klaviyo.sync AS s WHERE s.relation = changed AND s.state <> 'copied') THEN
+            PERFORM klaviyo.follow_table(changed);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.follow_tables() IS 'Has mappings follow what is done to their tables';
+
+CREATE EVENT TRIGGER klaviyo_sync ON ddl_command_end
+WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TABLE')
+EXECUTE FUNCTION klaviyo.follow_tables();
+COMMENT ON EVENT TRIGGER klaviyo_sync IS 'Has mappings follow what is done to their tables';
+
 CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -491,7 +544,8 @@ BEGIN
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_changes'::pg_catalog.regproc,
                             'klaviyo.adopt_mappings'::pg_catalog.regproc, 'klaviyo.bury_row'::pg_catalog.regproc,
                             'klaviyo.check_changes'::pg_catalog.regproc, 'klaviyo.check_event'::pg_catalog.regproc,
-                            'klaviyo.fault_to_bury'::pg_catalog.regproc, 'klaviyo.is_capturing'::pg_catalog.regproc,
+                            'klaviyo.fault_to_bury'::pg_catalog.regproc, 'klaviyo.follow_table'::pg_catalog.regproc,
+                            'klaviyo.follow_tables'::pg_catalog.regproc, 'klaviyo.is_capturing'::pg_catalog.regproc,
                             'klaviyo.check_mapping'::pg_catalog.regproc, 'klaviyo.mapping_fault'::pg_catalog.regproc,
                             'klaviyo.mapping_health'::pg_catalog.regproc, 'klaviyo.preview_rows'::pg_catalog.regproc)
         ) AS o (name, acl)

@@ -7,14 +7,21 @@
 //! - [`plan`]: that, kept.
 //! - [`generate`]: the triggers and the function that do it.
 //! - [`attach`]: makes it so, and undoes it.
+//! - [`attached`]: what there is of it then.
+//! - [`follow`]: keeps it right while its table is changed.
 //! - [`state`]: whether it captures: paused, or come in a dump.
+//! - [`partitions`]: where else its triggers stand.
+//! - [`statements`]: with whose rights that is done.
 //! - [`preview`]: what would be sent of the rows there are.
 //! - [`fault`]: what has become wrong with it since.
 
 pub mod attach;
+mod attached;
 pub mod fault;
+pub mod follow;
 pub mod generate;
 pub mod operation;
+mod partitions;
 pub mod plan;
 pub mod preview;
 pub mod query;
@@ -22,4 +29,5 @@ pub mod reader;
 pub mod refusal;
 mod sqlstate;
 pub mod state;
+mod statements;
 pub mod table;

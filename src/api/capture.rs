@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::api::messages::{DEFAULT_ACCOUNT, unknown_account};
 use crate::capture::attach::{self, Mapping};
 use crate::capture::fault;
+use crate::capture::follow;
 use crate::capture::generate::Capture;
 use crate::capture::operation::{At, Operation};
 use crate::capture::plan::Plan;
@@ -31,6 +32,7 @@ sql_function!(klaviyo_sync_resume, pg_finfo_klaviyo_sync_resume, sync_resume);
 sql_function!(klaviyo_is_capturing, pg_finfo_klaviyo_is_capturing, is_capturing);
 sql_function!(klaviyo_fault_to_bury, pg_finfo_klaviyo_fault_to_bury, fault_to_bury);
 sql_function!(klaviyo_adopt_mappings, pg_finfo_klaviyo_adopt_mappings, adopt_mappings);
+sql_function!(klaviyo_follow_table, pg_finfo_klaviyo_follow_table, follow_table);
 sql_function!(klaviyo_preview_rows, pg_finfo_klaviyo_preview_rows, preview_rows);
 sql_function!(klaviyo_check_mapping, pg_finfo_klaviyo_check_mapping, check_mapping);
 
@@ -85,13 +87,6 @@ fn sync_events(arguments: &Arguments) -> Returned {
     }
     let at = At::named(arguments.get(13).unwrap_or("statement"))?;
     let mut mapper = Mapper::new(arguments, 15)?;
-    if at == At::Commit && mapper.table.key.is_empty() {
-        return Err(refusal::argument(
-            format!("{} has no primary key", mapper.table.sql()),
-            "With the end of the transaction a row is read again, which is found by its primary key.",
-            "Give it one, or leave out at => 'commit'.",
-        ));
-    }
     let mut call = vec![("metric".to_owned(), Sql::Text(quote_literal(metric)))];
     call.extend(mapper.read(&OF_EVENT)?);
     mapper.spec.insert("on".to_owned(), Value::from(on));
@@ -152,6 +147,14 @@ fn fault_to_bury(arguments: &Arguments) -> Returned {
 /// `klaviyo.adopt_mappings(account)`
 fn adopt_mappings(arguments: &Arguments) -> Returned {
     state::adopt(arguments.get(0).unwrap_or(DEFAULT_ACCOUNT));
+    Ok(None)
+}
+
+/// `klaviyo.follow_table(relation)`
+fn follow_table(arguments: &Arguments) -> Returned {
+    if let Some(relation) = arguments.get(0) {
+        follow::follow(relation)?;
+    }
     Ok(None)
 }
 

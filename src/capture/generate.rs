@@ -7,7 +7,9 @@ use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 use super::operation::{At, Operation};
 use super::plan::Plan;
 use super::query::Rows;
+use super::refusal;
 use super::table::{Key, Table};
+use crate::pg::function::Refusal;
 use crate::pg::scoped::OF_PRINTING;
 
 /// What is to be done for rows of a table.
@@ -61,48 +63,84 @@ impl Capture<'_> {
         format!("(SELECT it.* FROM {} AS it WHERE {})", self.table.rows(), same.join(" AND "))
     }
 
-    /// The statements that attach it.
-    pub fn attach(&self, id: i32) -> Vec<String> {
+    /// Refuses what its triggers could not do.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let table = self.table;
+        let (at_commit, has_key) = (self.plan.at == At::Commit, !table.key.is_empty());
+        if at_commit && !has_key {
+            return Err(refusal::argument(
+                format!("{} has no primary key", table.sql()),
+                "With the end of the transaction a row is read again, which is found by its primary key.",
+                "Give it one, or leave out at => 'commit'.",
+            ));
+        }
+        if at_commit && table.is_partitioned {
+            return Err(refusal::argument(
+                format!("{} is partitioned", table.sql()),
+                "A row that moves to another partition looks to triggers that wait for the end of the transaction like one that was inserted.",
+                "Leave out at => 'commit'.",
+            ));
+        }
+        if table.is_partitioned && !has_key && self.plan.operations.contains(&Operation::Update) {
+            return Err(refusal::table(
+                format!("{} has no primary key", table.sql()),
+                "Without one a statement's old and new rows cannot be told which is which, and a row that moves to another partition is no update to row-level triggers.",
+                "Give it one, or map what is inserted alone.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The statements that make the function.
+    pub fn function(&self, id: i32, name: &str, create: &str) -> Vec<String> {
         let body = self.body(id);
         let quote = dollar_quote(&body);
-        let function = quote_qualified_identifier(&self.table.schema, &function_name(id));
-        let mut statements = vec![
+        vec![
             format!(
-                "CREATE FUNCTION {function}() RETURNS trigger\nLANGUAGE plpgsql SECURITY DEFINER\n\
+                "{create} FUNCTION {name}() RETURNS trigger\nLANGUAGE plpgsql SECURITY DEFINER\n\
                  SET search_path = pg_catalog, pg_temp\nSET timezone = 'UTC'\n{}AS {quote}{body}{quote}",
                 self.settings()
             ),
             // A trigger's function may be called by nobody in particular, but anybody could make a trigger of his own of it.
-            format!("REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"),
+            format!("REVOKE ALL ON FUNCTION {name}() FROM PUBLIC"),
             // Without the extension they would fail. Dumps carry this too.
-            format!("ALTER FUNCTION {function}() DEPENDS ON EXTENSION klaviyo_sync"),
-        ];
-        for operation in &self.plan.operations {
-            let level = if self.is_row_level(*operation).is_some() {
-                "FOR EACH ROW"
-            } else {
-                match operation {
-                    Operation::Insert => "REFERENCING NEW TABLE AS new_rows\nFOR EACH STATEMENT",
-                    Operation::Update => {
-                        "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows\nFOR EACH STATEMENT"
-                    }
-                    Operation::Delete => "REFERENCING OLD TABLE AS old_rows\nFOR EACH STATEMENT",
+            format!("ALTER FUNCTION {name}() DEPENDS ON EXTENSION klaviyo_sync"),
+        ]
+    }
+
+    /// The triggers' names as SQL, and whether they are called for each row.
+    pub fn levels(&self, id: i32) -> Vec<(String, bool)> {
+        let level = |operation: &Operation| {
+            (quote_identifier(trigger_name(id, *operation)), self.is_row_level(*operation).is_some())
+        };
+        self.plan.operations.iter().map(level).collect()
+    }
+
+    /// The statements that have a relation call the function.
+    pub fn triggers(&self, id: i32, relation: &str, function: &str) -> Vec<String> {
+        let (constraint, deferred) = match self.plan.at {
+            At::Statement => ("", ""),
+            At::Commit => ("CONSTRAINT ", "DEFERRABLE INITIALLY DEFERRED\n"),
+        };
+        let trigger = |operation: &Operation| {
+            let level = match operation {
+                _ if self.is_row_level(*operation).is_some() => "FOR EACH ROW",
+                Operation::Insert => "REFERENCING NEW TABLE AS new_rows\nFOR EACH STATEMENT",
+                Operation::Update => {
+                    "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows\nFOR EACH STATEMENT"
                 }
+                Operation::Delete => "REFERENCING OLD TABLE AS old_rows\nFOR EACH STATEMENT",
             };
-            let (trigger, table) = (quote_identifier(trigger_name(id, *operation)), self.table.sql());
+            let trigger = quote_identifier(trigger_name(id, *operation));
             let after = operation.sql();
-            let (constraint, deferred) = match self.plan.at {
-                At::Statement => ("", ""),
-                At::Commit => ("CONSTRAINT ", "DEFERRABLE INITIALLY DEFERRED\n"),
-            };
-            statements.extend([
+            [
                 format!(
-                    "CREATE {constraint}TRIGGER {trigger} AFTER {after} ON {table}\n{deferred}{level} EXECUTE FUNCTION {function}()"
+                    "CREATE {constraint}TRIGGER {trigger} AFTER {after} ON {relation}\n{deferred}{level} EXECUTE FUNCTION {function}()"
                 ),
-                format!("ALTER TRIGGER {trigger} ON {table} DEPENDS ON EXTENSION klaviyo_sync"),
-            ]);
-        }
-        statements
+                format!("ALTER TRIGGER {trigger} ON {relation} DEPENDS ON EXTENSION klaviyo_sync"),
+            ]
+        };
+        self.plan.operations.iter().flat_map(trigger).collect()
     }
 
     fn settings(&self) -> String {
@@ -112,7 +150,8 @@ impl Capture<'_> {
         if self.plan.prints_by_settings { OF_PRINTING.into_iter().map(set).collect() } else { String::new() }
     }
 
-    fn body(&self, id: i32) -> String {
+    /// The function's source.
+    pub fn body(&self, id: i32) -> String {
         // A look-up may call its tables as PL/pgSQL calls its variables.
         let mut body = format!(
             "\n#variable_conflict use_column\n\
@@ -146,9 +185,9 @@ impl Capture<'_> {
     }
 }
 
-/// The name of a mapping's function, which stands in the table's schema.
-fn function_name(id: i32) -> String {
-    format!("klaviyo_sync_{id}")
+/// The name of a mapping's function, in full. It is made in the table's schema.
+pub fn function_name(table: &Table, id: i32) -> String {
+    quote_qualified_identifier(&table.schema, &format!("klaviyo_sync_{id}"))
 }
 
 /// The name of a mapping's trigger for an operation.

@@ -4,10 +4,10 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
-use super::attach::done;
 use super::fault::computing;
 use super::plan::Plan;
 use super::query::Action;
+use super::statements::done;
 use super::table::Table;
 use crate::pg::function::Refusal;
 use crate::pg::scoped::with_own_search_path;

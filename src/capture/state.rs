@@ -2,7 +2,8 @@
 
 use pgrx::pg_sys;
 
-use super::attach::{done, of_ours, synced};
+use super::attach::synced;
+use super::statements::{done, of_ours};
 use super::table::Table;
 use crate::pg::function::Refusal;
 use crate::pg::spi::{arg, column, rows, run, value};

@@ -11,11 +11,16 @@ use crate::pg::spi::{arg, column, rows};
 
 const TABLE: &str = "
     SELECT n.nspname::text, c.relname::text, c.relowner, pg_get_userbyid(c.relowner)::text,
-           c.relkind = 'r' AND NOT c.relispartition AND c.relpersistence <> 't' AND NOT EXISTS (
+           c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' AND NOT EXISTS (
                SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
            ) AND c.oid >= 16384,
            pg_has_role(c.relowner, 'USAGE'), pg_has_role(c.relowner, 'klaviyo_writer', 'USAGE'),
-           EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))
+           c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent)),
+           c.relkind = 'p',
+           (SELECT min(f.oid::regclass::text)
+            FROM pg_partition_tree(c.oid) AS p
+            JOIN pg_class AS f ON f.oid = p.relid
+            WHERE f.relkind = 'f')
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = $1";
@@ -63,6 +68,8 @@ pub struct Table {
     is_owner_writer: bool,
     /// Whether it inherits, or others inherit from it.
     pub has_relatives: bool,
+    pub is_partitioned: bool,
+    foreign_partition: Option<String>,
     /// Its columns, but for those that are computed when they are read, which a trigger does not see.
     pub columns: Vec<String>,
     /// Its primary key; empty where it has none.
@@ -86,6 +93,8 @@ impl Table {
                     is_ordinary: column(row, 5),
                     is_owner_writer: column(row, 7),
                     has_relatives: column(row, 8),
+                    is_partitioned: column(row, 9),
+                    foreign_partition: row.get(10).ok().flatten(),
                     columns: Vec::new(),
                     key: Vec::new(),
                 };
@@ -118,15 +127,16 @@ impl Table {
         Ok(Self { columns, key, ..table })
     }
 
-    /// Refuses a table that no trigger of ours can stand on.
+    /// Refuses a table that no triggers of ours can stand on.
     pub fn check(&self) -> Result<(), Refusal> {
         if !self.is_ordinary {
             return Err(refusal::table(
                 format!("{} cannot be mapped", self.sql()),
-                "It must be an ordinary table: no view, no foreign, temporary or partitioned table, no partition, and none of the server's or an extension's own.",
-                "Write a trigger of your own that calls klaviyo_track_event().",
+                "It must be an ordinary table: no view, no foreign or temporary table, no partition, and none of the server's or an extension's own.",
+                "Of a partition map the table that it is one of. For all else, write a trigger of your own that calls klaviyo_track_event().",
             ));
         }
+        self.check_partitions()?;
         if !self.is_owner_writer {
             return Err(refusal::rights(
                 format!("the owner of {} may not queue messages", self.sql()),
@@ -137,9 +147,21 @@ impl Table {
         Ok(())
     }
 
+    /// Refuses partitions whose rows no trigger sees.
+    pub fn check_partitions(&self) -> Result<(), Refusal> {
+        match &self.foreign_partition {
+            None => Ok(()),
+            Some(foreign) => Err(refusal::table(
+                format!("{} has a partition that is a foreign table: {foreign}", self.sql()),
+                "What is written there is not seen by triggers of statements.",
+                "Write triggers of your own that call klaviyo_track_event().",
+            )),
+        }
+    }
+
     /// Where its rows stand, and none of others that inherit from it.
     pub fn rows(&self) -> String {
-        format!("ONLY {}", self.sql())
+        if self.is_partitioned { self.sql() } else { format!("ONLY {}", self.sql()) }
     }
 
     /// Its name, in full.

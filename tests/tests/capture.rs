@@ -68,8 +68,15 @@ fn a_dump_carries_what_is_attached() {
         "CREATE EXTENSION klaviyo_sync; SELECT klaviyo_set_account(); SELECT klaviyo_arm_account()",
     );
     cluster.psql("shop", &format!("{SHOP}; {MAP}; {}", place(1, 5)));
-    let shown = "SELECT id, relation, name, spec, klaviyo_sync_show(relation, name) FROM klaviyo.sync";
-    let (queued, state) = ("SELECT count(*) FROM klaviyo.outbox", "SELECT state FROM klaviyo.sync");
+    cluster.psql(
+        "shop",
+        "CREATE TABLE visits (who text, page text) PARTITION BY LIST (page);
+         CREATE TABLE visits_home PARTITION OF visits FOR VALUES IN ('home');
+         SELECT klaviyo_sync_events('visits', 'Viewed Page', external_id => 'who')",
+    );
+    let shown =
+        "SELECT id, relation, name, spec, klaviyo_sync_show(relation, name) FROM klaviyo.sync ORDER BY id";
+    let (queued, state) = ("SELECT count(*) FROM klaviyo.outbox", "SELECT DISTINCT state FROM klaviyo.sync");
     // As a whole, and first what there is and then what is in it, when the triggers are there already.
     for (copy, dumps) in [("copy", vec![vec![]]), ("parts", vec![vec!["-s"], vec!["-a"]])] {
         cluster.create_database(copy);
@@ -81,18 +88,20 @@ fn a_dump_carries_what_is_attached() {
         // Restoring wrote orders, which the dump had messages of already. Nobody has said yet that new ones are to be sent.
         assert_eq!(cluster.psql(copy, state), "copied");
         cluster.psql(copy, &place(6, 7));
+        cluster.psql(copy, "INSERT INTO visits_home VALUES ('v', 'home')");
         assert_eq!(cluster.psql(copy, queued), "5");
         cluster.psql(copy, "SELECT klaviyo_arm_account()");
         assert_eq!(cluster.psql(copy, state), "on");
         cluster.psql(copy, &place(8, 9));
-        assert_eq!(cluster.psql(copy, queued), "7");
+        cluster.psql(copy, "INSERT INTO visits_home VALUES ('v', 'home')");
+        assert_eq!(cluster.psql(copy, queued), "8");
     }
     let function = "SELECT count(*) FROM pg_proc WHERE proname ~ '^klaviyo_sync_[0-9]'";
-    assert_eq!(cluster.psql("parts", function), "1");
+    assert_eq!(cluster.psql("parts", function), "2");
     cluster.psql("parts", "DROP TABLE orders");
-    assert_eq!(cluster.psql("parts", function), "0");
+    assert_eq!(cluster.psql("parts", function), "1");
     // The next mapping has a number of its own.
-    assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_events('customers', 'x', email => 'email')"), "2");
+    assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_events('customers', 'x', email => 'email')"), "3");
     assert_eq!(cluster.psql("copy", "SELECT klaviyo_sync_detach('orders')"), "1");
     // It takes what is left along.
     cluster.psql("copy", "DROP EXTENSION klaviyo_sync");

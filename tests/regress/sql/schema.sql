@@ -34,6 +34,12 @@ SELECT pg_get_indexdef(i.indexrelid) AS index
  WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relname !~ '^delivery_\d'
  ORDER BY 1;
 
+-- Event triggers: enabled O, D, R or A.
+SELECT e.evtname AS event_trigger, e.evtevent AS event, e.evttags AS tags, e.evtfoid::regproc AS function, e.evtenabled AS enabled,
+       obj_description(e.oid, 'pg_event_trigger') AS comment
+  FROM pg_event_trigger e
+ ORDER BY 1;
+
 -- Functions: volatility i, s, v; parallel safety s, r, u.
 SELECT n.nspname AS schema, p.proname AS function, pg_get_function_arguments(p.oid) AS arguments,
        pg_get_function_result(p.oid) AS result, l.lanname AS language, p.provolatile AS volatility, p.proparallel AS parallel,

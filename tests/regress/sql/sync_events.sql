@@ -152,7 +152,6 @@ CREATE TABLE part PARTITION OF parted DEFAULT;
 \set VERBOSITY sqlstate
 SELECT klaviyo_sync_events('people', 'x', external_id => 'id');
 SELECT klaviyo_sync_events('mine', 'x', external_id => 'id');
-SELECT klaviyo_sync_events('parted', 'x', external_id => 'id');
 SELECT klaviyo_sync_events('part', 'x', external_id => 'id');
 SELECT klaviyo_sync_events('klaviyo.outbox', 'x', external_id => 'seq');
 SELECT klaviyo_sync_events('pg_class', 'x', external_id => 'relname');
