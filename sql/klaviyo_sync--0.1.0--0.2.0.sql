@@ -262,14 +262,15 @@ CREATE FUNCTION @extschema@.klaviyo_sync_events(
     "when"         text DEFAULT NULL,
     "on"           text DEFAULT 'insert',
     at             text DEFAULT 'statement',
+    replicated     boolean DEFAULT false,
     name           text DEFAULT NULL,
     account        text DEFAULT NULL,
     replace        boolean DEFAULT false
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_events';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_events(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, text, text, boolean) IS
-    'Has rows that are written to a table queue events, by triggers that klaviyo_sync_show() shows. "on" is insert (the default), update, delete, or some of them: insert or update. An update is an event where the row then meets "when" and did not before. at is statement (the default), or commit: with the end of the transaction, as the row and what belongs to it are then. Other arguments than metric, "on", at, name and account name a column or are an SQL expression over the row, a look-up in another table included: (SELECT u.email FROM users AS u WHERE u.id = row.user_id). properties and profile are a list of columns ("*": all, "-name": not that one), a map of names to expressions, lists or maps, or one expression. Only rows for which "when" is true are sent. Whoever calls must have the rights of the table''s owner, who must be a klaviyo_writer. With replace the mapping of that name is changed to this one. Returns the number of the mapping';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_events(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, boolean, text, text, boolean) IS
+    'Has rows that are written to a table queue events, by triggers that klaviyo_sync_show() shows. "on" is insert (the default), update, delete, or some of them: insert or update. An update is an event where the row then meets "when" and did not before. at is statement (the default), or commit: with the end of the transaction, as the row and what belongs to it are then. With replicated rows that logical replication applies count, too. Other arguments than metric, "on", at, name and account name a column or are an SQL expression over the row, a look-up in another table included: (SELECT u.email FROM users AS u WHERE u.id = row.user_id). properties and profile are a list of columns ("*": all, "-name": not that one), a map of names to expressions, lists or maps, or one expression. Only rows for which "when" is true are sent. Whoever calls must have the rights of the table''s owner, who must be a klaviyo_writer. With replace the mapping of that name is changed to this one. Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
     relation     regclass,
@@ -285,13 +286,14 @@ CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
     location     jsonb DEFAULT NULL,
     properties   jsonb DEFAULT NULL,
     "when"       text DEFAULT NULL,
+    replicated   boolean DEFAULT false,
     name         text DEFAULT 'profile',
     account      text DEFAULT NULL,
     replace      boolean DEFAULT false
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_profiles';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, boolean) IS
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, boolean, text, text, boolean) IS
     'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. Arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_detach(relation regclass, name text DEFAULT NULL) RETURNS integer
@@ -400,7 +402,7 @@ CREATE FUNCTION klaviyo.is_capturing(mapping integer, relation oid) RETURNS bool
 LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_is_capturing';
 COMMENT ON FUNCTION klaviyo.is_capturing(integer, oid) IS
-    'Whether what is written to a table is captured: not where the mapping is paused, and not in a copy, of which it is not known yet whether it is one';
+    'Whether what is written to a table is captured: not where the mapping is paused, not in a copy that is not armed, and not what a subscription copies when it begins';
 
 CREATE FUNCTION klaviyo.fault_to_bury(mapping integer) RETURNS text
 LANGUAGE c STABLE PARALLEL UNSAFE

@@ -72,7 +72,7 @@ const OF_PROFILE: [Mapped; 11] = [
 ];
 
 /// `klaviyo_sync_events(relation, metric, email, phone_number, external_id, value, value_currency, unique_id, event_time,
-/// properties, profile, "when", "on", at, name, account, replace)`
+/// properties, profile, "when", "on", at, replicated, name, account, replace)`
 fn sync_events(arguments: &Arguments) -> Returned {
     let metric: &str = arguments.get(1).unwrap_or_default();
     event::check_metric(metric)?;
@@ -86,7 +86,7 @@ fn sync_events(arguments: &Arguments) -> Returned {
         ));
     }
     let at = At::named(arguments.get(13).unwrap_or("statement"))?;
-    let mut mapper = Mapper::new(arguments, 15)?;
+    let mut mapper = Mapper::new(arguments, 14)?;
     let mut call = vec![("metric".to_owned(), Sql::Text(quote_literal(metric)))];
     call.extend(mapper.read(&OF_EVENT)?);
     mapper.spec.insert("on".to_owned(), Value::from(on));
@@ -94,20 +94,18 @@ fn sync_events(arguments: &Arguments) -> Returned {
         mapper.spec.insert("at".to_owned(), Value::from("commit"));
     }
     let condition = mapper.condition(11)?;
-    let name: &str = arguments.get(14).unwrap_or(metric);
     let action = mapper.action("klaviyo_track_event", Message::Event(call), condition);
-    mapper.attach("event", name, operations, at, action)
+    mapper.attach("event", metric, operations, at, action)
 }
 
 /// `klaviyo_sync_profiles(relation, email, phone_number, external_id, first_name, last_name, organization, title, locale,
-/// image, location, properties, "when", name, account, replace)`
+/// image, location, properties, "when", replicated, name, account, replace)`
 fn sync_profiles(arguments: &Arguments) -> Returned {
-    let mut mapper = Mapper::new(arguments, 14)?;
+    let mut mapper = Mapper::new(arguments, 13)?;
     let state = mapper.read(&OF_PROFILE)?;
     let condition = mapper.condition(12)?;
-    let name: &str = arguments.get(13).unwrap_or("profile");
     let action = mapper.action("klaviyo_upsert_changes", Message::Profile(state), condition);
-    mapper.attach("profile", name, vec![Operation::Insert, Operation::Update], At::Statement, action)
+    mapper.attach("profile", "profile", vec![Operation::Insert, Operation::Update], At::Statement, action)
 }
 
 /// `klaviyo_sync_detach(relation, name)`
@@ -188,8 +186,8 @@ fn check_mapping(arguments: &Arguments) -> Returned {
 /// Reads the arguments of a mapping.
 struct Mapper<'a> {
     arguments: &'a Arguments,
-    /// The place of "replace".
-    replace: usize,
+    /// The place of the last four: "replicated", "name", "account" and "replace".
+    last: usize,
     account: &'a str,
     table: Table,
     /// What was said, for the record.
@@ -198,22 +196,14 @@ struct Mapper<'a> {
 }
 
 impl<'a> Mapper<'a> {
-    /// Of arguments of which one names the account, and the next says whether to replace a mapping.
-    fn new(arguments: &'a Arguments, place: usize) -> Result<Self, Refusal> {
-        let account: &str = arguments.get(place).unwrap_or(DEFAULT_ACCOUNT);
+    fn new(arguments: &'a Arguments, last: usize) -> Result<Self, Refusal> {
+        let account: &str = arguments.get(last + 2).unwrap_or(DEFAULT_ACCOUNT);
         if !enqueue::has_account(account) {
             return Err(unknown_account(account).into());
         }
         let table = Table::open(arguments.get(0))?;
         table.check()?;
-        Ok(Self {
-            arguments,
-            replace: place + 1,
-            account,
-            table,
-            spec: Map::new(),
-            prints_by_settings: false,
-        })
+        Ok(Self { arguments, last, account, table, spec: Map::new(), prints_by_settings: false })
     }
 
     /// The arguments that are given, as SQL over the row.
@@ -260,17 +250,22 @@ impl<'a> Mapper<'a> {
     }
 
     fn attach(
-        self,
+        mut self,
         kind: &'static str,
-        name: &str,
+        default_name: &str,
         operations: Vec<Operation>,
         at: At,
         action: Action,
     ) -> Returned {
-        let plan = Plan { operations, at, action, prints_by_settings: self.prints_by_settings };
+        let replicated = self.arguments.get(self.last).unwrap_or_default();
+        if replicated {
+            self.spec.insert("replicated".to_owned(), Value::from(true));
+        }
+        let plan = Plan { operations, at, replicated, action, prints_by_settings: self.prints_by_settings };
         let capture = Capture { table: &self.table, plan };
+        let name = self.arguments.get(self.last + 1).unwrap_or(default_name);
         let mapping = Mapping { kind, name, account: self.account, spec: Value::Object(self.spec) };
-        let replace = self.arguments.get(self.replace).unwrap_or_default();
+        let replace = self.arguments.get(self.last + 3).unwrap_or_default();
         Ok(attach::attach(mapping, &capture, replace)?.into_datum())
     }
 }

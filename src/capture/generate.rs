@@ -36,6 +36,7 @@ impl Capture<'_> {
     fn is_row_level(&self, operation: Operation) -> Option<&'static str> {
         match operation {
             _ if self.plan.at == At::Commit => Some("no other trigger waits for the end of the transaction"),
+            _ if self.plan.replicated => Some("logical replication calls no other trigger"),
             Operation::Insert => None,
             _ if self.table.has_relatives => Some(
                 "a statement on a table that it inherits from, or that inherits from it, would bring the others' rows, or not call the trigger",
@@ -67,6 +68,17 @@ impl Capture<'_> {
     pub fn check(&self) -> Result<(), Refusal> {
         let table = self.table;
         let (at_commit, has_key) = (self.plan.at == At::Commit, !table.key.is_empty());
+        if self.plan.replicated && (at_commit || table.is_partitioned) {
+            return Err(refusal::argument(
+                "what logical replication writes cannot be captured so",
+                if at_commit {
+                    "It may not call triggers that wait for the end of the transaction."
+                } else {
+                    "A row that moves to another partition looks to the triggers that it calls like one that was inserted."
+                },
+                "Leave out replicated => true, and map the table where it is published.",
+            ));
+        }
         if at_commit && !has_key {
             return Err(refusal::argument(
                 format!("{} has no primary key", table.sql()),
@@ -133,12 +145,16 @@ impl Capture<'_> {
             };
             let trigger = quote_identifier(trigger_name(id, *operation));
             let after = operation.sql();
-            [
+            let mut statements = vec![
                 format!(
                     "CREATE {constraint}TRIGGER {trigger} AFTER {after} ON {relation}\n{deferred}{level} EXECUTE FUNCTION {function}()"
                 ),
                 format!("ALTER TRIGGER {trigger} ON {relation} DEPENDS ON EXTENSION klaviyo_sync"),
-            ]
+            ];
+            if self.plan.replicated {
+                statements.push(format!("ALTER TABLE {relation} ENABLE ALWAYS TRIGGER {trigger}"));
+            }
+            statements
         };
         self.plan.operations.iter().flat_map(trigger).collect()
     }

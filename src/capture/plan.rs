@@ -11,6 +11,8 @@ use super::query::Action;
 pub struct Plan {
     pub operations: Vec<Operation>,
     pub at: At,
+    /// Whether rows that logical replication applies are looked at, too.
+    pub replicated: bool,
     pub action: Action,
     /// Whether it prints what is printed as settings of the session say.
     pub prints_by_settings: bool,

@@ -10,9 +10,15 @@ use crate::pg::spi::{arg, column, rows, run, value};
 use crate::pg::table::drop_with_table;
 use crate::settings::{ON_INVALID, OnInvalid};
 
-/// A partition's rows are its table's. In a copy that was restored from a dump the table has another number.
+/// A partition's rows are its table's. In a copy that was restored from a dump the table has another number. What a
+/// subscription copies when it begins was written long ago; a worker of its own does that, until the state says so.
 const IS_CAPTURING: &str = "
     SELECT m.paused_at IS NULL AND m.relation = coalesce(pg_partition_root($2), $2)
+       AND (current_setting('session_replication_role') <> 'replica' OR NOT EXISTS (
+               SELECT FROM pg_stat_subscription AS w
+               JOIN pg_subscription_rel AS r ON r.srsubid = w.subid AND r.srrelid = w.relid
+               WHERE w.pid = pg_backend_pid() AND r.srsubstate IN ('i', 'd')
+           ))
     FROM klaviyo.mapping AS m
     WHERE m.id = $1";
 

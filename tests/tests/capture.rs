@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::thread;
 
-use harness::{Cluster, Ledger, PATIENCE, Shop, count, explain, query, refused, sql};
+use harness::{Cluster, Ledger, PATIENCE, Shop, count, eventually, explain, query, refused, sql};
 use serde_json::json;
 
 /// Orders and their customers.
@@ -117,6 +117,57 @@ fn restore(cluster: &Cluster, copy: &str, options: &[&str]) {
     let mut psql = cluster.psql_command(copy).stdin(Stdio::piped()).spawn().expect("psql can be run");
     psql.stdin.take().expect("psql reads").write_all(&dump.stdout).expect("psql reads all of it");
     assert!(psql.wait().expect("psql ends").success(), "the dump cannot be restored");
+}
+
+#[test]
+fn what_logical_replication_applies_is_captured_but_not_what_it_copies_first() {
+    let cluster =
+        Cluster::builder().setting("wal_level", "logical").setting("klaviyo.enabled", "off").start();
+    for database in ["producer", "shop"] {
+        cluster.create_database(database);
+        cluster.psql(database, "CREATE TABLE orders (id int PRIMARY KEY, who text, status text)");
+        cluster.psql(database, "CREATE TABLE others (id int PRIMARY KEY, who text)");
+    }
+    cluster.psql("shop", "CREATE EXTENSION klaviyo_sync; SELECT klaviyo_set_account()");
+    cluster.psql(
+        "shop",
+        r#"SELECT klaviyo_sync_events('orders', 'Order', external_id => 'who', unique_id => 'id || status',
+                                      "when" => 'status <> ''old''', "on" => 'insert or update', replicated => true);
+           SELECT klaviyo_sync_profiles('others', external_id => 'who', properties => '["id"]')"#,
+    );
+    let write = |from: i32, to: i32| {
+        let numbers = format!("generate_series({from}, {to}) AS n");
+        cluster.psql("producer", &format!("INSERT INTO orders SELECT n, 'w' || n, 'new' FROM {numbers}"));
+        cluster.psql("producer", &format!("INSERT INTO others SELECT n, 'w' || n FROM {numbers}"));
+    };
+    write(1, 3);
+    cluster.psql("producer", "CREATE PUBLICATION shop FOR ALL TABLES");
+    cluster.psql("producer", "SELECT pg_create_logical_replication_slot('shop', 'pgoutput')");
+    let subscription = format!(
+        "CREATE SUBSCRIPTION shop CONNECTION 'host={} port={} dbname=producer user=postgres'
+         PUBLICATION shop WITH (create_slot = false, slot_name = 'shop')",
+        cluster.directory().display(),
+        cluster.port()
+    );
+    cluster.psql("shop", &subscription);
+    let mut db = cluster.connect("shop");
+    let synced = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate = 'r'";
+    eventually("the tables are copied", PATIENCE, || count(&mut db, synced) == 2);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM orders"), 3);
+    write(4, 5);
+    cluster.psql("producer", "UPDATE orders SET status = 'old' WHERE id = 1");
+    cluster.psql("producer", "UPDATE orders SET status = 'again' WHERE id = 1");
+    cluster.psql("producer", "DELETE FROM orders WHERE id = 2");
+    write(6, 6);
+    let applied = "SELECT count(*) FROM others WHERE id = 6";
+    eventually("what was written is applied", PATIENCE, || count(&mut db, applied) == 1);
+    // And what is written here.
+    sql(&mut db, "INSERT INTO orders VALUES (7, 'w7', 'new')");
+    let ids = "SELECT string_agg(payload #>> '{event,unique_id}', ' ' ORDER BY seq) FROM klaviyo.outbox";
+    assert_eq!(cluster.psql("shop", ids), "4new 5new 1again 6new 7new");
+    let not_asked_for = "SELECT count(*) FROM klaviyo.outbox WHERE kind = 'profile'";
+    assert_eq!(count(&mut db, not_asked_for), 0);
+    cluster.psql("shop", "DROP SUBSCRIPTION shop");
 }
 
 #[test]

@@ -77,3 +77,4 @@ SELECT metric, unique_id FROM queued;
 -- What is refused.
 SELECT klaviyo_sync_events('orders', 'x', email => 'email', at => 'end');
 SELECT klaviyo_sync_events('items', 'x', external_id => 'sku', at => 'commit');
+SELECT klaviyo_sync_events('orders', 'x', email => 'email', at => 'commit', replicated => true);

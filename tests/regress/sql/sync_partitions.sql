@@ -124,6 +124,7 @@ DELETE FROM klaviyo.outbox;
 CREATE TABLE keyless (who text, region text) PARTITION BY LIST (region);
 SELECT klaviyo_sync_profiles('keyless', external_id => 'who');
 SELECT klaviyo_sync_events('orders', 'x', email => 'email', at => 'commit');
+SELECT klaviyo_sync_events('orders', 'x', email => 'email', replicated => true);
 SELECT klaviyo_sync_events('orders_us_1', 'x', email => 'email');
 CREATE FOREIGN DATA WRAPPER partitions_none;
 CREATE SERVER partitions_none FOREIGN DATA WRAPPER partitions_none;
