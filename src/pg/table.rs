@@ -1,7 +1,9 @@
 //! Tables, used without the executor: for the one statement that every transaction of the shop pays for.
 
 use std::ffi::CStr;
+use std::num::NonZeroUsize;
 
+use pgrx::htup::heap_getattr_raw;
 use pgrx::{IntoDatum, PgRelation, Uuid, pg_sys};
 
 use super::scoped::with_rights_of;
@@ -19,6 +21,10 @@ pub trait Key: IntoDatum {
 
 impl Key for &str {
     const EQUAL: u32 = pg_sys::F_TEXTEQ;
+}
+
+impl Key for i32 {
+    const EQUAL: u32 = pg_sys::F_INT4EQ;
 }
 
 impl Key for Uuid {
@@ -64,6 +70,34 @@ impl Table {
 
     /// Whether it has a row whose primary key is this. None where its first column is no such key.
     pub fn has<K: Key>(&self, key: K) -> Option<bool> {
+        self.with_row(key, |row| !row.is_null())
+    }
+
+    /// Columns, by value, of the row whose primary key is this. None where there is no such row, or no such column.
+    pub fn read<const COLUMNS: usize>(
+        &self,
+        key: impl Key,
+        names: [&CStr; COLUMNS],
+    ) -> Option<[Option<pg_sys::Datum>; COLUMNS]> {
+        let columns = self.0.tuple_desc();
+        let place = |wanted: &CStr| {
+            let found = columns.iter().position(|column| name(column) == wanted && column.attbyval)?;
+            NonZeroUsize::new(found + 1)
+        };
+        let mut places = [NonZeroUsize::MIN; COLUMNS];
+        for (to, name) in places.iter_mut().zip(names) {
+            *to = place(name)?;
+        }
+        let read = |row: pg_sys::HeapTuple| {
+            // SAFETY: the row is one of this table's, and held while it is looked at; what is passed by value is copied.
+            (!row.is_null())
+                .then(|| places.map(|place| unsafe { heap_getattr_raw(row, place, columns.as_ptr()) }))
+        };
+        self.with_row(key, read).flatten()
+    }
+
+    /// Looks at the row whose primary key is this; NULL where there is none.
+    fn with_row<K: Key, R>(&self, key: K, look: impl FnOnce(pg_sys::HeapTuple) -> R) -> Option<R> {
         let (_, Some(index)) = self.indexes() else { return None };
         let columns = self.0.tuple_desc();
         let column = columns.get(0).filter(|column| column.atttypid == K::type_oid())?;
@@ -84,7 +118,7 @@ impl Table {
             );
             let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot());
             let scan = pg_sys::systable_beginscan(self.0.as_ptr(), index, true, snapshot, 1, &mut scan_key);
-            let found = !pg_sys::systable_getnext(scan).is_null();
+            let found = look(pg_sys::systable_getnext(scan));
             pg_sys::systable_endscan(scan);
             pg_sys::UnregisterSnapshot(snapshot);
             Some(found)
