@@ -109,6 +109,33 @@ AS 'MODULE_PATHNAME', 'klaviyo_sync_profiles';
 COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, boolean, text, text, boolean) IS
     'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. Arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
 
+CREATE FUNCTION @extschema@.klaviyo_sync_metric(
+    relation       regclass,
+    metric         text,
+    email          text DEFAULT NULL,
+    phone_number   text DEFAULT NULL,
+    external_id    text DEFAULT NULL,
+    value          text DEFAULT NULL,
+    value_currency text DEFAULT NULL,
+    unique_id      text DEFAULT NULL,
+    event_time     text DEFAULT NULL,
+    properties     jsonb DEFAULT NULL,
+    profile        jsonb DEFAULT NULL,
+    "when"         text DEFAULT NULL,
+    "on"           text DEFAULT NULL,
+    at             text DEFAULT NULL,
+    replicated     boolean DEFAULT false,
+    name           text DEFAULT NULL,
+    account        text DEFAULT NULL,
+    replace        boolean DEFAULT false,
+    items          jsonb DEFAULT NULL,
+    items_from     text DEFAULT NULL
+) RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_sync_metric';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_metric(regclass, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, text, boolean, text, text, boolean, jsonb, text) IS
+    'As klaviyo_sync_events(), for a metric that every shop has, with the properties that Klaviyo''s standard flows and reports look at: Placed Order, Ordered Product, Fulfilled Order, Cancelled Order, Refunded Order, Started Checkout, Viewed Product, Active on Site. items says what an order''s items are made of, field by field, and items_from where they stand, as after FROM: order_items AS i WHERE i.order_id = row.id. If nobody says otherwise, metrics with items are looked at with the end of the transaction, unique_id is the primary key, and what becomes of an order later is an event of an insert or update that meets "when". Returns the number of the mapping';
+
 CREATE FUNCTION @extschema@.klaviyo_sync_detach(relation regclass, name text DEFAULT NULL) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_detach';

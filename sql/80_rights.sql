@@ -171,6 +171,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_set_account,
     @extschema@.klaviyo_sync_detach,
     @extschema@.klaviyo_sync_events,
+    @extschema@.klaviyo_sync_metric,
     @extschema@.klaviyo_sync_pause,
     @extschema@.klaviyo_sync_profiles,
     @extschema@.klaviyo_sync_resume,

@@ -2,5 +2,6 @@
 
 mod capture;
 mod gauges;
+mod mapping;
 mod messages;
 mod server;

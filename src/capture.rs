@@ -2,6 +2,7 @@
 //!
 //! - [`table`]: what there is to know of a table before it can be mapped.
 //! - [`reader`]: what a person says of its columns, understood and checked.
+//! - [`template`]: metrics that every shop has.
 //! - [`operation`]: what happens to rows.
 //! - [`query`]: what is done for them then.
 //! - [`plan`]: that, kept.
@@ -31,3 +32,4 @@ mod sqlstate;
 pub mod state;
 mod statements;
 pub mod table;
+pub mod template;

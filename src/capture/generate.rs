@@ -83,14 +83,14 @@ impl Capture<'_> {
             return Err(refusal::argument(
                 format!("{} has no primary key", table.sql()),
                 "With the end of the transaction a row is read again, which is found by its primary key.",
-                "Give it one, or leave out at => 'commit'.",
+                "Give it one, or pass at => 'statement'.",
             ));
         }
         if at_commit && table.is_partitioned {
             return Err(refusal::argument(
                 format!("{} is partitioned", table.sql()),
                 "A row that moves to another partition looks to triggers that wait for the end of the transaction like one that was inserted.",
-                "Leave out at => 'commit'.",
+                "Pass at => 'statement'.",
             ));
         }
         if table.is_partitioned && !has_key && self.plan.operations.contains(&Operation::Update) {

@@ -39,10 +39,12 @@ impl Message {
 
 /// An expression, or what a jsonb object is made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(rename_all = "snake_case")]
 pub enum Sql {
     Text(String),
     Object(Vec<(String, Self)>),
+    /// Objects in one; of fields that are in several the last counts.
+    Merged(Vec<Self>),
 }
 
 /// Pairs in a call: Postgres takes a hundred arguments.
@@ -55,6 +57,9 @@ impl Sql {
             Self::Text(sql) => return sql.clone(),
             Self::Object(pairs) if pairs.is_empty() => return "'{}'::jsonb".to_owned(),
             Self::Object(pairs) => pairs,
+            Self::Merged(parts) => {
+                return parts.iter().map(|part| part.print(margin)).collect::<Vec<_>>().join(" || ");
+            }
         };
         let inner = format!("{margin}    ");
         let print =

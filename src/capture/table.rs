@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::quote_qualified_identifier;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use super::refusal;
 use crate::pg::function::Refusal;
@@ -141,7 +141,7 @@ impl Table {
             return Err(refusal::rights(
                 format!("the owner of {} may not queue messages", self.sql()),
                 "The trigger runs with the owner's rights.",
-                format!("GRANT klaviyo_writer TO {}.", pgrx::spi::quote_identifier(&self.owner_name)),
+                format!("GRANT klaviyo_writer TO {}.", quote_identifier(&self.owner_name)),
             ));
         }
         Ok(())
@@ -156,6 +156,15 @@ impl Table {
                 "What is written there is not seen by triggers of statements.",
                 "Write triggers of your own that call klaviyo_track_event().",
             )),
+        }
+    }
+
+    /// A row's primary key as one text, as SQL over the row.
+    pub fn key_as_text(&self) -> String {
+        let column = |key: &Key| format!("\"row\".{}", quote_identifier(&key.column));
+        match self.key.as_slice() {
+            [key] => format!("({})::text", column(key)),
+            keys => format!("concat_ws('_', {})", keys.iter().map(column).collect::<Vec<_>>().join(", ")),
         }
     }
 

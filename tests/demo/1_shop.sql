@@ -11,3 +11,13 @@ CREATE TABLE orders (
     total     numeric(10, 2) NOT NULL,
     placed_at timestamptz NOT NULL DEFAULT now()
 );
+
+CREATE TABLE order_items (
+    number   text REFERENCES orders,
+    line     integer,
+    sku      text NOT NULL,
+    name     text NOT NULL,
+    quantity integer NOT NULL,
+    price    numeric(10, 2) NOT NULL,
+    PRIMARY KEY (number, line)
+);

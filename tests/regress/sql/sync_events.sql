@@ -28,7 +28,7 @@ SELECT klaviyo_sync_events('orders', 'Placed Order',
 \a\t
 SELECT klaviyo_sync_show('orders');
 \a\t
-SELECT id, relation, name, kind, account, enabled, spec FROM klaviyo.sync;
+SELECT id, relation, name, kind, account, state, spec FROM klaviyo.sync;
 
 -- Other names in the session, and other settings, change nothing.
 SET search_path = pg_catalog;

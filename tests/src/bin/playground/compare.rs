@@ -70,7 +70,10 @@ fn users_in_database(shop: &Shop) -> Side {
 fn orders_in_database(shop: &Shop) -> Side {
     query(
         shop,
-        "SELECT o.number, concat_ws(' ', o.total, u.email) FROM orders o JOIN users u ON u.id = o.user_id",
+        "SELECT o.number, concat_ws(' ', o.total, u.email, (
+                    SELECT string_agg(i.name, ' + ' ORDER BY i.line) FROM order_items i WHERE i.number = o.number
+                ))
+         FROM orders o JOIN users u ON u.id = o.user_id",
     )
 }
 
@@ -86,10 +89,13 @@ fn orders_at_klaviyo(events: &[StoredEvent], profiles: &[StoredProfile]) -> Side
     let emails: BTreeMap<&str, String> =
         profiles.iter().map(|profile| (profile.id.as_str(), attribute(profile, "email"))).collect();
     let order = |event: &StoredEvent| {
-        let number = value_at(&event.properties, "number").and_then(|number| number.as_str()).unwrap_or("?");
+        let property = |name: &str| value_at(&event.properties, name);
+        let number = property("OrderId").and_then(|number| number.as_str()).unwrap_or("?");
+        let items = property("ItemNames").and_then(|names| names.as_array().cloned()).unwrap_or_default();
+        let items: Vec<&str> = items.iter().filter_map(|name| name.as_str()).collect();
         let total = event.value.as_f64().map_or("?".to_owned(), |total| format!("{total:.2}"));
         let email = emails.get(event.profile_id.as_str()).map_or("?", String::as_str);
-        (number.to_owned(), format!("{total} {email}"))
+        (number.to_owned(), format!("{total} {email} {}", items.join(" + ")))
     };
     events.iter().filter(|event| event.metric == "Placed Order").map(order).collect()
 }

@@ -25,8 +25,8 @@ pub fn play() -> Result<(), String> {
 
     heading("A shop");
     psql(&shop, sql!("1_shop"))?;
-    heading("Two triggers keep Klaviyo in step");
-    psql(&shop, sql!("2_triggers"))?;
+    heading("Two calls keep Klaviyo in step with its tables");
+    psql(&shop, sql!("2_sync"))?;
     heading("People sign up and order");
     psql(&shop, sql!("3_orders"))?;
     wait_until_delivered(&shop)?;
