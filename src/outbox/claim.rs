@@ -275,7 +275,8 @@ impl Claimer {
         let reading = kind.read(&account, id, &payload);
         let unique_id = reading.rides.unique_id();
         let rides = self.may_ride(&account, reading.rides, fresh);
-        let class = Class { kind: kind.name(), rides };
+        let class = Class { kind: kind.name(), rides, backfill: reading.backfill };
+        let key = reading.ordered(key);
         let admitted = match found {
             Found::Parked => self.room.leaves_parking(seq, &account, class, unique_id),
             Found::InTurn | Found::ByTheNet => self.room.admit(seq, &account, class, &key, unique_id),
@@ -295,6 +296,7 @@ impl Claimer {
                 rides,
                 unique_id,
                 carries_state: reading.carries_state,
+                backfill: reading.backfill,
             };
             self.take(account, message, claimed);
         }
@@ -325,7 +327,7 @@ impl Claimer {
         failure: Failure,
         claimed: &mut Claimed,
     ) {
-        self.room.add(seq, account, Class { kind: "", rides: false }, None, 0);
+        self.room.add(seq, account, Class { kind: "", rides: false, backfill: false }, None, 0);
         let ending = Ending::Dead { failure, newer: None };
         let (attempts, sent_at) = (attempts.unsigned_abs(), SystemTime::now());
         claimed.undeliverable.push(Outcome {
@@ -340,7 +342,7 @@ impl Claimer {
     }
 
     fn take(&mut self, account: String, message: Message, claimed: &mut Claimed) {
-        let class = Class { kind: message.kind.name(), rides: message.rides };
+        let class = Class::of(&message);
         self.room.add(message.seq, &account, class, message.unique_id, message.payload.len());
         claimed.messages.entry(account).or_default().push(message);
     }

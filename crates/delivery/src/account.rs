@@ -13,7 +13,7 @@ use crate::import::not_made;
 use crate::lane::{Lane, Start};
 use crate::message::{AccountState, Ending, Outcome, Report};
 use crate::preflight::{self, Preflight};
-use crate::queue::Queue;
+use crate::queue::{Line, Queue};
 use crate::stale::Stale;
 use crate::stops::Stops;
 use crate::strikes::Seen;
@@ -174,17 +174,21 @@ impl Account {
         if let Some(question) = self.next_question(now, policy) {
             return Some(question);
         }
-        for number in 0..self.lanes.len() {
+        let lanes = 0..self.lanes.len();
+        for (backfill, number) in
+            lanes.clone().map(|lane| (false, lane)).chain(lanes.map(|lane| (true, lane)))
+        {
             let Lane { kind: Some(kind), bulk, endpoint, .. } = self.lanes[number] else { continue };
-            while self.ready(number, now, policy) > 0
-                && self.starts_when(number, now, policy) == Start::Now
+            let line = Line { kind, backfill };
+            while self.ready(number, backfill, now, policy) > 0
+                && self.starts_when(number, backfill, now, policy) == Start::Now
                 && self.lanes[number].take(now, policy.max_in_flight)
             {
                 let next = match bulk {
                     true => self.queue.next_bulk(kind, now).map(|bulk| Ok(Carried::bulk(bulk))),
                     false => {
-                        let riders = !self.rides(kind, now, policy);
-                        self.queue.next(kind, riders, now).map(Carried::single)
+                        let riders = !self.rides(line, now, policy);
+                        self.queue.next(line, riders, now).map(Carried::single)
                     }
                 };
                 match next {
@@ -247,7 +251,7 @@ impl Account {
         let mut watched = false;
         for number in 0..self.lanes.len() {
             let may = self.session.is_some() && self.stops.is_open(number);
-            let ready = self.ready(number, now, policy);
+            let ready = [false, true].map(|backfill| self.ready(number, backfill, now, policy)).iter().sum();
             watched |= self.lanes[number].show(now, ready, may);
         }
         let mut wake = watched.then(|| now + LOOK);
@@ -261,10 +265,11 @@ impl Account {
         }
         wake = earlier(wake, self.asks_at(now, policy));
         for number in 0..self.lanes.len() {
-            if self.ready(number, now, policy) == 0 {
-                continue;
+            for backfill in [false, true] {
+                if self.ready(number, backfill, now, policy) > 0 {
+                    wake = earlier(wake, self.starts_when(number, backfill, now, policy).at(now));
+                }
             }
-            wake = earlier(wake, self.starts_when(number, now, policy).at(now));
         }
         earlier(wake, self.queue.wakes_at())
     }
@@ -363,6 +368,9 @@ pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> 
     }
 }
 
+#[cfg(test)]
+#[path = "account/backfill_tests.rs"]
+mod backfill_tests;
 #[cfg(test)]
 #[path = "account_tests.rs"]
 mod tests;

@@ -49,6 +49,7 @@ fn message(seq: i64, kind: &str, key: &str) -> Message {
         rides: false,
         unique_id: None,
         carries_state: kind == "profile",
+        backfill: false,
     }
 }
 

@@ -21,6 +21,9 @@ pub const LOOK: Duration = Duration::from_millis(20);
 /// How long a call may be under way at the most. For so long the places of a process that died count.
 const CALL: Duration = Duration::from_secs(600);
 
+/// The part of every window that history leaves to what may come: a burst of the shop's is not to wait for it.
+const SPARE: u64 = 4;
+
 #[derive(Debug)]
 pub struct Budget {
     endpoint: &'static Endpoint,
@@ -84,6 +87,13 @@ impl Budget {
             }
         }
         if at > now { Start::At(at) } else { Start::Now }
+    }
+
+    /// When a call may start of which nobody is in need: while a quarter of every window is free for others.
+    pub fn start_when_spare(&mut self, now: Instant) -> Start {
+        let scarce = |window: &mut Window| window.free(now) <= window.limit() / SPARE;
+        let scarce = self.windows.iter_mut().filter_map(|window| scarce(window).then(|| window.next_free()));
+        scarce.fold(Start::Now, |start, free| start.and(free.map_or(Start::AfterCall, Start::At)))
     }
 
     /// Takes a place in every window for a call that starts. False if another database was faster.

@@ -31,7 +31,7 @@ pub(crate) fn account(now: Instant) -> Account {
     account_with(1e6, now)
 }
 
-fn account_with(rate_share: f64, now: Instant) -> Account {
+pub(crate) fn account_with(rate_share: f64, now: Instant) -> Account {
     let options = AccountOptions {
         name: "default".into(),
         session: Some(Session::new("http://127.0.0.1:1", REVISION, "pk").expect("a session")),
@@ -64,6 +64,7 @@ pub(crate) fn message(seq: i64, kind: &str, key: &str) -> Message {
         rides: true,
         unique_id: None,
         carries_state: kind == "profile",
+        backfill: false,
     }
 }
 
@@ -362,7 +363,8 @@ fn order_holds_under_random_play() {
             let profiles = if seed % 2 == 0 { 1 } else { 10 };
             let kind = if random.u8(0..20) < profiles { "profile" } else { "event" };
             let rides = random.u8(0..10) > 0;
-            let message = Message { rides, ..message(seq, kind, &random.u16(0..600).to_string()) };
+            let backfill = random.u8(0..3) == 0;
+            let message = Message { rides, backfill, ..message(seq, kind, &random.u16(0..600).to_string()) };
             messages.insert(seq, message.clone());
             account.queue().add(message, now);
             left += 1;

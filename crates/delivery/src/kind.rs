@@ -37,7 +37,8 @@ pub trait Kind: Sync {
     /// What is sent of a message that is redriven, where that is not all of it: no state that may be old by now.
     fn redriven(&self, payload: &str) -> Option<String>;
 
-    /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing.
+    /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing. None of
+    /// what is history already.
     fn stale(&self, payload: &str) -> Option<String>;
 
     /// What the payload tells of a message of an account.
@@ -56,6 +57,16 @@ pub struct Reading {
     pub rides: Rides,
     /// Whether the message changes the state of a profile, if only beside something else.
     pub carries_state: bool,
+    /// Whether it is history, which goes when nothing else waits.
+    pub backfill: bool,
+}
+
+impl Reading {
+    /// The key by which a message keeps its order. History that changes no state has none: it may go before and after
+    /// whatever else there is of the same person, and nothing waits for it.
+    pub fn ordered(&self, key: Vec<String>) -> Vec<String> {
+        if self.backfill && !self.carries_state { Vec::new() } else { key }
+    }
 }
 
 /// Whether a message may go in a call of many.

@@ -157,6 +157,11 @@ impl Lane {
         self.due.filter(|due| *due > now).map_or(Start::Now, Start::At)
     }
 
+    /// Not before a part of the limits is free that history leaves alone.
+    pub fn when_spare(&mut self, now: Instant) -> Start {
+        self.budget.start_when_spare(now)
+    }
+
     /// Takes a place for a call if one may start: [`Lane::started`] says that it does, [`Budget::give_back`] that not.
     pub fn take(&mut self, now: Instant, max_in_flight: u32) -> bool {
         self.start_when(now, max_in_flight) == Start::Now && self.budget.take(now)

@@ -38,6 +38,8 @@ pub struct Message {
     pub unique_id: Option<UniqueId>,
     /// Whether it changes the state of a profile as it is sent, see [`Kind::read`] and [`Kind::redriven`].
     pub carries_state: bool,
+    /// Whether it is history, see [`crate::kind::Reading`]: any other message goes first.
+    pub backfill: bool,
 }
 
 /// What one call, or the refusal to make it, meant for a message.

@@ -7,6 +7,7 @@
 //! States of one profile that stand next to each other go as one call.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::{Index, IndexMut};
 use std::time::Instant;
 
 use crate::key::{self, Aliases, Counts, Identifier};
@@ -76,12 +77,21 @@ impl Default for Group {
 enum Place {
     #[default]
     None,
-    /// By its kind and the seq of its oldest message; and how many messages it has, if that one may ride with others.
-    Ready(usize, i64, Option<usize>),
+    /// By which of the queue's indexes, the seq of its oldest message; and how many messages it has, if that one may ride
+    /// with others.
+    Ready(Line, i64, Option<usize>),
     Sleeping(Instant),
 }
 
-/// The groups whose oldest message is of one kind and may go, by its seq.
+/// Where groups stand whose oldest message is of one kind, by the kind's number. Those of which all that waits is history
+/// stand by themselves; where anything else waits behind history, that goes for its sake as if it were none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    pub kind: usize,
+    pub backfill: bool,
+}
+
+/// The groups whose oldest message may go, by its seq.
 #[derive(Default)]
 struct Ready {
     /// Those whose oldest message must go by itself, and those whose oldest may ride with others.
@@ -89,6 +99,24 @@ struct Ready {
     riders: BTreeSet<(i64, GroupId)>,
     /// Messages of the riders' groups: what would ride, if each may that comes behind another.
     riding: usize,
+}
+
+/// All lines: those of history behind the others.
+#[derive(Default)]
+struct Lines([[Ready; kind::ALL.len()]; 2]);
+
+impl Index<Line> for Lines {
+    type Output = Ready;
+
+    fn index(&self, line: Line) -> &Ready {
+        &self.0[usize::from(line.backfill)][line.kind]
+    }
+}
+
+impl IndexMut<Line> for Lines {
+    fn index_mut(&mut self, line: Line) -> &mut Ready {
+        &mut self.0[usize::from(line.backfill)][line.kind]
+    }
 }
 
 impl Ready {
@@ -120,15 +148,14 @@ pub struct Queue {
     /// Groups that became part of another while calls of theirs were under way: into which, and how many calls.
     joined: HashMap<GroupId, (GroupId, u32)>,
     next_group: GroupId,
-    /// By the kind's number.
-    ready: [Ready; kind::ALL.len()],
+    ready: Lines,
     sleeping: BTreeSet<(Instant, GroupId)>,
 }
 
 impl Queue {
     pub fn new() -> Self {
         Self {
-            ready: Default::default(),
+            ready: Lines::default(),
             stale: None,
             given_ids: true,
             aliases: Aliases::default(),
@@ -186,10 +213,10 @@ impl Queue {
         self.given_ids = allowed;
     }
 
-    /// How many keys have a message of that kind that may go, and goes in a call of its own; with `riders`, also those
+    /// How many keys of a line have a message that may go, and goes in a call of its own; with `riders`, also those
     /// whose message may ride with others.
-    pub fn ready(&self, kind: usize, riders: bool) -> usize {
-        let ready = &self.ready[kind];
+    pub fn ready(&self, line: Line, riders: bool) -> usize {
+        let ready = &self.ready[line];
         ready.alone.len() + if riders { ready.riders.len() } else { 0 }
     }
 
@@ -235,10 +262,10 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest message of that kind that may go in a call of its own, with those that merge into it. With
+    /// Takes the oldest message of a line that may go in a call of its own, with those that merge into it. With
     /// `riders` it may be one that could ride with others.
-    pub fn next(&mut self, kind: usize, riders: bool, now: Instant) -> Option<Next> {
-        let ready = &self.ready[kind];
+    pub fn next(&mut self, line: Line, riders: bool, now: Instant) -> Option<Next> {
+        let ready = &self.ready[line];
         let firsts = [ready.alone.first(), ready.riders.first().filter(|_| riders)];
         let (_, id) = firsts.into_iter().flatten().min().copied()?;
         self.displace(id);

@@ -4,8 +4,10 @@ use super::groups::IDENTIFIERS;
 use super::*;
 use crate::kind;
 
-const EVENTS: usize = 0;
-const PROFILES: usize = 1;
+const EVENTS: Line = Line { kind: 0, backfill: false };
+const PROFILES: Line = Line { kind: 1, backfill: false };
+const LINES: [Line; 4] =
+    [EVENTS, PROFILES, Line { kind: 0, backfill: true }, Line { kind: 1, backfill: true }];
 
 fn queue() -> Queue {
     Queue::new()
@@ -30,12 +32,13 @@ fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
         rides: false,
         unique_id: None,
         carries_state: kind == "profile",
+        backfill: false,
     }
 }
 
-/// The seqs of the next call of a lane, and the call.
-fn call(queue: &mut Queue, lane: usize, now: Instant) -> Option<(Vec<i64>, GroupId, Vec<Queued>)> {
-    match queue.next(lane, true, now)? {
+/// The seqs of the next call of a line, and the call.
+fn call(queue: &mut Queue, line: Line, now: Instant) -> Option<(Vec<i64>, GroupId, Vec<Queued>)> {
+    match queue.next(line, true, now)? {
         Next::Call { group, messages, .. } => {
             Some((messages.iter().map(|queued| queued.message.seq).collect(), group, messages))
         }
@@ -252,11 +255,7 @@ fn order_holds_under_random_play() {
         let mut under_way: Vec<(GroupId, Vec<Queued>)> = Vec::new();
         let mut done: Vec<(i64, Vec<String>)> = Vec::new();
         let mut seq = 0;
-        while seq < 400
-            || !under_way.is_empty()
-            || (queue.ready(EVENTS, true) > 0)
-            || (queue.ready(PROFILES, true) > 0)
-        {
+        while seq < 400 || !under_way.is_empty() || LINES.iter().any(|line| queue.ready(*line, true) > 0) {
             if seq < 400 && dice.bool() {
                 seq += 1;
                 let profile = dice.usize(0..6);
@@ -267,9 +266,11 @@ fn order_holds_under_random_play() {
                     1 => &both[1..],
                     _ => &both[..],
                 };
-                queue.add(message(seq, if dice.bool() { "event" } else { "profile" }, key), now);
+                let backfill = dice.u8(0..3) == 0;
+                let kind = if dice.bool() { "event" } else { "profile" };
+                queue.add(Message { backfill, ..message(seq, kind, key) }, now);
             }
-            if let Some((_, group, messages)) = call(&mut queue, dice.usize(0..2), now) {
+            if let Some((_, group, messages)) = call(&mut queue, LINES[dice.usize(0..4)], now) {
                 under_way.push((group, messages));
             }
             if !under_way.is_empty() && dice.bool() {

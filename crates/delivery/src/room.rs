@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::key::{self, Aliases};
 use crate::kind::{self, Kind};
+use crate::message::Message;
 use crate::unique_id::UniqueId;
 
 mod behind;
@@ -35,15 +36,20 @@ const RIDERS: usize = 12_000;
 /// Bytes of payload of one lane in memory. A message is let in whatever its size while there is any room.
 const LANE_BYTES: usize = 8 << 20;
 
-/// Of what an account's lanes are: messages of one kind, those that may ride in calls of many and those that may not.
-/// These leave much faster than those, and neither may be in the way of the other.
+/// Of what an account's lanes are: messages of one kind, those that may ride in calls of many and those that may not, and
+/// of both those that are history. They leave at different speeds, and none may be in the way of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Class {
     pub kind: &'static str,
     pub rides: bool,
+    pub backfill: bool,
 }
 
 impl Class {
+    pub fn of(message: &Message) -> Self {
+        Self { kind: message.kind.name(), rides: message.rides, backfill: message.backfill }
+    }
+
     fn most(self) -> usize {
         if self.rides { RIDERS } else { LANE_MESSAGES }
     }
@@ -114,8 +120,9 @@ impl Account {
 
     /// Whether looking further could find something to take.
     fn can_take(&self) -> bool {
-        let rides = |kind: &&dyn Kind| kind.bulk().map(|_| Class { kind: kind.name(), rides: true });
-        let single = kind::ALL.iter().map(|kind| Class { kind: kind.name(), rides: false });
+        let class = |kind: &dyn Kind, rides| Class { kind: kind.name(), rides, backfill: false };
+        let rides = |kind: &&dyn Kind| kind.bulk().map(|_| class(*kind, true));
+        let single = kind::ALL.iter().map(|kind| class(*kind, false));
         let mut classes = single.chain(kind::ALL.iter().filter_map(rides));
         self.open && classes.any(|class| self.has_room(class))
     }

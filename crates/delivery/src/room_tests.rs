@@ -1,8 +1,8 @@
 use super::*;
 
-const EVENT: Class = Class { kind: "event", rides: false };
-const PROFILE: Class = Class { kind: "profile", rides: false };
-const RIDER: Class = Class { kind: "event", rides: true };
+const EVENT: Class = Class { kind: "event", rides: false, backfill: false };
+const PROFILE: Class = Class { kind: "profile", rides: false, backfill: false };
+const RIDER: Class = Class { kind: "event", rides: true, backfill: false };
 
 fn names(names: &[&str]) -> HashSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -254,7 +254,9 @@ fn what_is_in_a_job_takes_no_room_and_is_not_read_again() {
 #[test]
 fn what_waits_for_a_job_takes_no_room_and_comes_in_its_order() {
     let mut reader = Reader::new(500);
-    (0..10_000).for_each(|n| reader.put("a", Class { kind: "profile", rides: true }, &n.to_string()));
+    (0..10_000).for_each(|n| {
+        reader.put("a", Class { kind: "profile", rides: true, backfill: false }, &n.to_string())
+    });
     reader.read();
     reader.enter_job(1, 1..=5_000);
     reader.enter_job(2, 5_001..=10_000);
@@ -416,7 +418,7 @@ fn an_id_rides_only_where_no_other_can_have_brought_it() {
                 return;
             }
             let rides = seq >= fresh_from && !room.is_carried("a", id) && !sent.contains(id);
-            let class = Class { kind: "event", rides };
+            let class = Class { kind: "event", rides, backfill: false };
             if room.admit(seq as i64, "a", class, key, Some(*id)) {
                 room.add(seq as i64, "a", class, Some(*id), LANE_BYTES / 50);
                 let may_have_it = |other: &usize| {

@@ -55,7 +55,7 @@ impl Claimer {
         let mut messages = self.of_job(account, id, part, payloads)?;
         messages.retain(|(message, _)| self.room.leave_job(account, message.seq));
         for (message, _) in &messages {
-            let class = Class { kind: message.kind.name(), rides: message.rides };
+            let class = Class::of(&message);
             self.room.add(message.seq, account, class, message.unique_id, message.payload.len());
         }
         Ok(messages)
@@ -92,6 +92,8 @@ impl Claimer {
                 // Only profiles are in jobs.
                 unique_id: None,
                 carries_state: true,
+                // By now others wait for it.
+                backfill: false,
             };
             messages.push((message, usize::try_from(column::<i32>(row, 10)).unwrap_or_default()));
         })?;

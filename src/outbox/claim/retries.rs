@@ -116,7 +116,7 @@ impl Claimer {
                 seq,
                 id,
                 kind,
-                key: column(row, 5),
+                key: reading.ordered(column(row, 5)),
                 payload,
                 enqueued_at: time(micros(row, 7)),
                 attempts: attempts.unsigned_abs(),
@@ -127,6 +127,7 @@ impl Claimer {
                 unique_id,
                 // What a redriven event says of the person besides is not sent.
                 carries_state: reading.carries_state && (kind.is_state() || !redriven),
+                backfill: reading.backfill,
             };
             self.take(account, message, claimed);
         })?;

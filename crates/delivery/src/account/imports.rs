@@ -178,7 +178,7 @@ impl Account {
     }
 
     fn may_start(&mut self, lane: usize, now: Instant, policy: &Policy) -> bool {
-        let may = self.starts_when(lane, now, policy) == Start::Now
+        let may = self.starts_when(lane, false, now, policy) == Start::Now
             && self.lanes[lane].take(now, policy.max_in_flight);
         if may {
             self.stops.started(lane);
@@ -195,7 +195,7 @@ impl Account {
         let mut wake = None;
         for (ask_at, endpoint) in questions {
             let Some(number) = self.number(endpoint) else { continue };
-            wake = earlier(wake, self.starts_when(number, now, policy).at(ask_at));
+            wake = earlier(wake, self.starts_when(number, false, now, policy).at(ask_at));
         }
         wake
     }

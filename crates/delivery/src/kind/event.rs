@@ -49,6 +49,8 @@ pub struct Draft<'a> {
     pub unique_id: Option<&'a str>,
     /// Microseconds since 1970.
     pub time: Option<i64>,
+    /// Whether it is history: recorded, and starts no flow (spec: `backfill`).
+    pub backfill: bool,
 }
 
 impl Draft<'_> {
@@ -92,6 +94,9 @@ impl Draft<'_> {
         json.push_str("},\"event\":{\"metric\":{\"data\":{\"type\":\"metric\",\"attributes\":{");
         push_string(&mut json, "name", self.metric);
         json.push_str("}}}");
+        if self.backfill {
+            push_raw(&mut json, "backfill", "true");
+        }
         push_raw(&mut json, "properties", self.properties.unwrap_or("{}"));
         push_string(&mut json, "time", &rfc3339(self.time.unwrap_or(now)));
         if let Some(value) = self.value {
@@ -218,12 +223,17 @@ struct Identity<'a> {
 
 #[derive(Deserialize)]
 struct EventIdentity<'a> {
+    backfill: Option<bool>,
     unique_id: Option<String>,
     #[serde(borrow)]
     metric: Option<&'a RawValue>,
 }
 
 impl EventIdentity<'_> {
+    fn is_history(&self) -> bool {
+        self.backfill == Some(true)
+    }
+
     /// Of a call with a `unique_id` that Klaviyo knows it takes nothing.
     fn rides(&self, account: &str, id: [u8; 16]) -> Rides {
         let Some(unique_id) = &self.unique_id else { return Rides::Never };
@@ -242,6 +252,10 @@ impl EventIdentity<'_> {
 
 fn says_more_than_who(profile: &Attributes) -> bool {
     profile.keys().any(|name| !NAMES.contains(&name.as_str()))
+}
+
+fn is_history(event: &RawValue) -> bool {
+    serde_json::from_str(event.get()).is_ok_and(|event: EventIdentity| event.is_history())
 }
 
 fn name_of(metric: &RawValue) -> Option<String> {
@@ -300,15 +314,22 @@ impl Kind for Event {
     /// The event as history: it starts no flow (spec: `backfill`).
     fn stale(&self, payload: &str) -> Option<String> {
         let Payload { profile, event } = serde_json::from_str(payload).ok()?;
+        if is_history(event) {
+            return None;
+        }
         let event = open_object(event.get())?;
         Some(format!("{{\"profile\":{profile},\"event\":{{\"backfill\":true,{event}}}}}"))
     }
 
     fn read(&self, account: &str, id: [u8; 16], payload: &str) -> Reading {
         let Ok(Identity { profile, event }) = serde_json::from_str(payload) else {
-            return Reading { rides: Rides::Never, carries_state: false };
+            return Reading { rides: Rides::Never, carries_state: false, backfill: false };
         };
-        Reading { rides: event.rides(account, id), carries_state: says_more_than_who(&profile) }
+        Reading {
+            rides: event.rides(account, id),
+            carries_state: says_more_than_who(&profile),
+            backfill: event.is_history(),
+        }
     }
 
     fn bulk(&self) -> Option<&'static Endpoint> {
@@ -398,6 +419,20 @@ mod tests {
         assert_eq!([plain, stating].map(|it| Event.read("a", [0; 16], it).carries_state), [false, true]);
         assert_eq!(Event.redriven(plain), None);
         assert_eq!(Event.redriven(stating).as_deref(), Some(plain));
+    }
+
+    #[test]
+    fn history_says_so_and_is_not_made_history_again() {
+        let payload = Draft { backfill: true, ..draft() }.check("0197", NOW).expect("valid").payload;
+        let body: Value = serde_json::from_slice(&Event.body(&payload).expect("ours")).expect("JSON");
+        assert_eq!(body["data"]["attributes"]["backfill"], json!(true));
+        assert_eq!(Event.stale(&payload), None);
+        let reading = Event.read("a", [0; 16], &payload);
+        assert!(reading.backfill && reading.ordered(vec!["a".to_owned()]).is_empty());
+        let live = draft().check("0197", NOW).expect("valid").payload;
+        let reading = Event.read("a", [0; 16], &live);
+        assert!(!reading.backfill && reading.ordered(vec!["a".to_owned()]) == ["a"]);
+        assert!(Event.read("a", [0; 16], &Event.stale(&live).expect("history")).backfill);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Profiles: the state of a person, as far as the shop knows it.
 //!
 //! Payload: the profile's attributes as Klaviyo names them. What is absent stays as it is at Klaviyo, what is null is
-//! cleared.
+//! cleared. One that is history begins with `"backfill": true`, which is not sent.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use klaviyo::{BULK_IMPORT_PROFILES, Endpoint, UPSERT_PROFILE};
@@ -32,6 +33,8 @@ pub struct Draft<'a> {
     pub properties: Option<&'a str>,
     /// Names of attributes to clear.
     pub clear: Vec<String>,
+    /// Whether it goes when nothing else waits.
+    pub backfill: bool,
 }
 
 /// The attributes that are text, in the order of [`Draft::texts`] (spec: `ProfileUpsertQueryResourceObject`).
@@ -46,6 +49,9 @@ impl Draft<'_> {
         }
         self.check_clear()?;
         let mut payload = String::from("{");
+        if self.backfill {
+            push_raw(&mut payload, "backfill", "true");
+        }
         for (name, value) in self.identifiers.given() {
             push_string(&mut payload, name, value);
         }
@@ -215,6 +221,17 @@ pub(super) fn open_object(json: &str) -> Option<&str> {
     (!inner.trim().is_empty()).then_some(inner)
 }
 
+/// How the payload of one that is history begins.
+const HISTORY: &str = "{\"backfill\":true,";
+
+/// What of a payload is sent.
+pub(super) fn attributes(payload: &str) -> Cow<'_, str> {
+    match payload.strip_prefix(HISTORY) {
+        Some(attributes) => Cow::Owned(format!("{{{attributes}")),
+        None => Cow::Borrowed(payload),
+    }
+}
+
 type Entries<'a> = BTreeMap<&'a str, &'a RawValue>;
 
 /// The kind.
@@ -230,8 +247,9 @@ impl Kind for Profile {
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {
-        match serde_json::from_str::<BTreeMap<String, &RawValue>>(payload) {
-            Ok(attributes) if !attributes.is_empty() => Ok(klaviyo::profile_body(payload)),
+        let payload = attributes(payload);
+        match serde_json::from_str::<BTreeMap<String, &RawValue>>(&payload) {
+            Ok(attributes) if !attributes.is_empty() => Ok(klaviyo::profile_body(&payload)),
             Ok(_) => Err("it has no attributes".to_owned()),
             Err(error) => Err(error.to_string()),
         }
@@ -243,8 +261,9 @@ impl Kind for Profile {
     /// about another profile), and a later location covers every part of an earlier one (whether Klaviyo replaces a
     /// location or merges into it, its document does not say).
     fn merge(&self, earlier: &str, later: &str) -> Option<String> {
-        let mut merged: Entries = serde_json::from_str(earlier).ok()?;
-        let newer: Entries = serde_json::from_str(later).ok()?;
+        let (earlier, later) = (attributes(earlier), attributes(later));
+        let mut merged: Entries = serde_json::from_str(&earlier).ok()?;
+        let newer: Entries = serde_json::from_str(&later).ok()?;
         let same = |name: &str| merged.get(name).map(|raw| raw.get()) == newer.get(name).map(|raw| raw.get());
         if !NAMES.into_iter().all(same) {
             return None;
@@ -282,7 +301,7 @@ impl Kind for Profile {
     /// The same state again ends in the same state.
     fn read(&self, _: &str, _: [u8; 16], payload: &str) -> Reading {
         let rides = if self.body(payload).is_ok() { Rides::Always } else { Rides::Never };
-        Reading { rides, carries_state: true }
+        Reading { rides, carries_state: true, backfill: payload.starts_with(HISTORY) }
     }
 
     fn bulk(&self) -> Option<&'static Endpoint> {
@@ -371,6 +390,25 @@ mod tests {
             Some(json!({"external_id": "7", "first_name": "Ada", "title": null,
                 "properties": {"a": 1, "b": 3, "c": null}}))
         );
+    }
+
+    #[test]
+    fn that_it_is_history_is_known_and_not_sent() {
+        let draft =
+            Draft { texts: [Some("Ada"), None, None, None, None, None], backfill: true, ..identified() };
+        let history = draft.check().expect("valid").payload;
+        let payload = Draft { backfill: false, ..draft }.check().expect("valid").payload;
+        assert_eq!([&history, &payload].map(|it| Profile.read("a", [0; 16], it).backfill), [true, false]);
+        assert_eq!(Profile.body(&history), Profile.body(&payload));
+        let body = |payload: &str| {
+            let mut batch = Profile.batch().expect("there is one");
+            assert_eq!(batch.offer(payload, 1), crate::batch::Offered::Taken);
+            batch.finish().0
+        };
+        assert_eq!(body(&history), body(&payload));
+        for (earlier, later) in [(&history, &payload), (&payload, &history), (&history, &history)] {
+            assert_eq!(Profile.merge(earlier, later), Profile.merge(&payload, &payload));
+        }
     }
 
     #[test]

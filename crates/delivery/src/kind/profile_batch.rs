@@ -5,6 +5,7 @@
 
 use klaviyo::{BULK_IMPORT_PROFILES, ProfilesBody, UPSERT_PROFILE, profile_at};
 
+use super::profile::attributes;
 use crate::batch::{Batch, Offered, Places};
 
 /// What the frame of a profile adds to its attributes, with room to spare.
@@ -19,6 +20,7 @@ pub struct ProfileBatch {
 
 impl Batch for ProfileBatch {
     fn offer(&mut self, payload: &str, messages: usize) -> Offered {
+        let payload = &attributes(payload);
         // Of a profile a job takes as much as a call of its own does (spec: the call's description).
         if payload.len() + FRAME > UPSERT_PROFILE.max_body {
             return Offered::Alone;

@@ -66,6 +66,7 @@ impl Change {
             location: self.location.as_deref(),
             properties: self.properties.as_deref(),
             clear: self.clear.clone(),
+            backfill: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{GroupId, Queue, Queued, merged};
+use super::{GroupId, Line, Queue, Queued, merged};
 use crate::batch::{Batch, Offered, Places};
 use crate::kind;
 use crate::stale::StaleAction;
@@ -18,20 +18,22 @@ pub struct Bulk {
 }
 
 impl Queue {
-    /// How many messages of that kind may ride in a call of many now, as far as their keys are concerned. Some of them
+    /// How many messages of a line may ride in a call of many now, as far as their keys are concerned. Some of them
     /// may turn out not to when they are put into one.
-    pub fn riding(&self, kind: usize) -> usize {
-        self.ready[kind].riding
+    pub fn riding(&self, line: Line) -> usize {
+        self.ready[line].riding
     }
 
     /// Fills a call with the oldest messages of that kind that may ride in one, each followed by those of its key that
-    /// may go with it. None if none may.
+    /// may go with it, and what is left of it with history. None if none may.
     pub fn next_bulk(&mut self, kind: usize, now: Instant) -> Option<Bulk> {
         let mut batch = kind::ALL[kind].batch()?;
         let (mut messages, mut groups) = (Vec::new(), Vec::new());
         // The smallest number that any of them may go with.
         let mut most = usize::MAX;
-        while let Some((_, id)) = self.ready[kind].riders.first().copied() {
+        let lines = [false, true].map(|backfill| Line { kind, backfill });
+        while let Some((_, id)) = lines.into_iter().find_map(|line| self.ready[line].riders.first().copied())
+        {
             let before = messages.len();
             self.displace(id);
             let full = self.fill(id, now, &mut *batch, &mut messages, &mut most);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use super::{Group, GroupId, Place, Queue, Queued, insert_by_seq};
+use super::{Group, GroupId, Line, Place, Queue, Queued, insert_by_seq};
 use crate::key::Identifier;
 use crate::kind;
 
@@ -87,8 +87,9 @@ impl Queue {
                 // Of a profile's states one may be in a call.
                 let most = if first.message.kind.is_state() { 1 } else { group.queue.len() };
                 let riding = rides.then_some(most);
-                group.place = Place::Ready(kind, seq, riding);
-                let ready = &mut self.ready[kind];
+                let line = Line { kind, backfill: group.queue.iter().all(|queued| queued.message.backfill) };
+                group.place = Place::Ready(line, seq, riding);
+                let ready = &mut self.ready[line];
                 ready.set(rides).insert((seq, id));
                 ready.riding += riding.unwrap_or_default();
             }
@@ -116,8 +117,8 @@ impl Queue {
         let Some(group) = self.groups.get_mut(&id) else { return };
         match std::mem::take(&mut group.place) {
             Place::None => false,
-            Place::Ready(kind, seq, riding) => {
-                let ready = &mut self.ready[kind];
+            Place::Ready(line, seq, riding) => {
+                let ready = &mut self.ready[line];
                 ready.riding -= riding.unwrap_or_default();
                 ready.set(riding.is_some()).remove(&(seq, id))
             }

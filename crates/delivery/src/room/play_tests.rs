@@ -84,7 +84,8 @@ impl Play {
                 let unique_id = (kind == "event" && random.u8(0..4) == 0)
                     .then(|| u128::from(random.u16(0..200)).to_le_bytes());
                 let identifiers = key::identifiers(&key);
-                Row { message: Message { key, unique_id, ..message(seq, kind, "x") }, identifiers }
+                let backfill = random.u8(0..4) == 0;
+                Row { message: Message { key, unique_id, backfill, ..message(seq, kind, "x") }, identifiers }
             })
             .collect();
         let mut pending: HashMap<Identifier, BTreeSet<i64>> = HashMap::new();
@@ -131,7 +132,7 @@ impl Play {
         let rides = message
             .unique_id
             .is_none_or(|id| !self.room.is_carried(account, &id) && !self.sent.contains(&id));
-        let class = Class { kind: message.kind.name(), rides };
+        let class = Class { rides, ..Class::of(message) };
         let admitted = match parked {
             true => self.room.leaves_parking(seq, account, class, message.unique_id),
             false => self.room.admit(seq, account, class, &message.key, message.unique_id),
@@ -212,7 +213,7 @@ impl Play {
             part.into_iter().map(|(seq, place)| (self.row(seq).message.clone(), place)).collect();
         for (message, _) in &messages {
             assert!(self.room.leave_job("default", message.seq));
-            let class = Class { kind: "profile", rides: true };
+            let class = Class { kind: "profile", rides: true, backfill: false };
             self.room.add(message.seq, "default", class, None, LANE_BYTES / ROOM);
         }
         if last {
