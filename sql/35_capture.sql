@@ -10,7 +10,8 @@ CREATE TABLE klaviyo.mapping (
     plan      jsonb NOT NULL,
     relation  oid NOT NULL,
     made_at   timestamptz NOT NULL DEFAULT now(),
-    paused_at timestamptz
+    paused_at timestamptz,
+    notes_keys boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE klaviyo.mapping IS 'What was said of tables whose rows are sent; see the view sync, which knows the tables';
 COMMENT ON COLUMN klaviyo.mapping.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
@@ -22,6 +23,7 @@ COMMENT ON COLUMN klaviyo.mapping.plan IS 'What that comes to, as SQL over a row
 COMMENT ON COLUMN klaviyo.mapping.relation IS 'Table, by its number, which a dump that is restored has another of';
 COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached, or last replaced';
 COMMENT ON COLUMN klaviyo.mapping.paused_at IS 'Since when nothing is captured; NULL: not paused';
+COMMENT ON COLUMN klaviyo.mapping.notes_keys IS 'Whether rows that are captured are noted in captured_key, so that no backfill sends them: until one is done';
 
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping_id_seq', '');

@@ -408,6 +408,23 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.mapping_health() IS 'The checks of klaviyo_health() that are about tables whose rows are sent';
 
+CREATE FUNCTION klaviyo.backfill_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'backfill', m.account,
+           CASE WHEN r.error IS NULL AND r.state = 'running' THEN 'ok' ELSE 'warning' END,
+           format('%s: %s, %s, %s rows done', coalesce(s.relation::text, 'a table that is gone'), m.name, r.state, r.rows_done) || coalesce(': ' || r.error, ''),
+           CASE WHEN r.state = 'paused' THEN
+               format('SELECT klaviyo_backfill_resume(%L, %L), or klaviyo_backfill_cancel().', s.relation::text, m.name)
+                WHEN r.error IS NOT NULL THEN 'It is tried again.' END
+    FROM klaviyo.backfill_run AS r
+    JOIN klaviyo.mapping AS m ON m.id = r.mapping
+    LEFT JOIN klaviyo.sync AS s ON s.id = r.mapping
+    WHERE r.ended_at IS NULL
+$$;
+COMMENT ON FUNCTION klaviyo.backfill_health() IS 'The checks of klaviyo_health() that are about backfills';
+
 CREATE FUNCTION @extschema@.klaviyo_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -423,6 +440,8 @@ AS $$
     SELECT * FROM klaviyo.upkeep_health()
     UNION ALL
     SELECT * FROM klaviyo.mapping_health()
+    UNION ALL
+    SELECT * FROM klaviyo.backfill_health()
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_health() IS
     'How delivery stands: a row a check with its status (ok, warning, critical), what was found and what to do. Cheap enough to be asked every minute';

@@ -117,7 +117,9 @@ GRANT EXECUTE ON FUNCTION
     -- What the triggers of a mapping call, as the table's owner.
     klaviyo.bury_row,
     klaviyo.fault_to_bury,
-    klaviyo.is_capturing
+    klaviyo.is_capturing,
+    klaviyo.note_keys,
+    klaviyo.notes_keys
 TO klaviyo_writer;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 
@@ -133,7 +135,10 @@ GRANT SELECT ON
     klaviyo.account_check,
     klaviyo.account_status,
     klaviyo.acknowledged,
+    klaviyo.backfill,
+    klaviyo.backfill_run,
     klaviyo.bulk_job,
+    klaviyo.captured_key,
     klaviyo.dead_letter,
     klaviyo.delivery,
     klaviyo.lane,
@@ -161,6 +166,10 @@ GRANT USAGE ON TYPE klaviyo.health TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_acknowledge,
     @extschema@.klaviyo_arm_account,
+    @extschema@.klaviyo_backfill,
+    @extschema@.klaviyo_backfill_cancel,
+    @extschema@.klaviyo_backfill_pause,
+    @extschema@.klaviyo_backfill_resume,
     @extschema@.klaviyo_check_account,
     @extschema@.klaviyo_discard,
     @extschema@.klaviyo_pause_account,

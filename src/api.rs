@@ -1,5 +1,6 @@
 //! What SQL sees, an area a file. Their declarations, with defaults, comments and rights, are in `sql/`.
 
+mod backfill;
 mod capture;
 mod gauges;
 mod mapping;

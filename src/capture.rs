@@ -6,10 +6,12 @@
 //! - [`operation`]: what happens to rows.
 //! - [`query`]: what is done for them then.
 //! - [`plan`]: that, kept.
+//! - [`boundary`]: where history ends.
 //! - [`generate`]: the triggers and the function that do it.
 //! - [`attach`]: makes it so, and undoes it.
 //! - [`attached`]: what there is of it then.
 //! - [`follow`]: keeps it right while its table is changed.
+//! - [`backfill`]: what was there before it.
 //! - [`state`]: whether it captures: paused, or come in a dump.
 //! - [`partitions`]: where else its triggers stand.
 //! - [`statements`]: with whose rights that is done.
@@ -18,6 +20,8 @@
 
 pub mod attach;
 mod attached;
+pub mod backfill;
+mod boundary;
 pub mod fault;
 pub mod follow;
 pub mod generate;

@@ -9,6 +9,7 @@ pub mod remove;
 pub mod retention;
 pub mod settle;
 pub mod unique_ids;
+pub mod waiting;
 
 use pgrx::spi;
 

@@ -8,6 +8,7 @@ mod hold;
 mod launcher;
 mod process;
 mod recorder;
+mod runner;
 mod slots;
 mod upkeep;
 mod version;

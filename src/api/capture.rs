@@ -41,8 +41,9 @@ fn sync_resume(arguments: &Arguments) -> Returned {
     counted(state::pause(&table, arguments.get(1), false)?)
 }
 
-fn counted(mappings: usize) -> Returned {
-    Ok(i32::try_from(mappings).unwrap_or(i32::MAX).into_datum())
+/// How many were changed.
+pub(super) fn counted(number: usize) -> Returned {
+    Ok(i32::try_from(number).unwrap_or(i32::MAX).into_datum())
 }
 
 /// `klaviyo.is_capturing(mapping, relation)`

@@ -156,7 +156,7 @@ impl<'a> Mapper<'a> {
             read.push(((*name).to_owned(), sql));
             self.spec.insert((*name).to_owned(), given);
         }
-        self.prints_by_settings = reader.prints_by_settings();
+        self.prints_by_settings |= reader.prints_by_settings();
         if !read.iter().any(|(name, _)| NAMES.contains(&name.as_str())) {
             return Err(refusal::argument(
                 "the mapping does not say whom a row is about",
@@ -187,6 +187,7 @@ impl<'a> Mapper<'a> {
         })?;
         let reader = Reader::new(&self.table);
         let items_sql = Sql::Text(reader.value("items", &template.items(&items, from)?, Wanted::Json)?);
+        self.prints_by_settings |= reader.prints_by_settings();
         self.spec.insert("items".to_owned(), Value::Object(items));
         self.spec.insert("items_from".to_owned(), Value::from(from));
         match call.iter_mut().find(|(name, _)| name == "properties") {
@@ -213,7 +214,10 @@ impl<'a> Mapper<'a> {
     fn condition(&mut self, place: usize) -> Result<Option<String>, Refusal> {
         let Some(text) = self.arguments.get::<&str>(place) else { return Ok(None) };
         self.spec.insert("when".to_owned(), Value::from(text));
-        Reader::new(&self.table).value("when", text, Wanted::Condition).map(Some)
+        let reader = Reader::new(&self.table);
+        let condition = reader.value("when", text, Wanted::Condition)?;
+        self.prints_by_settings |= reader.prints_by_settings();
+        Ok(Some(condition))
     }
 
     fn action(&self, function: &str, message: Message, condition: Option<String>) -> Action {
@@ -233,11 +237,12 @@ impl<'a> Mapper<'a> {
         if replicated {
             self.spec.insert("replicated".to_owned(), Value::from(true));
         }
-        let plan = Plan { operations, at, replicated, action, prints_by_settings: self.prints_by_settings };
+        let prints_by_settings = self.prints_by_settings;
+        let plan = Plan { operations, at, replicated, action, prints_by_settings, boundary: None };
         let capture = Capture { table: &self.table, plan };
         let name = self.arguments.get(self.last + 1).unwrap_or(default_name);
         let mapping = Mapping { kind, name, account: self.account, spec: Value::Object(self.spec) };
         let replace = self.arguments.get(self.last + 3).unwrap_or_default();
-        Ok(attach::attach(mapping, &capture, replace)?.into_datum())
+        Ok(attach::attach(mapping, capture, replace)?.into_datum())
     }
 }

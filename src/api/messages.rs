@@ -21,6 +21,8 @@ sql_function!(klaviyo_upsert_changes, pg_finfo_klaviyo_upsert_changes, upsert_ch
 sql_function!(klaviyo_check_event, pg_finfo_klaviyo_check_event, check_event);
 sql_function!(klaviyo_check_changes, pg_finfo_klaviyo_check_changes, check_changes);
 sql_function!(klaviyo_bury_row, pg_finfo_klaviyo_bury_row, bury_row);
+sql_function!(klaviyo_backfill_event, pg_finfo_klaviyo_backfill_event, backfill_event);
+sql_function!(klaviyo_backfill_changes, pg_finfo_klaviyo_backfill_changes, backfill_changes);
 
 /// The account of a message that names none.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -39,29 +41,44 @@ const KEPT_JSON: usize = 5_000_000;
 fn track_event(arguments: &Arguments) -> Returned {
     let name = Name::next();
     let now = pg::now();
-    let checked = || event_checked(arguments, &name.message_id, now);
-    let given = || {
-        let mut given = Given::default();
-        for (name, number) in [
-            ("metric", 0),
-            ("email", 1),
-            ("phone_number", 7),
-            ("external_id", 8),
-            ("value_currency", 4),
-            ("unique_id", 5),
-        ] {
-            given.text(name, arguments.get(number));
-        }
-        given.text("value", numeric(arguments, 3));
-        given.text("event_time", arguments.datum(6).map(timestamp_text).as_deref());
-        given.json("properties", arguments, 2);
-        given.json("profile", arguments, 9);
-        given.finish()
-    };
-    queue("event", &name, arguments.get(10), now, checked, given)
+    let checked = || event_checked(arguments, false, &name.message_id, now);
+    queue("event", &name, arguments.get(10), now, checked, || event_given(arguments))
 }
 
-fn event_checked(arguments: &Arguments, message_id: &uuid::Uuid, now: i64) -> Result<Checked, Invalid> {
+/// `klaviyo.backfill_event`, which takes what `klaviyo_track_event` takes, and `again`.
+fn backfill_event(arguments: &Arguments) -> Returned {
+    let name = name_of_history(arguments.get(11));
+    let now = pg::now();
+    let checked = event_checked(arguments, true, &name.message_id, now);
+    queue_history("event", &name, arguments.get(10), now, checked, || event_given(arguments))
+}
+
+/// What a dead letter of an event keeps of it.
+fn event_given(arguments: &Arguments) -> String {
+    let mut given = Given::default();
+    for (name, number) in [
+        ("metric", 0),
+        ("email", 1),
+        ("phone_number", 7),
+        ("external_id", 8),
+        ("value_currency", 4),
+        ("unique_id", 5),
+    ] {
+        given.text(name, arguments.get(number));
+    }
+    given.text("value", numeric(arguments, 3));
+    given.text("event_time", arguments.datum(6).map(timestamp_text).as_deref());
+    given.json("properties", arguments, 2);
+    given.json("profile", arguments, 9);
+    given.finish()
+}
+
+fn event_checked(
+    arguments: &Arguments,
+    backfill: bool,
+    message_id: &uuid::Uuid,
+    now: i64,
+) -> Result<Checked, Invalid> {
     let profile = json(arguments, 9, profile::limits("profile"))?;
     let properties = json(arguments, 2, event::PROPERTIES)?;
     event::Draft {
@@ -78,13 +95,14 @@ fn event_checked(arguments: &Arguments, message_id: &uuid::Uuid, now: i64) -> Re
         unique_id: arguments.get(5),
         // timestamptz is passed as the 64 bits it is.
         time: arguments.datum(6).map(|time| pg::micros(time.value() as i64)),
+        backfill,
     }
     .check(&message_id.to_string(), now)
 }
 
 /// `klaviyo.check_event`, which takes what `klaviyo_track_event` takes: what that would send, or why it would refuse.
 fn check_event(arguments: &Arguments) -> Returned {
-    preview("event", event_checked(arguments, &uuid::Uuid::nil(), pg::now()))
+    preview("event", event_checked(arguments, false, &uuid::Uuid::nil(), pg::now()))
 }
 
 /// `klaviyo.check_changes(new, old)`: what `klaviyo_upsert_changes` would send, or why it would refuse.
@@ -134,6 +152,7 @@ fn upsert_profile(arguments: &Arguments) -> Returned {
                 .into_iter()
                 .map(Option::unwrap_or_default)
                 .collect(),
+            backfill: false,
         }
         .check()
     };
@@ -162,13 +181,30 @@ fn upsert_changes(arguments: &Arguments) -> Returned {
         return Ok(None);
     }
     let checked = || change?.unwrap_or_default().draft().check();
-    let given = || {
-        let mut given = Given::default();
-        given.json("new", arguments, 0);
-        given.json("old", arguments, 1);
-        given.finish()
+    queue("profile", &Name::next(), arguments.get(2), pg::now(), checked, || change_given(arguments))
+}
+
+/// `klaviyo.backfill_changes`, which takes what `klaviyo_upsert_changes` takes, and `again`.
+fn backfill_changes(arguments: &Arguments) -> Returned {
+    let name = name_of_history(arguments.get(3));
+    let draft_of = |change: Option<Change>| {
+        let change = change.unwrap_or_default();
+        profile::Draft { backfill: true, ..change.draft() }.check()
     };
-    queue("profile", &Name::next(), arguments.get(2), pg::now(), checked, given)
+    let checked = change(arguments).and_then(draft_of);
+    queue_history("profile", &name, arguments.get(2), pg::now(), checked, || change_given(arguments))
+}
+
+/// What a dead letter of a change keeps of it.
+fn change_given(arguments: &Arguments) -> String {
+    let mut given = Given::default();
+    given.json("new", arguments, 0);
+    given.json("old", arguments, 1);
+    given.finish()
+}
+
+fn name_of_history(again: Option<bool>) -> Name {
+    if again.unwrap_or_default() { Name::of_repeat() } else { Name::next() }
 }
 
 /// `klaviyo.bury_row(account, kind, row, fault)`: of a row whose mapping is understood no more.
@@ -203,25 +239,52 @@ fn queue(
     given: impl FnOnce() -> String,
 ) -> Returned {
     let account = account.unwrap_or(DEFAULT_ACCOUNT);
-    let queued = checked().and_then(|checked| match enqueue::enqueue(name, account, kind, &checked, now) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(unknown_account(account)),
-        Err(error) => error!("{error}"),
-    });
+    let queued = checked().and_then(|checked| insert(kind, name, account, now, &checked));
     match queued {
         Ok(()) => hint_if_not_preloaded(),
         Err(invalid) if ON_INVALID.get() == OnInvalid::DeadLetter => {
-            let reason = format!("{}. {}", invalid.message, invalid.detail);
-            let account = cut(account, 63);
-            if let Err(error) =
-                enqueue::bury(name.message_id, account, kind, &given(), invalid.fault.code(), &reason, now)
-            {
-                error!("{error}");
-            }
+            bury(kind, name, account, now, &invalid, &given());
         }
         Err(invalid) => return Err(Refusal::from(invalid)),
     }
     Ok(Uuid::from_bytes(*name.message_id.as_bytes()).into_datum())
+}
+
+/// Queues history that passes its checks, and returns its number. What does not is buried: nobody waits for an answer.
+fn queue_history(
+    kind: &'static str,
+    name: &Name,
+    account: Option<&str>,
+    now: i64,
+    checked: Result<Checked, Invalid>,
+    given: impl FnOnce() -> String,
+) -> Returned {
+    let account = account.unwrap_or(DEFAULT_ACCOUNT);
+    match checked.and_then(|checked| insert(kind, name, account, now, &checked)) {
+        Ok(()) => Ok(name.seq.into_datum()),
+        Err(invalid) => {
+            bury(kind, name, account, now, &invalid, &given());
+            Ok(None)
+        }
+    }
+}
+
+fn insert(kind: &str, name: &Name, account: &str, now: i64, checked: &Checked) -> Result<(), Invalid> {
+    match enqueue::enqueue(name, account, kind, checked, now) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(unknown_account(account)),
+        Err(error) => error!("{error}"),
+    }
+}
+
+fn bury(kind: &str, name: &Name, account: &str, now: i64, invalid: &Invalid, given: &str) {
+    let reason = format!("{}. {}", invalid.message, invalid.detail);
+    let account = cut(account, 63);
+    if let Err(error) =
+        enqueue::bury(name.message_id, account, kind, given, invalid.fault.code(), &reason, now)
+    {
+        error!("{error}");
+    }
 }
 
 pub fn unknown_account(account: &str) -> Invalid {

@@ -4,9 +4,11 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 
 use super::attached::Attached;
+use super::boundary::Boundary;
 use super::fault::computing;
 use super::generate::{self, Capture};
 use super::partitions;
+use super::plan::Plan;
 use super::refusal;
 use super::statements::{define, done, of_ours};
 use super::table::Table;
@@ -22,8 +24,8 @@ const SYNCED: &str = "
     ORDER BY s.id";
 
 const INSERT: &str = "
-    INSERT INTO klaviyo.mapping (kind, name, account, spec, plan, relation)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    INSERT INTO klaviyo.mapping (kind, name, account, spec, plan, relation, notes_keys)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
     RETURNING id";
 
 const REPLACE: &str = "
@@ -32,12 +34,22 @@ const REPLACE: &str = "
     WHERE m.id = $7 AND m.name = $2
     RETURNING m.id";
 
-const DELETE: &str = "DELETE FROM klaviyo.mapping AS m WHERE m.id = $1";
+const PLAN: &str = "SELECT m.plan FROM klaviyo.mapping AS m WHERE m.id = $1";
+
+const DELETE: &str = "
+    WITH noted AS (
+        DELETE FROM klaviyo.captured_key AS k WHERE k.mapping = $1
+    )
+    DELETE FROM klaviyo.mapping AS m WHERE m.id = $1";
 
 /// Of tables that were dropped.
 const DELETE_ORPHANS: &str = "
-    DELETE FROM klaviyo.mapping AS m
-    WHERE NOT EXISTS (SELECT FROM klaviyo.sync AS s WHERE s.id = m.id)";
+    WITH orphan AS (
+        DELETE FROM klaviyo.mapping AS m
+        WHERE NOT EXISTS (SELECT FROM klaviyo.sync AS s WHERE s.id = m.id)
+        RETURNING m.id
+    )
+    DELETE FROM klaviyo.captured_key AS k USING orphan AS o WHERE k.mapping = o.id";
 
 /// What a mapping is, besides what it does.
 #[derive(Debug)]
@@ -50,10 +62,10 @@ pub struct Mapping<'a> {
 }
 
 /// Attaches a mapping, or changes the one of that name. Returns its number.
-pub fn attach(mapping: Mapping, capture: &Capture, replace: bool) -> Result<i32, Refusal> {
+pub fn attach(mapping: Mapping, mut capture: Capture, replace: bool) -> Result<i32, Refusal> {
     let table = capture.table;
     capture.check()?;
-    probe(capture)?;
+    probe(&capture)?;
     // As CREATE TRIGGER will: of two who attach the same at once, the second is to see the first's.
     with_lock_timeout(|| keep_from_writers(table.oid));
     let before = named(table, Some(mapping.name)).first().copied();
@@ -64,6 +76,11 @@ pub fn attach(mapping: Mapping, capture: &Capture, replace: bool) -> Result<i32,
             "Pass replace => true to change that one, or another name.",
         ));
     }
+    capture.plan.boundary = match before {
+        None => Boundary::find(table)?,
+        // What has been captured until now was so by that of before.
+        Some(id) => plan_of(id).and_then(|plan| plan.boundary).filter(|it| it.is_of(table)),
+    };
     let mut values = vec![
         arg(mapping.kind),
         arg(mapping.name),
@@ -73,9 +90,12 @@ pub fn attach(mapping: Mapping, capture: &Capture, replace: bool) -> Result<i32,
         arg(table.oid),
     ];
     of_ours(|| done(run(DELETE_ORPHANS, &[])));
-    if let Some(id) = before {
-        Attached::find(table, id)?.take_away()?;
-        values.push(arg(id));
+    match before {
+        None => values.push(arg(capture.plan.boundary.as_ref().is_some_and(|it| !it.is_empty()))),
+        Some(id) => {
+            Attached::find(table, id)?.take_away()?;
+            values.push(arg(id));
+        }
     }
     let id = of_ours(|| {
         done(value::<i32>(if before.is_some() { REPLACE } else { INSERT }, &values))
@@ -86,7 +106,7 @@ pub fn attach(mapping: Mapping, capture: &Capture, replace: bool) -> Result<i32,
     define(table.owner, &capture.triggers(id, &table.sql(), &function));
     let attached = Attached::find(table, id)?;
     drop_with_table(attached.function, table.oid);
-    partitions::cover(id, capture, &function, &partitions::find(table, attached.function));
+    partitions::cover(id, &capture, &function, &partitions::find(table, attached.function));
     Ok(id)
 }
 
@@ -111,6 +131,11 @@ pub(super) fn synced(table: &Table, name: Option<&str>) -> Result<Vec<i32>, Refu
             "See klaviyo.sync for what is attached.",
         )),
     }
+}
+
+fn plan_of(id: i32) -> Option<Plan> {
+    let plan: Option<JsonB> = of_ours(|| done(value(PLAN, &[arg(id)])));
+    plan.and_then(|JsonB(plan)| Plan::from_json(plan))
 }
 
 fn named(table: &Table, name: Option<&str>) -> Vec<i32> {

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 
+use super::boundary::Boundary;
 use super::operation::{At, Operation};
 use super::plan::Plan;
 use super::query::Rows;
@@ -27,7 +28,7 @@ impl Capture<'_> {
         let probe = |operation: &Operation| {
             let one = self.is_row_level(*operation).is_some();
             let rows = Rows { new: &none, old: &none, written: self.written(&none), one };
-            format!("SELECT {}", self.plan.action.query(*operation, rows, self.table, ""))
+            format!("SELECT {}", self.plan.action.query(*operation, rows, self.table, None, ""))
         };
         self.plan.operations.iter().map(probe).collect()
     }
@@ -62,6 +63,37 @@ impl Capture<'_> {
         };
         let same: Vec<String> = self.table.key.iter().map(same).collect();
         format!("(SELECT it.* FROM {} AS it WHERE {})", self.table.rows(), same.join(" AND "))
+    }
+
+    /// The boundary, where rows up to it may be captured and a backfill could take them for history.
+    fn boundary(&self) -> Option<&Boundary> {
+        let boundary = self.plan.boundary.as_ref()?;
+        (boundary.is_of(self.table) && !boundary.is_empty()).then_some(boundary)
+    }
+
+    /// Notes rows that have been inserted, to stand in the function. What an update makes an event of is noted by the query
+    /// that does.
+    fn note(&self, id: i32, rows: &str) -> String {
+        let Some(boundary) = self.boundary() else { return String::new() };
+        format!(
+            "        IF klaviyo.notes_keys({id}) THEN\n            \
+             -- They could be taken for such as stood here before the table was mapped: no backfill is to send them.\n            \
+             PERFORM klaviyo.note_keys({id}, array_agg({key})) FROM {rows} AS \"row\"\n            \
+             WHERE NOT ({after});\n        \
+             END IF;\n",
+            key = self.table.key_as_json(),
+            after = boundary.is_before(self.table),
+        )
+    }
+
+    /// What notes a row that has become an event by an update, to stand beside the call that queues it.
+    fn note_one(&self, id: i32) -> Option<String> {
+        let boundary = self.boundary()?;
+        Some(format!(
+            "CASE WHEN NOT ({}) AND klaviyo.notes_keys({id}) THEN klaviyo.note_keys({id}, ARRAY[{}]) END",
+            boundary.is_before(self.table),
+            self.table.key_as_json(),
+        ))
     }
 
     /// Refuses what its triggers could not do.
@@ -190,10 +222,13 @@ impl Capture<'_> {
             let is_it = format!("TG_OP = '{}'", operation.sql());
             let why = why.map(|why| format!("        -- For each row: {why}.\n")).unwrap_or_default();
             let bury = self.plan.action.bury(*operation, written, "capture.fault");
-            let query = self.plan.action.query(*operation, rows, self.table, "        ");
+            let note = self.note_one(id).filter(|_| *operation == Operation::Update);
+            let query = self.plan.action.query(*operation, rows, self.table, note.as_deref(), "        ");
+            let noted =
+                if *operation == Operation::Insert { self.note(id, written.new) } else { String::new() };
             body.push_str(&format!(
                 "    ELSIF {is_it} AND capture.fault IS NOT NULL THEN\n        PERFORM {bury};\n    \
-                 ELSIF {is_it} THEN\n{why}        PERFORM {query};\n"
+                 ELSIF {is_it} THEN\n{why}        PERFORM {query};\n{noted}"
             ));
         }
         body.push_str("    END IF;\n    RETURN NULL;\nEND\n");

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::boundary::Boundary;
 use super::operation::{At, Operation};
 use super::query::Action;
 
@@ -16,6 +17,8 @@ pub struct Plan {
     pub action: Action,
     /// Whether it prints what is printed as settings of the session say.
     pub prints_by_settings: bool,
+    /// None where the table had no primary key to tell it by.
+    pub boundary: Option<Boundary>,
 }
 
 impl Plan {

@@ -2,7 +2,6 @@
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
-use pgrx::spi::quote_identifier;
 
 use super::fault::computing;
 use super::plan::Plan;
@@ -62,17 +61,14 @@ pub fn preview(table: &Table, name: Option<&str>, limit: i64) -> Result<Vec<Prev
 
 /// Keys and messages of the last rows, computed with the rights of the table's owner.
 fn messages(table: &Table, action: &Action, limit: i64) -> Result<Vec<(String, String)>, Refusal> {
-    let key: Vec<String> =
-        table.key.iter().map(|key| format!("\"row\".{}", quote_identifier(&key.column))).collect();
-    let (key, order) = if key.is_empty() {
-        ("\"row\".ctid::text".to_owned(), String::new())
+    let (key, order) = if table.key.is_empty() {
+        ("jsonb_build_array(\"row\".ctid::text)::text".to_owned(), String::new())
     } else {
-        let order: Vec<String> = key.iter().map(|column| format!("{column} DESC")).collect();
-        let texts: Vec<String> = key.iter().map(|column| format!("{column}::text")).collect();
-        (texts.join(", "), format!(" ORDER BY {}", order.join(", ")))
+        let order: Vec<String> = table.key_columns().iter().map(|column| format!("{column} DESC")).collect();
+        (table.key_as_json(), format!(" ORDER BY {}", order.join(", ")))
     };
     let query = format!(
-        "SELECT jsonb_build_array({key})::text, ({})::text FROM {}{order} LIMIT $1",
+        "SELECT {key}, ({})::text FROM {}{order} LIMIT $1",
         action.message(),
         action.of(&table.rows()),
     );

@@ -125,15 +125,25 @@ impl Action {
         format!("{rows} AS \"row\" WHERE {}", self.condition.as_deref().unwrap_or("true"))
     }
 
-    /// The query, to stand after SELECT or PERFORM, in lines that begin with `margin`.
-    pub fn query(&self, operation: Operation, rows: Rows, table: &Table, margin: &str) -> String {
+    /// The query, to stand after SELECT or PERFORM, in lines that begin with `margin`. `note` is selected besides of each row
+    /// that an update has made an event of.
+    pub fn query(
+        &self,
+        operation: Operation,
+        rows: Rows,
+        table: &Table,
+        note: Option<&str>,
+        margin: &str,
+    ) -> String {
         match (&self.message, operation) {
             (Message::Event(arguments), Operation::Insert) => {
-                self.event(arguments, rows.new, &self.and_written(rows), margin)
+                self.event(arguments, None, rows.new, &self.and_written(rows), margin)
             }
-            (Message::Event(arguments), Operation::Delete) => self.event(arguments, rows.old, "", margin),
+            (Message::Event(arguments), Operation::Delete) => {
+                self.event(arguments, None, rows.old, "", margin)
+            }
             (Message::Event(arguments), Operation::Update) => {
-                self.event_of_change(arguments, rows, table, margin)
+                self.event_of_change(arguments, note, rows, table, margin)
             }
             (Message::Profile(state), Operation::Update) => self.profile_change(state, rows, table, margin),
             (Message::Profile(state), _) => {
@@ -153,12 +163,20 @@ impl Action {
         )
     }
 
-    /// A call for each of some rows.
-    fn event(&self, arguments: &[(String, Sql)], rows: &str, and: &str, margin: &str) -> String {
+    /// A call for each of some rows, and what is selected besides.
+    fn event(
+        &self,
+        arguments: &[(String, Sql)],
+        note: Option<&str>,
+        rows: &str,
+        and: &str,
+        margin: &str,
+    ) -> String {
         let inner = format!("{margin}    ");
         let arguments: Vec<_> =
             arguments.iter().map(|(name, sql)| (name.as_str(), sql.print(&inner))).collect();
-        format!("{}\n{}", self.call(&arguments, margin), self.from(rows, and, margin))
+        let note = note.map(|note| format!(",\n{margin}{note}")).unwrap_or_default();
+        format!("{}{note}\n{}", self.call(&arguments, margin), self.from(rows, and, margin))
     }
 
     fn call(&self, arguments: &[(&str, String)], margin: &str) -> String {
@@ -192,6 +210,7 @@ impl Action {
     fn event_of_change(
         &self,
         arguments: &[(String, Sql)],
+        note: Option<&str>,
         rows: Rows,
         table: &Table,
         margin: &str,
@@ -218,7 +237,7 @@ impl Action {
             same = rows.same(table, key),
         );
         let and = format!(" AND \"row\".{met} IS NULL{}", self.and_written(rows));
-        self.event(arguments, &pairs, &and, margin)
+        self.event(arguments, note, &pairs, &and, margin)
     }
 
     /// A call for each row whose state is another than before.

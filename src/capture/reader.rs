@@ -31,7 +31,9 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(table: &'a Table) -> Self {
-        Self { table, prints_by_settings: Cell::new(false) }
+        // Its key is printed to be known again.
+        let prints_by_settings = !table.key.iter().all(|key| prints_alike(key.type_oid, false));
+        Self { table, prints_by_settings: Cell::new(prints_by_settings) }
     }
 
     /// Whether something was read that is printed as settings of the session say.
@@ -86,7 +88,7 @@ impl<'a> Reader<'a> {
             }
             (Some(Shape::Text | Shape::Coordinate), _) => return Err(misshapen(&place)),
             (None, Value::String(text)) => {
-                let Expression { sql, type_oid } = self.expression(&place, text)?;
+                let Expression { sql, type_oid, .. } = self.expression(&place, text)?;
                 self.printed(type_oid, true);
                 Sql::Text(sql)
             }
@@ -132,6 +134,9 @@ impl<'a> Reader<'a> {
             refusal::expression(format!("argument \"{argument}\" {message}"), detail, hint)
         };
         let read = expression::understand(self.table.oid, &self.table.sql(), text);
+        if read.as_ref().is_ok_and(|read| read.is_mutable) {
+            self.prints_by_settings.set(true);
+        }
         read.map_err(|fault| match fault {
             Fault::Refused { message, hint } => refused(
                 &format!("cannot be computed from a row of {}", self.table.sql()),
@@ -163,7 +168,7 @@ impl<'a> Reader<'a> {
         expression: Expression,
         wanted: Wanted,
     ) -> Result<String, Refusal> {
-        let Expression { sql, type_oid } = expression;
+        let Expression { sql, type_oid, .. } = expression;
         let (base, category) = kind_of(type_oid);
         let is = |known: PgBuiltInOids| base == known.value();
         let fits = match wanted {

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 
 use super::refusal;
 use crate::pg::function::Refusal;
@@ -31,19 +31,25 @@ const COLUMNS: &str = "
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
     ORDER BY a.attnum";
 
-/// The primary key, with the operators that it calls equal by.
+/// The primary key, with the operators of its order: equal and greater.
 const KEY: &str = "
-    SELECT a.attname::text,
-           CASE n.nspname WHEN 'pg_catalog' THEN o.oprname::text ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END
+    SELECT a.attname::text, a.atttypid, format_type(a.atttypid, NULL), min(s.operator) FILTER (WHERE s.strategy = 3),
+           min(s.operator) FILTER (WHERE s.strategy = 5)
     FROM pg_index AS i
     CROSS JOIN LATERAL unnest(i.indkey::smallint[], i.indclass::oid[]) WITH ORDINALITY AS k (attnum, opclass, place)
     JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
     JOIN pg_opclass AS c ON c.oid = k.opclass
-    JOIN pg_amop AS e ON e.amopfamily = c.opcfamily AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
-                     AND e.amopmethod = 403 AND e.amopstrategy = 3
-    JOIN pg_operator AS o ON o.oid = e.amopopr
-    JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+    CROSS JOIN LATERAL (
+        SELECT e.amopstrategy,
+               CASE n.nspname WHEN 'pg_catalog' THEN o.oprname::text ELSE format('OPERATOR(%I.%s)', n.nspname, o.oprname) END
+        FROM pg_amop AS e
+        JOIN pg_operator AS o ON o.oid = e.amopopr
+        JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+        WHERE e.amopfamily = c.opcfamily AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
+          AND e.amopmethod = 403
+    ) AS s (strategy, operator)
     WHERE i.indrelid = $1 AND i.indisprimary AND k.place <= i.indnkeyatts
+    GROUP BY k.place, a.attname, a.atttypid
     ORDER BY k.place";
 
 /// A column of a primary key.
@@ -52,8 +58,12 @@ pub struct Key {
     pub column: String,
     /// What generated queries call it, besides.
     pub alias: String,
-    /// The operator that tells whether two values are the same.
+    pub type_oid: pg_sys::Oid,
+    /// The type's name, in full.
+    pub type_name: String,
+    /// The operators that tell whether two values are the same, and whether one comes after another.
     pub equal: String,
+    pub greater: String,
 }
 
 /// A table whose owner's rights the caller has.
@@ -105,7 +115,14 @@ impl Table {
                 .unwrap_or_else(|error| error!("{error}"));
             rows(KEY, &[arg(oid)], |row| {
                 let alias = format!("key_{}", key.len() + 1);
-                key.push(Key { column: column(row, 1), alias, equal: column(row, 2) });
+                key.push(Key {
+                    column: column(row, 1),
+                    alias,
+                    type_oid: column(row, 2),
+                    type_name: column(row, 3),
+                    equal: column(row, 4),
+                    greater: column(row, 5),
+                });
             })
             .unwrap_or_else(|error| error!("{error}"));
             Some(())
@@ -159,13 +176,46 @@ impl Table {
         }
     }
 
+    /// The columns of a row's primary key, as SQL over the row.
+    pub fn key_columns(&self) -> Vec<String> {
+        self.key.iter().map(|key| format!("\"row\".{}", quote_identifier(&key.column))).collect()
+    }
+
     /// A row's primary key as one text, as SQL over the row.
     pub fn key_as_text(&self) -> String {
-        let column = |key: &Key| format!("\"row\".{}", quote_identifier(&key.column));
+        format!("({})::text", self.key_columns().join(", "))
+    }
+
+    /// A row's primary key as a JSON array of texts, as SQL over the row.
+    pub fn key_as_json(&self) -> String {
+        let texts: Vec<String> =
+            self.key_columns().iter().map(|column| format!("({column})::text")).collect();
+        format!("jsonb_build_array({})::text", texts.join(", "))
+    }
+
+    /// Whether a row comes after that primary key, as SQL over the row.
+    pub fn is_after(&self, key: &[String]) -> String {
+        let value =
+            |(column, text): (&Key, &String)| format!("{}::{}", quote_literal(text), column.type_name);
+        let values: Vec<String> = self.key.iter().zip(key).map(value).collect();
         match self.key.as_slice() {
-            [key] => format!("({})::text", column(key)),
-            keys => format!("concat_ws('_', {})", keys.iter().map(column).collect::<Vec<_>>().join(", ")),
+            [one] => format!("{} {} {}", self.key_columns().join(", "), one.greater, values.join(", ")),
+            // Compared as a whole, for then its index finds what comes after.
+            [first, ..] => {
+                let operator = match first.greater.starts_with("OPERATOR") {
+                    true => first.greater.clone(),
+                    false => format!("OPERATOR(pg_catalog.{})", first.greater),
+                };
+                format!("ROW({}) {operator} ROW({})", self.key_columns().join(", "), values.join(", "))
+            }
+            [] => "false".to_owned(),
         }
+    }
+
+    /// Whether rows can be told which comes after which by the primary key as a whole.
+    pub fn has_order(&self) -> bool {
+        let first = self.key.first();
+        first.is_some_and(|first| self.key.iter().all(|key| key.greater == first.greater))
     }
 
     /// Where its rows stand, and none of others that inherit from it.

@@ -33,7 +33,7 @@ const COLUMNS: [(&CStr, pg_sys::Oid); 7] = [
 
 /// What a message is known by, and the table that it goes to.
 pub struct Name {
-    seq: i64,
+    pub seq: i64,
     pub message_id: uuid::Uuid,
     outbox: Option<Table>,
 }
@@ -49,6 +49,13 @@ impl Name {
         let seq = next_number(SCHEMA, c"outbox_seq_seq")
             .unwrap_or_else(|| error!("klaviyo.outbox_seq_seq is missing"));
         Self { seq, message_id: message_id::new(seq), outbox }
+    }
+
+    /// That of a message which may have been sent before, by whatever: its id is not its number's, so it never goes in a
+    /// call of many in which Klaviyo would take a repeat amiss.
+    pub fn of_repeat() -> Self {
+        let next = Self::next();
+        Self { message_id: message_id::new(next.seq - 1), ..next }
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Expression {
     /// It, with every name in full. The table's columns are `"row".column`.
     pub sql: String,
     pub type_oid: pg_sys::Oid,
+    /// Whether it may come to something else where a session has other settings.
+    pub is_mutable: bool,
 }
 
 /// Why a text is no expression over a table's rows.
@@ -159,6 +161,7 @@ unsafe fn read(table: pg_sys::Oid, query: *mut pg_sys::Query) -> Result<Expressi
         let context = pg_sys::deparse_context_for(ROW.as_ptr(), table);
         let printed = with_own_search_path(|| pg_sys::deparse_expression(expression, context, true, false));
         let sql = CStr::from_ptr(printed).to_string_lossy().into_owned();
-        Ok(Expression { sql, type_oid: pg_sys::exprType(expression) })
+        let is_mutable = pg_sys::contain_mutable_functions(expression);
+        Ok(Expression { sql, type_oid: pg_sys::exprType(expression), is_mutable })
     }
 }

@@ -1,7 +1,8 @@
 //! Rights and settings that hold while something runs. What ends by an error is put back by whoever catches that, as of a
 //! SECURITY DEFINER function (utils/fmgr/fmgr.c, `fmgr_security_definer`).
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
+use std::time::Duration;
 
 use pgrx::pg_sys;
 
@@ -24,6 +25,44 @@ pub fn with_rights_of<R>(user: pg_sys::Oid, run: impl FnOnce() -> R) -> R {
     }
 }
 
+/// Runs what somebody else has written with his rights: nothing of it is put off until ours are back, and what it sets is
+/// undone (miscadmin.h: `SECURITY_RESTRICTED_OPERATION`).
+pub fn with_restricted_rights_of<R>(user: pg_sys::Oid, run: impl FnOnce() -> R) -> R {
+    let (mut before, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: puts back what it finds, innermost first.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        pg_sys::GetUserIdAndSecContext(&mut before, &mut context);
+        let restricted = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        pg_sys::SetUserIdAndSecContext(user, context | restricted as i32);
+        let result = with_own_search_path(run);
+        pg_sys::AtEOXact_GUC(false, level);
+        pg_sys::SetUserIdAndSecContext(before, context);
+        result
+    }
+}
+
+// utils/timeout.h, the same from 14 to 18. pgrx has no binding.
+unsafe extern "C-unwind" {
+    fn enable_timeout_after(id: c_int, delay_ms: c_int);
+    fn disable_timeout(id: c_int, keep_indicator: bool);
+}
+
+/// `STATEMENT_TIMEOUT`, the fourth of `TimeoutId`.
+const STATEMENT_TIMEOUT: c_int = 3;
+
+/// Runs something that is cancelled when it takes longer. In our own processes: others have a timeout already.
+pub fn with_statement_timeout<R>(timeout: Duration, run: impl FnOnce() -> R) -> R {
+    let milliseconds = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: every process that is connected to a database has registered this timeout (InitPostgres), which cancels by
+    // SIGINT. An error takes all timeouts away (AbortTransaction).
+    unsafe { enable_timeout_after(STATEMENT_TIMEOUT, milliseconds) };
+    let result = run();
+    // SAFETY: as above.
+    unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+    result
+}
+
 /// Runs something with our own `search_path`.
 pub fn with_own_search_path<R>(run: impl FnOnce() -> R) -> R {
     with_setting(c"search_path", SEARCH_PATH, run)
@@ -40,6 +79,17 @@ pub const OF_PRINTING: [(&CStr, &CStr); 4] = [
 /// Runs something in the time zone UTC, and with those.
 pub fn with_settings_of_triggers<R>(run: impl FnOnce() -> R) -> R {
     with_settings(OF_PRINTING.into_iter().chain([(c"timezone", c"UTC")]), run)
+}
+
+/// Runs what somebody else has written as his sessions would, in a process of ours, which has other settings.
+pub fn with_settings_of_sessions<R>(run: impl FnOnce() -> R) -> R {
+    const SETTINGS: [(&CStr, &CStr); 4] = [
+        (c"row_security", c"on"),
+        (c"enable_seqscan", c"on"),
+        (c"plan_cache_mode", c"auto"),
+        (c"lock_timeout", LOCK_TIMEOUT),
+    ];
+    with_settings(SETTINGS, run)
 }
 
 /// Runs something that waits for locks no longer than the session says, or else than a moment.

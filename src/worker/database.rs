@@ -16,6 +16,7 @@ use super::alarms::Alarms;
 use super::board;
 use super::process::{self, NO_ROOM_PAUSE, attempt, is_lack_of_room, transaction};
 use super::recorder::{Recorded, Recorder};
+use super::runner;
 use super::slots::{Shared, Slot, shared, state};
 use super::upkeep::Upkeep;
 use super::version::{self, Extension};
@@ -96,6 +97,8 @@ struct Worker {
     held_until: Option<Instant>,
     /// Accounts that the HTTP thread sends for.
     sending: HashSet<Arc<str>>,
+    /// That no background worker is free for a runner the log knows.
+    lacks_runner: bool,
 }
 
 /// What has become of the extension a worker began with.
@@ -135,6 +138,7 @@ impl Worker {
             over: VecDeque::new(),
             held_until: None,
             sending: HashSet::new(),
+            lacks_runner: false,
         };
         let accounts = worker.accounts.load(number);
         let past =
@@ -238,8 +242,25 @@ impl Worker {
             self.look()?;
             self.recover();
             self.configure(accounts)?;
+            self.see_to_runner();
         }
         Ok(found)
+    }
+
+    /// Starts the process that does backfills, if there is one to do.
+    fn see_to_runner(&mut self) {
+        if !runner::is_missing(self.slot) {
+            return;
+        }
+        let started = runner::start(self.number);
+        if !started && !self.lacks_runner {
+            pg::warn(
+                PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                "no background worker is free for a backfill",
+                "Raise max_worker_processes. It is tried again; messages are delivered meanwhile.",
+            );
+        }
+        self.lacks_runner = !started;
     }
 
     /// Looks for what others have left in our tables: states put aside, accounts removed, a backlog too large.

@@ -1,4 +1,5 @@
-//! Holding workers off: who needs a database for himself has its worker end, and none starts until he is done.
+//! Holding workers off: who needs a database for himself has its worker and its runner end, and none starts until he is
+//! done.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -96,15 +97,19 @@ pub fn take(database: pg_sys::Oid) {
 
 fn wait_for_end(shared: &Shared, database: pg_sys::Oid) {
     let deadline = Instant::now() + PATIENCE;
-    let mut told = None;
+    let mut told: Vec<i32> = Vec::new();
     while Instant::now() < deadline {
-        let worker = shared.slot_of(database).and_then(Slot::pid);
-        if let Some(pid) = worker.filter(|_| worker != told) {
-            pg::terminate(pid);
-            told = worker;
+        let slot = shared.slot_of(database);
+        // The worker, which could start another runner, first.
+        let processes = [slot.and_then(Slot::pid), slot.and_then(Slot::runner)];
+        for pid in processes.into_iter().flatten() {
+            if !told.contains(&pid) {
+                pg::terminate(pid);
+                told.push(pid);
+            }
         }
-        // Its slot is empty a moment before Postgres counts it out.
-        if worker.is_none() && !told.is_some_and(pg::is_running) {
+        // Its slot is empty a moment before Postgres counts one out.
+        if processes == [None, None] && !told.iter().any(|pid| pg::is_running(*pid)) {
             return;
         }
         process::wait_latch(PAUSE, None);

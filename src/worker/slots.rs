@@ -24,6 +24,8 @@ pub struct Slot {
     state: AtomicU32,
     pid: AtomicI32,
     latch: AtomicPtr<pg_sys::Latch>,
+    /// The process that runs what users have written.
+    runner: AtomicI32,
     pending: AtomicBool,
     configuration: AtomicBool,
     /// What its accounts have spent of their budgets is on the board.
@@ -229,6 +231,20 @@ impl Slot {
             self.latch.store(std::ptr::null_mut(), SeqCst);
             self.pid.store(0, SeqCst);
         }
+    }
+
+    pub fn runner(&self) -> Option<i32> {
+        Some(self.runner.load(SeqCst)).filter(|pid| *pid != 0)
+    }
+
+    /// A runner takes its place in the slot. False if another one has it.
+    pub fn enter_runner(&self, pid: i32) -> bool {
+        self.runner.compare_exchange(0, pid, SeqCst, SeqCst).is_ok()
+    }
+
+    /// The runner is about to end.
+    pub fn leave_runner(&self, pid: i32) {
+        let _ = self.runner.compare_exchange(pid, 0, SeqCst, SeqCst);
     }
 
     /// To be set when what its accounts have spent is on the board.

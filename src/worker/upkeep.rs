@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::process::attempt;
+use crate::capture::backfill::notes;
 use crate::outbox::{import, retention, unique_ids};
 use crate::settings::{self, Retention};
 
@@ -33,9 +34,10 @@ enum Step {
     CountDeadLetters,
     DeleteSurplusDeadLetters,
     ForgetUniqueIds,
+    StopNotes,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
@@ -44,6 +46,7 @@ const STEPS: [Step; 8] = [
     Step::CountDeadLetters,
     Step::DeleteSurplusDeadLetters,
     Step::ForgetUniqueIds,
+    Step::StopNotes,
 ];
 
 /// Where the round stands.
@@ -152,6 +155,7 @@ impl Upkeep {
             }
             Step::DeleteSurplusDeadLetters => Ok(0),
             Step::ForgetUniqueIds => unique_id.map_or(Ok(0), unique_ids::forget),
+            Step::StopNotes => notes::stop_where_too_many(),
         }
     }
 
@@ -186,6 +190,9 @@ impl Upkeep {
             Step::ForgetUniqueIds => {
                 log!("klaviyo_sync: forgot unique_ids older than klaviyo.unique_id_retention: {done}");
             }
+            Step::StopNotes => log!(
+                "klaviyo_sync: mappings that captured a million rows which could be taken for such as were there before have no more backfill: {done}"
+            ),
         }
     }
 }
@@ -201,6 +208,7 @@ impl Step {
             Self::DeleteOldDeadLetters => "old dead letters",
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",
             Self::ForgetUniqueIds => "old unique_ids",
+            Self::StopNotes => "too many captured keys",
         }
     }
 }

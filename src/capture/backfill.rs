@@ -1,0 +1,181 @@
+//! Backfills: what stood in a table before it was mapped, sent as history, chunk by chunk.
+//!
+//! How far one has come is written down with the messages that it has queued, so that after a crash it goes on with the next
+//! row, and no row is sent twice. See [`chunk`] for what is done at a time, and [`notes`] for rows that are not its to send.
+
+pub mod chunk;
+pub mod notes;
+
+use pgrx::{JsonB, spi};
+
+use super::attach::synced;
+use super::operation::Operation;
+use super::plan::Plan;
+use super::query::Message;
+use super::reader::{Reader, Wanted};
+use super::refusal;
+use super::statements::{done, of_ours};
+use super::table::Table;
+use crate::pg::function::Refusal;
+use crate::pg::spi::{arg, column, rows, run};
+use crate::pg::transaction::{AtCommit, at_commit};
+
+const MAPPING: &str = "
+    SELECT m.name, m.plan, m.notes_keys,
+           EXISTS (SELECT FROM klaviyo.backfill_run AS r WHERE r.mapping = m.id AND r.ended_at IS NULL),
+           EXISTS (
+               SELECT FROM klaviyo.backfill_run AS r
+               WHERE r.mapping = m.id AND r.state = 'done' AND r.condition IS NULL AND NOT r.again
+           )
+    FROM klaviyo.mapping AS m
+    WHERE m.id = $1";
+
+const START: &str = "
+    INSERT INTO klaviyo.backfill_run (mapping, spec, condition, again)
+    VALUES ($1, $2, $3, $4)";
+
+const PAUSE: &str = "
+    UPDATE klaviyo.backfill_run AS r
+    SET state = 'paused', error = NULL
+    WHERE r.mapping = ANY ($1) AND r.state = 'running'";
+
+const RESUME: &str = "
+    UPDATE klaviyo.backfill_run AS r
+    SET state = 'running', error = NULL, resumed_at = now(), done_before = r.rows_done, refused_before = r.rows_refused
+    WHERE r.mapping = ANY ($1) AND r.state = 'paused'";
+
+const CANCEL: &str = "
+    UPDATE klaviyo.backfill_run AS r
+    SET state = 'cancelled', ended_at = now(), error = NULL
+    WHERE r.mapping = ANY ($1) AND r.ended_at IS NULL";
+
+/// Of those that can go on here: in a copy none can before it captures what is written.
+const RUNNING: &str = "
+    SELECT r.id
+    FROM klaviyo.backfill_run AS r
+    WHERE r.state = 'running'
+      AND EXISTS (SELECT FROM klaviyo.sync AS s WHERE s.id = r.mapping AND s.state <> 'copied')
+    ORDER BY r.id";
+
+/// What is to be done with those that are open.
+#[derive(Clone, Copy)]
+pub enum Change {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+/// Begins one for the table's mapping of that name, or for each. Returns how many.
+pub fn start(
+    table: &Table,
+    name: Option<&str>,
+    condition: Option<&str>,
+    again: bool,
+) -> Result<usize, Refusal> {
+    let ids = synced(table, name)?;
+    if ids.is_empty() {
+        return Err(refusal::table(
+            format!("{} is not mapped", table.sql()),
+            "What is sent of its rows a mapping says.",
+            "Map it first with klaviyo_sync_events() or klaviyo_sync_profiles().",
+        ));
+    }
+    if !table.has_order() {
+        return Err(refusal::table(
+            format!("{} has no primary key that its rows could be taken in the order of", table.sql()),
+            "A backfill goes by it, and goes on after it: one of operators that stand in one schema.",
+            "Give it one, detach the mapping and make it anew.",
+        ));
+    }
+    let resolved =
+        condition.map(|text| Reader::new(table).value("where", text, Wanted::Condition)).transpose()?;
+    for id in &ids {
+        check(table, *id, again)?;
+        of_ours(|| done(run(START, &[arg(*id), arg(condition), arg(resolved.as_deref()), arg(again)])));
+    }
+    at_commit(AtCommit { configuration: true, ..AtCommit::default() });
+    Ok(ids.len())
+}
+
+/// Refuses what would send rows twice, or none.
+fn check(table: &Table, id: i32, again: bool) -> Result<(), Refusal> {
+    let mut mapping: Option<(String, JsonB, [bool; 3])> = None;
+    of_ours(|| {
+        done(rows(MAPPING, &[arg(id)], |row| {
+            mapping = Some((column(row, 1), column(row, 2), [3, 4, 5].map(|flag| column(row, flag))));
+        }));
+    });
+    let Some((name, JsonB(plan), [notes_keys, is_under_way, is_done])) = mapping else { return Ok(()) };
+    let Some(plan) = Plan::from_json(plan) else { return Ok(()) };
+    let whose = format!("mapping \"{name}\" of {}", table.sql());
+    if is_under_way {
+        return Err(refusal::argument(
+            format!("a backfill of {whose} is under way"),
+            "A mapping has one at a time.",
+            "See klaviyo.backfill; klaviyo_backfill_resume() has one that is paused go on, klaviyo_backfill_cancel() ends it.",
+        ));
+    }
+    if plan.operations == [Operation::Delete] {
+        return Err(refusal::argument(
+            format!("{whose} has no history in its table"),
+            "It sends rows that are deleted.",
+            "Name another mapping.",
+        ));
+    }
+    if again {
+        let has_id = match &plan.action.message {
+            Message::Event(arguments) => arguments.iter().any(|(name, _)| name == "unique_id"),
+            Message::Profile(_) => true,
+        };
+        return if has_id {
+            Ok(())
+        } else {
+            Err(refusal::argument(
+                format!("{whose} has no unique_id"),
+                "Klaviyo would take an event that is sent again for another.",
+                "Map a unique_id, with replace => true; or leave out again => true.",
+            ))
+        };
+    }
+    let Some(boundary) = plan.boundary.filter(|boundary| boundary.is_of(table)) else {
+        return Err(refusal::argument(
+            format!("which rows were there before {whose} was made is not known"),
+            "The table had no primary key then, or has another now.",
+            "Pass again => true, and say which rows by \"where\": each goes in a call of its own.",
+        ));
+    };
+    if is_done || !notes_keys && !boundary.is_empty() {
+        return Err(refusal::argument(
+            match is_done {
+                true => format!("the history of {whose} has been sent"),
+                false => format!("which rows of {whose} have been captured is not known any more"),
+            },
+            match is_done {
+                true => "A backfill of all that was there is done.",
+                false => "There were more than a million that could be taken for such as were there before.",
+            },
+            "Pass again => true to send rows again, and say which by \"where\": each goes in a call of its own.",
+        ));
+    }
+    Ok(())
+}
+
+/// Changes what is open of the table's mapping of that name, or of all. Returns how many.
+pub fn change(table: &Table, name: Option<&str>, change: Change) -> Result<usize, Refusal> {
+    let ids = synced(table, name)?;
+    let statement = match change {
+        Change::Pause => PAUSE,
+        Change::Resume => RESUME,
+        Change::Cancel => CANCEL,
+    };
+    let changed = of_ours(|| done(run(statement, &[arg(ids)])));
+    at_commit(AtCommit { configuration: true, ..AtCommit::default() });
+    Ok(changed)
+}
+
+/// The numbers of those to be worked on.
+pub fn running() -> Result<Vec<i32>, spi::Error> {
+    let mut running = Vec::new();
+    rows(RUNNING, &[], |row| running.push(column(row, 1)))?;
+    Ok(running)
+}

@@ -1,0 +1,332 @@
+//! Some rows of a backfill, in a transaction of their own: read with the rights of the table's owner, queued, and how far it has
+//! come written down with them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+use pgrx::{JsonB, Uuid, spi};
+
+use super::super::plan::Plan;
+use super::super::query::{Action, Message};
+use super::super::table::Table;
+use super::notes;
+use crate::pg::scoped::{
+    with_restricted_rights_of, with_settings_of_sessions, with_settings_of_triggers, with_statement_timeout,
+};
+use crate::pg::spi::{arg, column, rows, run, value};
+
+/// A backfill that is to go on. Locked, so that who pauses or cancels it does so between two chunks.
+const OPEN: &str = "
+    SELECT r.mapping, r.condition, r.again, r.position, r.rows_total, r.rows_refused - r.refused_before,
+           m.account, m.plan, m.relation
+    FROM klaviyo.backfill_run AS r
+    JOIN klaviyo.mapping AS m ON m.id = r.mapping
+    WHERE r.id = $1 AND r.state = 'running'
+    FOR UPDATE OF r";
+
+/// What earlier ones have sent.
+const EARLIER: &str = "
+    SELECT r.condition, CASE r.state WHEN 'done' THEN NULL ELSE r.position END, r.state = 'done'
+    FROM klaviyo.backfill_run AS r
+    WHERE r.mapping = $1 AND r.id <> $2 AND NOT r.again AND r.ended_at IS NOT NULL
+    ORDER BY r.id";
+
+const ADVANCE: &str = "
+    UPDATE klaviyo.backfill_run AS r
+    SET position = coalesce($2, r.position), rows_total = coalesce(r.rows_total, $3),
+        rows_done = r.rows_done + $4, rows_queued = r.rows_queued + $5, rows_refused = r.rows_refused + $6,
+        worked_at = clock_timestamp(), error = $7, state = $8,
+        ended_at = CASE WHEN $8 = 'done' THEN clock_timestamp() END
+    WHERE r.id = $1";
+
+const NOTE_ERROR: &str = "
+    UPDATE klaviyo.backfill_run AS r
+    SET error = $2, state = CASE WHEN $3 THEN 'paused' ELSE r.state END
+    WHERE r.id = $1 AND r.state = 'running'";
+
+const QUEUE_EVENT: &str = "
+    SELECT klaviyo.backfill_event(
+        m ->> 'metric', m ->> 'email', nullif(m -> 'properties', 'null'), (m ->> 'value')::numeric, m ->> 'value_currency',
+        m ->> 'unique_id', (m ->> 'event_time')::timestamptz, m ->> 'phone_number', m ->> 'external_id', NULL, $2, $3
+    )
+    FROM (SELECT $1::jsonb) AS given (m)";
+
+const QUEUE_PROFILE: &str = "SELECT klaviyo.backfill_changes($1::jsonb, NULL, $2, $3)";
+
+const BURY: &str = "SELECT klaviyo.bury_row($1, $2, $3::jsonb, $4)";
+
+/// How long the rows of a chunk may take to compute.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Rows refused after which it is paused, for a person to look: they are dead letters, of which there is a limit too.
+const REFUSED: i64 = 10_000;
+
+/// What has been done of one.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Numbers of the messages that were queued.
+    pub seqs: Vec<i64>,
+    pub rows: usize,
+    /// Bytes of their messages.
+    pub bytes: usize,
+    pub kind: &'static str,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// A backfill, with all that its rows are read by.
+struct Run {
+    id: i32,
+    mapping: i32,
+    condition: Option<String>,
+    again: bool,
+    position: Option<Vec<String>>,
+    is_estimated: bool,
+    refused: i64,
+    account: String,
+    plan: Plan,
+    table: Table,
+    /// What of its rows earlier ones have sent, as SQL over a row.
+    sent: Vec<String>,
+}
+
+/// A row that was looked at.
+struct Row {
+    /// Its primary key, column by column.
+    key: Vec<String>,
+    /// The same as it is noted where the row was captured.
+    noted_as: String,
+    /// What is to be queued of it, if anything is.
+    message: Option<String>,
+}
+
+/// Queues the next rows, so many at the most. None where there is nothing to go on with.
+pub fn queue(id: i32, most: usize) -> Result<Option<Done>, spi::Error> {
+    let Some(run) = Run::open(id)? else { return Ok(None) };
+    let total = if run.is_estimated { None } else { run.estimate()? };
+    let read = run.read(most)?;
+    let mut done = Done {
+        rows: read.len(),
+        bytes: read.iter().filter_map(|row| row.message.as_ref()).map(String::len).sum(),
+        kind: run.plan.action.message.kind(),
+        more: read.len() == most,
+        seqs: Vec::new(),
+    };
+    let last = read.last().map(|row| row.key.clone());
+    let refused = run.queue(read, &mut done)?;
+    let state = if !done.more {
+        "done"
+    } else if run.refused + refused >= REFUSED {
+        "paused"
+    } else {
+        "running"
+    };
+    if state == "done" && run.condition.is_none() && !run.again {
+        notes::stop(run.mapping)?;
+    }
+    run.advance(last, total, &done, refused, state)?;
+    Ok(Some(done))
+}
+
+/// Makes a dead letter of the next row, of which no message can be made, and goes on behind it.
+pub fn bury(id: i32, fault: &str) -> Result<Option<Done>, spi::Error> {
+    let Some(run) = Run::open(id)? else { return Ok(None) };
+    let kind = run.plan.action.message.kind();
+    let Some(row) = run.read_whole()? else { return Ok(None) };
+    let given = [arg(run.account.as_str()), arg(kind), arg(row.message), arg(fault)];
+    value::<Uuid>(BURY, &given)?;
+    let done = Done { rows: 1, kind, more: true, ..Done::default() };
+    let state = if run.refused + 1 >= REFUSED { "paused" } else { "running" };
+    run.advance(Some(row.key), None, &done, 1, state)?;
+    Ok(Some(done))
+}
+
+/// Notes what is in its way; with `pause` it does not go on before a person has seen to it.
+pub fn note(id: i32, error: &str, pause: bool) -> Result<(), spi::Error> {
+    run(NOTE_ERROR, &[arg(id), arg(error), arg(pause)]).map(drop)
+}
+
+impl Run {
+    fn open(id: i32) -> Result<Option<Self>, spi::Error> {
+        let mut found = None;
+        rows(OPEN, &[arg(id)], |row| {
+            let JsonB(plan) = column(row, 8);
+            let opened = (Plan::from_json(plan), Table::open(Some(column(row, 9))));
+            let (Some(plan), Ok(table)) = opened else { return };
+            found = Some(Self {
+                id,
+                mapping: column(row, 1),
+                condition: row.get(2).ok().flatten(),
+                again: column(row, 3),
+                position: row.get(4).ok().flatten(),
+                is_estimated: row.get::<i64>(5).ok().flatten().is_some(),
+                refused: column(row, 6),
+                account: column(row, 7),
+                plan,
+                table,
+                sent: Vec::new(),
+            });
+        })?;
+        let Some(mut run) = found else { return Ok(None) };
+        if !run.again {
+            rows(EARLIER, &[arg(run.mapping), arg(id)], |row| {
+                let condition: Option<String> = row.get(1).ok().flatten();
+                let position: Option<Vec<String>> = row.get(2).ok().flatten();
+                let until =
+                    position.map_or("true".to_owned(), |key| format!("NOT ({})", run.table.is_after(&key)));
+                run.sent.push(format!("({}) AND {until}", condition.as_deref().unwrap_or("true")));
+            })?;
+        }
+        Ok(Some(run))
+    }
+
+    /// What of a row goes into its message. Of the person an event of the past says nothing: that may be old.
+    fn action(&self) -> Action {
+        let mut action = self.plan.action.clone();
+        if let Message::Event(arguments) = &mut action.message {
+            arguments.retain(|(name, _)| name != "profile");
+        }
+        action
+    }
+
+    /// The next rows by primary key, so many at the most, to stand after FROM.
+    ///
+    /// Of a profile, who has changed it and not committed has sent his change by a number that may be lower than those that
+    /// are taken here, and so before this state, which has nothing of it. So its row is locked: it has no such change then,
+    /// and none comes before the messages of this chunk are written.
+    fn page(&self, most: usize) -> String {
+        let mut after = vec!["true".to_owned()];
+        after.extend(self.position.as_ref().map(|key| self.table.is_after(key)));
+        if let Some(boundary) = self.plan.boundary.as_ref().filter(|_| !self.again) {
+            after.push(match boundary.is_empty() {
+                true => "false".to_owned(),
+                false => format!("NOT ({})", boundary.is_before(&self.table)),
+            });
+        }
+        let columns: Vec<String> =
+            self.table.columns.iter().map(|name| format!("\"row\".{}", quote_identifier(name))).collect();
+        let lock = match self.plan.action.message {
+            Message::Profile(_) => " FOR SHARE OF \"row\" NOWAIT",
+            Message::Event(_) => "",
+        };
+        format!(
+            "(SELECT {columns} FROM {rows} AS \"row\" WHERE {after} ORDER BY {order} LIMIT {most}{lock}) AS \"row\"",
+            columns = columns.join(", "),
+            rows = self.table.rows(),
+            after = after.join(" AND "),
+            order = self.table.key_columns().join(", "),
+        )
+    }
+
+    /// Reads the next rows, with what is to be queued of each as SQL over it.
+    fn select(&self, message: &str, most: usize) -> Result<Vec<Row>, spi::Error> {
+        let texts: Vec<String> =
+            self.table.key_columns().iter().map(|column| format!("({column})::text")).collect();
+        let query = format!(
+            "SELECT ARRAY[{key}], {noted_as}, {message} FROM {page} ORDER BY {order}",
+            key = texts.join(", "),
+            noted_as = self.table.key_as_json(),
+            page = self.page(most),
+            order = self.table.key_columns().join(", "),
+        );
+        self.as_owner(|| {
+            Spi::connect_mut(|client| {
+                let found = client.update(query.as_str(), None, &[])?;
+                let row = |row: spi::SpiHeapTupleData| {
+                    Ok(Row {
+                        key: row.get(1)?.unwrap_or_default(),
+                        noted_as: row.get(2)?.unwrap_or_default(),
+                        message: row.get(3)?,
+                    })
+                };
+                found.map(row).collect()
+            })
+        })
+    }
+
+    fn read(&self, most: usize) -> Result<Vec<Row>, spi::Error> {
+        let action = self.action();
+        let conditions = [action.condition.as_deref(), self.condition.as_deref()];
+        let mut conditions: Vec<String> =
+            conditions.into_iter().flatten().map(|it| format!("({it})")).collect();
+        conditions.extend(self.sent.iter().map(|sent| format!("({sent}) IS NOT TRUE")));
+        conditions.push("true".to_owned());
+        let message = format!("CASE WHEN {} THEN ({})::text END", conditions.join(" AND "), action.message());
+        self.select(&message, most)
+    }
+
+    /// The next row as it is, whatever it would come to.
+    fn read_whole(&self) -> Result<Option<Row>, spi::Error> {
+        Ok(self.select("to_jsonb(\"row\")::text", 1)?.pop())
+    }
+
+    /// How many rows there are, as the planner thinks.
+    fn estimate(&self) -> Result<Option<i64>, spi::Error> {
+        let query = format!("EXPLAIN (FORMAT JSON) SELECT FROM {}", self.page(usize::MAX >> 1));
+        let plan: Option<pgrx::Json> = self.as_owner(|| {
+            Spi::connect_mut(|client| client.update(query.as_str(), None, &[])?.first().get_one())
+        })?;
+        Ok(plan
+            .and_then(|pgrx::Json(plan)| plan.pointer("/0/Plan/Plan Rows")?.as_f64().map(|rows| rows as i64)))
+    }
+
+    /// Runs what was said of the table's rows as its triggers do.
+    fn as_owner<R>(&self, run: impl FnOnce() -> R) -> R {
+        let run = || with_settings_of_sessions(|| with_settings_of_triggers(run));
+        with_restricted_rights_of(self.table.owner, || with_statement_timeout(TIMEOUT, run))
+    }
+
+    /// Queues what was read, but for what was captured when it was written. Returns how many were refused.
+    fn queue(&self, read: Vec<Row>, done: &mut Done) -> Result<i64, spi::Error> {
+        let to_send = read.iter().filter(|row| row.message.is_some());
+        let noted: HashSet<String> = match self.again {
+            true => HashSet::new(),
+            false => {
+                let keys = to_send.map(|row| row.noted_as.clone()).collect();
+                notes::find(self.mapping, keys)?.into_iter().collect()
+            }
+        };
+        let statement = match self.plan.action.message {
+            Message::Event(_) => QUEUE_EVENT,
+            Message::Profile(_) => QUEUE_PROFILE,
+        };
+        let mut refused = 0;
+        for row in read {
+            let Some(message) = row.message.filter(|_| !noted.contains(&row.noted_as)) else { continue };
+            let given = [arg(message), arg(self.account.as_str()), arg(self.again)];
+            match value::<i64>(statement, &given)? {
+                Some(seq) => done.seqs.push(seq),
+                None => refused += 1,
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Writes down how far it has come.
+    fn advance(
+        &self,
+        last: Option<Vec<String>>,
+        total: Option<i64>,
+        done: &Done,
+        refused: i64,
+        state: &str,
+    ) -> Result<(), spi::Error> {
+        let error = (state == "paused").then(|| {
+            format!("{REFUSED} rows have become dead letters since it began or was resumed: see klaviyo.dead_letter")
+        });
+        let (rows, queued) = (done.rows as i64, done.seqs.len() as i64);
+        let given = [
+            arg(self.id),
+            arg(last),
+            arg(total),
+            arg(rows),
+            arg(queued),
+            arg(refused),
+            arg(error),
+            arg(state),
+        ];
+        run(ADVANCE, &given).map(drop)
+    }
+}

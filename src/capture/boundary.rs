@@ -1,0 +1,62 @@
+//! Where a table's history ends: its rows up to the highest primary key that there was when it was mapped are a backfill's to
+//! send, but for those that are captured; all others are captured.
+
+use pgrx::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::fault::computing;
+use super::statements::done;
+use super::table::Table;
+use crate::pg::function::Refusal;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boundary {
+    /// The types of the key's columns, in full.
+    types: Vec<String>,
+    /// The highest key, column by column; empty where there was no row.
+    last: Vec<String>,
+}
+
+impl Boundary {
+    /// That of a table nobody writes to just now. None where it has no primary key that rows can be ordered by.
+    pub fn find(table: &Table) -> Result<Option<Self>, Refusal> {
+        if !table.has_order() {
+            return Ok(None);
+        }
+        let texts: Vec<String> =
+            table.key_columns().iter().map(|column| format!("({column})::text")).collect();
+        let order: Vec<String> = table.key_columns().iter().map(|column| format!("{column} DESC")).collect();
+        let query = format!(
+            "SELECT ARRAY[{}] FROM {} AS \"row\" ORDER BY {} LIMIT 1",
+            texts.join(", "),
+            table.rows(),
+            order.join(", ")
+        );
+        let last = computing(table, "Its owner must be able to read it.", || {
+            Spi::connect(|client| {
+                let rows = done(client.select(query.as_str(), None, &[]));
+                rows.first().get_one::<Vec<String>>().ok().flatten()
+            })
+        })?;
+        Ok(Some(Self { types: types(table), last: last.unwrap_or_default() }))
+    }
+
+    /// Whether it is one of the table's primary key as that is now.
+    pub fn is_of(&self, table: &Table) -> bool {
+        table.has_order() && self.types == types(table)
+    }
+
+    /// Whether there was no row.
+    pub fn is_empty(&self) -> bool {
+        self.last.is_empty()
+    }
+
+    /// Whether a row lies beyond it, as SQL over the row.
+    pub fn is_before(&self, table: &Table) -> String {
+        table.is_after(&self.last)
+    }
+}
+
+fn types(table: &Table) -> Vec<String> {
+    table.key.iter().map(|key| key.type_name.clone()).collect()
+}
