@@ -83,8 +83,8 @@ pub fn start(
     if !table.has_order() {
         return Err(refusal::table(
             format!("{} has no primary key that its rows could be taken in the order of", table.sql()),
-            "A backfill goes by it, and goes on after it: one of operators that stand in one schema.",
-            "Give it one, detach the mapping and make it anew.",
+            "A backfill takes rows in its order, so that it can go on after the last one.",
+            "Give it one; then take the mapping away with klaviyo_sync_detach(), and make it anew.",
         ));
     }
     let resolved =

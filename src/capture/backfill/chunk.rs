@@ -17,14 +17,16 @@ use crate::pg::scoped::{
 };
 use crate::pg::spi::{arg, column, rows, run, value};
 
-/// A backfill that is to go on. Locked, so that who pauses or cancels it does so between two chunks.
+/// A backfill that is to go on.
 const OPEN: &str = "
     SELECT r.mapping, r.condition, r.again, r.position, r.rows_total, r.rows_refused - r.refused_before,
            m.account, m.plan, m.relation
     FROM klaviyo.backfill_run AS r
     JOIN klaviyo.mapping AS m ON m.id = r.mapping
-    WHERE r.id = $1 AND r.state = 'running'
-    FOR UPDATE OF r";
+    WHERE r.id = $1 AND r.state = 'running'";
+
+/// Once its rows have been read, which may take long: who pauses or cancels it waits for no more than the rest.
+const LOCK: &str = "SELECT true FROM klaviyo.backfill_run AS r WHERE r.id = $1 AND r.state = 'running' FOR UPDATE";
 
 /// What earlier ones have sent.
 const EARLIER: &str = "
@@ -107,6 +109,9 @@ pub fn queue(id: i32, most: usize) -> Result<Option<Done>, spi::Error> {
     let Some(run) = Run::open(id)? else { return Ok(None) };
     let total = if run.is_estimated { None } else { run.estimate()? };
     let read = run.read(most)?;
+    if !run.lock()? {
+        return Ok(None);
+    }
     let mut done = Done {
         rows: read.len(),
         bytes: read.iter().filter_map(|row| row.message.as_ref()).map(String::len).sum(),
@@ -135,6 +140,9 @@ pub fn bury(id: i32, fault: &str) -> Result<Option<Done>, spi::Error> {
     let Some(run) = Run::open(id)? else { return Ok(None) };
     let kind = run.plan.action.message.kind();
     let Some(row) = run.read_whole()? else { return Ok(None) };
+    if !run.lock()? {
+        return Ok(None);
+    }
     let given = [arg(run.account.as_str()), arg(kind), arg(row.message), arg(fault)];
     value::<Uuid>(BURY, &given)?;
     let done = Done { rows: 1, kind, more: true, ..Done::default() };
@@ -180,6 +188,11 @@ impl Run {
             })?;
         }
         Ok(Some(run))
+    }
+
+    /// Whether it still is to go on. If so, until the end of the transaction.
+    fn lock(&self) -> Result<bool, spi::Error> {
+        Ok(value::<bool>(LOCK, &[arg(self.id)])?.is_some())
     }
 
     /// What of a row goes into its message. Of the person an event of the past says nothing: that may be old.

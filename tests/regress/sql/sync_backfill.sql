@@ -1,0 +1,198 @@
+-- klaviyo_backfill(): what stood in a table before it was mapped.
+\set VERBOSITY terse
+CREATE EXTENSION klaviyo_sync;
+SET client_min_messages = error;
+SELECT klaviyo_set_account();
+RESET client_min_messages;
+CREATE VIEW queued AS
+SELECT kind, coalesce(payload #>> '{event,properties,n}', payload #>> '{properties,n}') AS n, payload #>> '{event,unique_id}' AS unique_id,
+       coalesce(payload #>> '{event,backfill}', payload ->> 'backfill') AS backfill, account
+FROM klaviyo.outbox;
+-- Waits until nothing is left to do.
+CREATE PROCEDURE finish() LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE EXISTS (SELECT FROM klaviyo.backfill WHERE state = 'running' AND error IS NULL) LOOP
+        COMMIT;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END $$;
+CREATE VIEW runs AS SELECT relation, name, state, "where", again, rows_done, rows_queued, rows_refused, rows_left, last_key, error FROM klaviyo.backfill ORDER BY id;
+
+-- Once --------------------------------------------------------------------------------------------------------------
+CREATE TABLE orders (n int PRIMARY KEY, who text, state text DEFAULT 'new', at timestamptz DEFAULT '2020-01-01Z');
+INSERT INTO orders SELECT n, 'w' || n FROM generate_series(1, 40) AS n;
+SELECT klaviyo_backfill('orders');
+SELECT klaviyo_sync_events('orders', 'Ordered', external_id => 'who', event_time => 'at', properties => '["n"]', profile => '{"properties": {"last": "n"}}');
+INSERT INTO orders SELECT n, 'w' || n FROM generate_series(41, 42) AS n;
+-- Rows that could be taken for such as were there before.
+INSERT INTO orders VALUES (0, 'w0'), (-5, 'w-5');
+DELETE FROM orders WHERE n = 7;
+INSERT INTO orders VALUES (7, 'w7 anew');
+SELECT key FROM klaviyo.captured_key ORDER BY key COLLATE "C";
+SELECT klaviyo_backfill('orders');
+CALL finish();
+SELECT * FROM runs;
+SELECT backfill, count(*), count(DISTINCT n), min(n::int), max(n::int) FROM queued GROUP BY 1 ORDER BY 1;
+SELECT payload -> 'profile' AS profile, payload #>> '{event,backfill}' AS backfill, payload #>> '{event,time}' AS at, right(payload #>> '{event,unique_id}', 4) AS id FROM klaviyo.outbox WHERE payload #>> '{event,properties,n}' = '9';
+SELECT count(*) FROM klaviyo.captured_key;
+INSERT INTO orders VALUES (-6, 'w-6');
+SELECT count(*) FROM klaviyo.captured_key;
+SELECT klaviyo_backfill('orders');
+SELECT klaviyo_backfill('orders', again => true);
+-- By ids of one's own they may be sent again. None of those rides: its id is not its number's.
+SELECT klaviyo_sync_events('orders', 'Ordered', external_id => 'who', event_time => 'at', unique_id => 'n', properties => '["n"]', replace => true);
+DELETE FROM klaviyo.outbox;
+SELECT klaviyo_backfill('orders', 'n BETWEEN 38 AND 41', again => true);
+CALL finish();
+SELECT * FROM runs WHERE again;
+SELECT n, unique_id, backfill FROM queued ORDER BY n;
+SELECT count(*) FROM klaviyo.outbox WHERE right(message_id::text, 12) = lpad(to_hex(seq), 8, '0') || '6b73';
+DELETE FROM klaviyo.outbox;
+
+-- What is written by a trigger of a mapping with a history -------------------------------------------------------------
+CREATE TABLE parcels (a text, b int, state text, who text, PRIMARY KEY (b, a));
+INSERT INTO parcels VALUES ('x', 1, 'new', 'w1'), ('y', 1, 'sent', 'w2'), ('x', 2, 'sent', 'w3'), ('it''s', 2, 'new', 'w4'), ('z', 9, 'new', 'w9');
+SELECT klaviyo_sync_events('parcels', 'Sent', external_id => 'who', "on" => 'insert or update', "when" => 'state = ''sent''', properties => '{"n": "b || a"}') > 0 AS mapped;
+\a\t
+SELECT klaviyo_sync_show('parcels');
+\a\t
+-- One becomes an event, one is one no more, and one was none and is none.
+UPDATE parcels SET state = 'sent' WHERE who = 'w4';
+UPDATE parcels SET state = 'lost' WHERE who = 'w2';
+UPDATE parcels SET who = 'w1' WHERE who = 'w1';
+INSERT INTO parcels VALUES ('a', 3, 'sent', 'w5'), ('b', 3, 'new', 'w6'), ('a', 10, 'sent', 'w7');
+UPDATE parcels SET state = 'sent' WHERE who = 'w6';
+SELECT key FROM klaviyo.captured_key ORDER BY key COLLATE "C";
+SELECT klaviyo_backfill('parcels');
+CALL finish();
+SELECT n, backfill FROM queued ORDER BY n COLLATE "C";
+SELECT rows_done, rows_queued, last_key FROM runs WHERE relation = 'parcels'::regclass;
+DELETE FROM klaviyo.outbox;
+
+-- In parts, and what becomes of one ----------------------------------------------------------------------------------
+CREATE TABLE visits (id uuid PRIMARY KEY, n int, who text);
+INSERT INTO visits SELECT md5(n::text)::uuid, n, 'w' FROM generate_series(1, 100) AS n;
+SELECT klaviyo_sync_events('visits', 'Visited', external_id => 'who', properties => '["n"]', at => 'commit') > 0 AS mapped;
+INSERT INTO visits SELECT md5(n::text)::uuid, n, 'w' FROM generate_series(101, 150) AS n;
+SELECT count(*) BETWEEN 40 AND 50 AS "nearly all" FROM klaviyo.captured_key;
+SELECT klaviyo_backfill('visits', 'n > 60');
+CALL finish();
+SELECT klaviyo_backfill('visits', 'row.n % 2 = 0', name => 'Visited');
+CALL finish();
+SELECT klaviyo_backfill('visits');
+CALL finish();
+SELECT backfill, count(*), count(DISTINCT n) FROM queued GROUP BY 1 ORDER BY 1;
+SELECT "where", state, rows_done, rows_queued FROM runs WHERE relation = 'visits'::regclass;
+DELETE FROM klaviyo.outbox;
+SELECT klaviyo_sync_detach('visits');
+SELECT count(*) FROM klaviyo.backfill WHERE name = 'Visited';
+SELECT klaviyo_sync_events('visits', 'Visited', external_id => 'who', properties => '["n"]') > 0 AS mapped;
+BEGIN;
+SELECT klaviyo_backfill('visits');
+SELECT klaviyo_backfill_pause('visits');
+COMMIT;
+SELECT klaviyo_backfill('visits');
+SELECT state, rows_queued FROM klaviyo.backfill WHERE name = 'Visited';
+SELECT * FROM klaviyo_health() WHERE name = 'backfill';
+SELECT klaviyo_backfill_resume('visits', 'Visited');
+CALL finish();
+SELECT state, rows_queued FROM klaviyo.backfill WHERE name = 'Visited';
+SELECT klaviyo_backfill_resume('visits'), klaviyo_backfill_pause('visits'), klaviyo_backfill_cancel('visits');
+DELETE FROM klaviyo.outbox;
+
+-- Profiles -----------------------------------------------------------------------------------------------------------
+CREATE TABLE people (id int PRIMARY KEY, name text, n int);
+INSERT INTO people VALUES (1, 'Ada', 1), (2, 'Bob', 2), (3, NULL, 3);
+SELECT klaviyo_sync_profiles('people', external_id => 'id', first_name => 'name', properties => '["n"]') > 0 AS mapped;
+UPDATE people SET n = 20 WHERE id = 2;
+INSERT INTO people VALUES (0, 'Zoe', 0), (4, 'Eve', 4);
+SELECT klaviyo_backfill('people');
+CALL finish();
+SELECT payload FROM klaviyo.outbox ORDER BY seq;
+DELETE FROM klaviyo.outbox;
+
+-- What cannot be sent is put aside, and the rest is sent ---------------------------------------------------------------
+CREATE TABLE odd (n int PRIMARY KEY, email text);
+INSERT INTO odd SELECT n, CASE n WHEN 13 THEN 'no address' ELSE 'a@b.example' END FROM generate_series(1, 30) AS n;
+SELECT klaviyo_sync_events('odd', 'Odd', email => 'email', value => '100 / (n - 17)', properties => '["n"]') > 0 AS mapped;
+SELECT klaviyo_backfill('odd');
+CALL finish();
+SELECT state, rows_done, rows_queued, rows_refused FROM klaviyo.backfill WHERE name = 'Odd';
+SELECT count(DISTINCT n) FROM queued;
+SELECT code, reason, payload FROM klaviyo.dead_letter ORDER BY died_at;
+DELETE FROM klaviyo.outbox;
+-- A mapping that is broken.
+SELECT klaviyo_sync_detach('odd');
+SELECT klaviyo_sync_events('odd', 'Odd', email => '(SELECT p.name FROM people AS p WHERE p.id = row.n)') > 0 AS mapped;
+ALTER TABLE people RENAME COLUMN name TO first;
+SELECT klaviyo_backfill('odd');
+CALL finish();
+SELECT state, rows_done, error FROM klaviyo.backfill WHERE name = 'Odd';
+ALTER TABLE people RENAME COLUMN first TO name;
+SELECT klaviyo_backfill_resume('odd');
+CALL finish();
+SELECT state, rows_done, rows_refused, error FROM klaviyo.backfill WHERE name = 'Odd';
+DELETE FROM klaviyo.outbox;
+
+-- Tables of all kinds --------------------------------------------------------------------------------------------------
+CREATE SCHEMA "Odd One";
+CREATE TABLE "Odd One"."My ""Rows" ("The Key" timestamptz, "row" numeric, n int, PRIMARY KEY ("The Key", "row"));
+INSERT INTO "Odd One"."My ""Rows" SELECT '2020-01-01Z'::timestamptz + n * interval '1.000001 day', n / 7.0, n FROM generate_series(1, 100) AS n;
+INSERT INTO "Odd One"."My ""Rows" VALUES ('-infinity', 'NaN', 101), ('infinity', '-1', 102);
+CREATE TABLE parts (day date, id bigint, n int, PRIMARY KEY (day, id)) PARTITION BY RANGE (day);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+INSERT INTO parts SELECT '2026-01-01'::date + n % 59, n, n FROM generate_series(1, 100) AS n;
+CREATE TABLE parent (n int PRIMARY KEY);
+CREATE TABLE child (PRIMARY KEY (n)) INHERITS (parent);
+INSERT INTO parent SELECT generate_series(1, 5);
+INSERT INTO child SELECT generate_series(6, 9);
+CREATE DOMAIN code AS text COLLATE "C" CHECK (value <> '');
+CREATE TYPE mood AS ENUM ('sad', 'glad', 'mad');
+CREATE TABLE coded (code code, mood mood, n int, PRIMARY KEY (code, mood));
+INSERT INTO coded SELECT 'it''s' || chr(64 + n % 20) || '\', (enum_range(NULL::mood))[1 + n % 3], n FROM generate_series(1, 60) AS n;
+CREATE TABLE empty (n int PRIMARY KEY);
+SELECT klaviyo_sync_events('"Odd One"."My ""Rows"', 'a', external_id => '''w''', properties => '["n"]') > 0
+   AND klaviyo_sync_events('parts', 'b', external_id => '''w''', properties => '["n"]') > 0
+   AND klaviyo_sync_events('parent', 'c', external_id => '''w''', properties => '["n"]') > 0
+   AND klaviyo_sync_events('coded', 'd', external_id => '''w''', properties => '["n"]') > 0
+   AND klaviyo_sync_events('empty', 'e', external_id => '''w''', properties => '["n"]') > 0 AS mapped;
+INSERT INTO parts VALUES ('2026-01-15', 101, 101), ('2026-02-28', 101, 102);
+INSERT INTO parts_2 VALUES ('2026-02-01', 102, 103);
+INSERT INTO empty VALUES (1);
+SET datestyle = 'German, DMY';
+SET timezone = 'Asia/Tokyo';
+SELECT klaviyo_backfill('"Odd One"."My ""Rows"'), klaviyo_backfill('parts'), klaviyo_backfill('parent'), klaviyo_backfill('coded'), klaviyo_backfill('empty');
+CALL finish();
+SELECT name, state, rows_done, rows_queued, rows_refused, last_key, error FROM runs WHERE length(name) = 1;
+SELECT payload #>> '{event,metric,data,attributes,name}' AS metric, payload #>> '{event,backfill}' AS backfill, count(*), count(DISTINCT payload #>> '{event,properties,n}')
+FROM klaviyo.outbox GROUP BY 1, 2 ORDER BY 1, 2;
+RESET datestyle;
+RESET timezone;
+
+-- What is refused ------------------------------------------------------------------------------------------------------
+\set VERBOSITY default
+CREATE TABLE keyless (n int);
+SELECT klaviyo_sync_events('keyless', 'x', external_id => 'n') > 0 AS mapped;
+SELECT klaviyo_backfill('keyless');
+ALTER TABLE keyless ADD PRIMARY KEY (n);
+SELECT klaviyo_backfill('keyless');
+ALTER TABLE empty ADD COLUMN m text DEFAULT 'x', DROP CONSTRAINT empty_pkey, ADD PRIMARY KEY (m, n);
+SELECT klaviyo_backfill('empty');
+SELECT klaviyo_backfill('people', 'no_such_column');
+SELECT klaviyo_backfill('people', 'n');
+SELECT klaviyo_backfill('people', 'true); DROP TABLE people; --');
+SELECT klaviyo_backfill('people', name => 'x');
+SELECT klaviyo_backfill(NULL);
+CREATE TABLE gone (n int PRIMARY KEY);
+SELECT klaviyo_sync_events('gone', 'x', external_id => 'n', "on" => 'delete') > 0 AS mapped;
+SELECT klaviyo_backfill('gone');
+CREATE ROLE backfill_clerk IN ROLE klaviyo_admin;
+SET ROLE backfill_clerk;
+SELECT klaviyo_backfill('people');
+SELECT klaviyo_backfill_cancel('people');
+-- Whoever is no owner notes nothing.
+SELECT klaviyo.note_keys(id, '{"[\"1\"]"}') FROM klaviyo.mapping WHERE name = 'profile';
+RESET ROLE;
+SELECT count(*) FROM klaviyo.captured_key AS k JOIN klaviyo.mapping AS m ON m.id = k.mapping WHERE m.name = 'profile';
+DROP ROLE backfill_clerk;
