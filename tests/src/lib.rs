@@ -45,4 +45,4 @@ pub use server_user::ServerUser;
 pub use shop::{Backlog, SANDBOX_KEY, Shop, ShopBuilder};
 pub use sql::{count, query, refused, sql, wait_for_crash};
 pub use wait::{PATIENCE, RaiseAtTheEnd, eventually};
-pub use workers::{Worker, launcher, wait_for_worker, waits_for_lock, workers};
+pub use workers::{Worker, launcher, runner, wait_for_worker, waits_for_lock, workers};

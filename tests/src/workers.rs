@@ -42,6 +42,16 @@ pub fn wait_for_worker(client: &mut Client) -> i32 {
     found.unwrap_or_else(|| panic!("database {database} has no worker after {PATIENCE:?}")).pid
 }
 
+/// The process number of the runner of the client's own database, while there is one.
+pub fn runner(client: &mut Client) -> Option<i32> {
+    let row = client.query_opt(
+        "SELECT pid FROM pg_stat_activity
+         WHERE backend_type = 'klaviyo_sync runner' AND datname = current_database()",
+        &[],
+    );
+    row.expect("pg_stat_activity can be read").map(|row| row.get(0))
+}
+
 /// Whether a worker waits for somebody's lock.
 pub fn waits_for_lock(client: &mut Client) -> bool {
     query(

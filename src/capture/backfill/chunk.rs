@@ -26,13 +26,14 @@ const OPEN: &str = "
     WHERE r.id = $1 AND r.state = 'running'";
 
 /// Once its rows have been read, which may take long: who pauses or cancels it waits for no more than the rest.
-const LOCK: &str = "SELECT true FROM klaviyo.backfill_run AS r WHERE r.id = $1 AND r.state = 'running' FOR UPDATE";
+const LOCK: &str =
+    "SELECT true FROM klaviyo.backfill_run AS r WHERE r.id = $1 AND r.state = 'running' FOR UPDATE";
 
 /// What earlier ones have sent.
 const EARLIER: &str = "
-    SELECT r.condition, CASE r.state WHEN 'done' THEN NULL ELSE r.position END, r.state = 'done'
+    SELECT r.condition, CASE r.state WHEN 'cancelled' THEN r.position END
     FROM klaviyo.backfill_run AS r
-    WHERE r.mapping = $1 AND r.id <> $2 AND NOT r.again AND r.ended_at IS NOT NULL
+    WHERE r.mapping = $1 AND NOT r.again AND (r.state = 'done' OR r.state = 'cancelled' AND r.position IS NOT NULL)
     ORDER BY r.id";
 
 const ADVANCE: &str = "
@@ -179,7 +180,7 @@ impl Run {
         })?;
         let Some(mut run) = found else { return Ok(None) };
         if !run.again {
-            rows(EARLIER, &[arg(run.mapping), arg(id)], |row| {
+            rows(EARLIER, &[arg(run.mapping)], |row| {
                 let condition: Option<String> = row.get(1).ok().flatten();
                 let position: Option<Vec<String>> = row.get(2).ok().flatten();
                 let until =

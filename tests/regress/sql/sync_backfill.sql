@@ -196,3 +196,20 @@ SELECT klaviyo.note_keys(id, '{"[\"1\"]"}') FROM klaviyo.mapping WHERE name = 'p
 RESET ROLE;
 SELECT count(*) FROM klaviyo.captured_key AS k JOIN klaviyo.mapping AS m ON m.id = k.mapping WHERE m.name = 'profile';
 DROP ROLE backfill_clerk;
+
+-- After one that was cancelled, however far it came --------------------------------------------------------------------
+CREATE TABLE steps (n int PRIMARY KEY, who text);
+INSERT INTO steps SELECT n, 'w' FROM generate_series(1, 50) AS n;
+SELECT klaviyo_sync_events('steps', 'Step', external_id => 'who', properties => '["n"]') > 0 AS mapped;
+DELETE FROM klaviyo.outbox;
+BEGIN;
+SELECT klaviyo_backfill('steps');
+SELECT klaviyo_backfill_cancel('steps');
+COMMIT;
+-- As if it had been cancelled behind its first rows.
+INSERT INTO klaviyo.backfill_run (mapping, condition, again, state, position, ended_at)
+SELECT id, '("row".n % 2 = 0)', false, 'cancelled', '{20}', now() FROM klaviyo.mapping WHERE name = 'Step';
+SELECT klaviyo_backfill('steps');
+CALL finish();
+SELECT state, rows_done, rows_queued FROM klaviyo.backfill WHERE name = 'Step' ORDER BY id;
+SELECT string_agg(n, ' ' ORDER BY n::int) FROM queued;
