@@ -196,6 +196,7 @@ CREATE TABLE klaviyo.mapping (
     spec      jsonb NOT NULL,
     plan      jsonb NOT NULL,
     relation  oid NOT NULL,
+    table_name text NOT NULL,
     made_at   timestamptz NOT NULL DEFAULT now(),
     paused_at timestamptz,
     notes_keys boolean NOT NULL DEFAULT false
@@ -208,6 +209,7 @@ COMMENT ON COLUMN klaviyo.mapping.account IS 'Account that the messages go to';
 COMMENT ON COLUMN klaviyo.mapping.spec IS 'What was said of the columns, argument by argument';
 COMMENT ON COLUMN klaviyo.mapping.plan IS 'What that comes to, as SQL over a row, with every name resolved: what its function is written from';
 COMMENT ON COLUMN klaviyo.mapping.relation IS 'Table, by its number, which a dump that is restored has another of';
+COMMENT ON COLUMN klaviyo.mapping.table_name IS 'Its name, in full, by which it is known in a dump that is restored';
 COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached, or last replaced';
 COMMENT ON COLUMN klaviyo.mapping.paused_at IS 'Since when nothing is captured; NULL: not paused';
 COMMENT ON COLUMN klaviyo.mapping.notes_keys IS 'Whether rows that are captured are noted in captured_key, so that no backfill sends them: until one is done';
@@ -230,13 +232,15 @@ SELECT DISTINCT ON (m.id)
 FROM klaviyo.mapping AS m
 JOIN (
     SELECT t.tgrelid AS relation, split_part(t.tgname, '_', 3)::integer AS id, min(t.tgfoid) AS function,
-           bool_and(t.tgenabled <> 'D') AS enabled, c.relispartition AS is_partition
+           bool_and(t.tgenabled <> 'D') AS enabled, c.relispartition AS is_partition,
+           format('%I.%I', n.nspname, c.relname) AS name
     FROM pg_trigger AS t
     JOIN pg_class AS c ON c.oid = t.tgrelid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE t.tgname ~ '^klaviyo_sync_[0-9]{1,9}_(insert|update|delete)$' AND NOT t.tgisinternal
-    GROUP BY 1, 2, c.relispartition
+    GROUP BY 1, 2, c.relispartition, n.nspname, c.relname
 ) AS t USING (id)
-ORDER BY m.id, m.relation <> t.relation, t.is_partition, t.relation;
+ORDER BY m.id, m.relation <> t.relation, m.table_name <> t.name, t.is_partition, t.relation;
 COMMENT ON VIEW klaviyo.sync IS 'What is attached to which table; see klaviyo_sync_show() for the triggers themselves';
 COMMENT ON COLUMN klaviyo.sync.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
 COMMENT ON COLUMN klaviyo.sync.relation IS 'Table';
@@ -474,6 +478,15 @@ BEGIN
     FOR changed IN
         WITH command AS (
             SELECT c.objid FROM pg_event_trigger_ddl_commands() AS c WHERE c.classid = 'pg_class'::regclass
+            UNION
+            -- Of a schema that is renamed all tables, and of ours all that are mapped.
+            SELECT s.relation::oid
+            FROM pg_event_trigger_ddl_commands() AS c
+            JOIN klaviyo.sync AS s ON true
+            JOIN pg_class AS t ON t.oid = s.relation
+            WHERE c.classid = 'pg_namespace'::regclass
+              AND (t.relnamespace = c.objid
+                   OR c.objid = (SELECT e.extnamespace FROM pg_extension AS e WHERE e.extname = 'klaviyo_sync'))
         )
         SELECT coalesce(pg_partition_root(c.objid), c.objid::regclass) FROM command AS c
         UNION
@@ -499,9 +512,47 @@ $$;
 COMMENT ON FUNCTION klaviyo.follow_tables() IS 'Has mappings follow what is done to their tables';
 
 CREATE EVENT TRIGGER klaviyo_sync ON ddl_command_end
-WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TABLE')
+WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER SCHEMA', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TABLE')
 EXECUTE FUNCTION klaviyo.follow_tables();
 COMMENT ON EVENT TRIGGER klaviyo_sync IS 'Has mappings follow what is done to their tables';
+
+-- A mapping's function depends on its table, but pg_upgrade knows nothing of that.
+CREATE FUNCTION klaviyo.forget_tables() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    gone     integer;
+    function regprocedure;
+BEGIN
+    FOR gone IN
+        SELECT m.id
+        FROM pg_event_trigger_dropped_objects() AS d
+        JOIN klaviyo.mapping AS m ON m.relation = d.objid
+        WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0
+          AND NOT EXISTS (SELECT FROM klaviyo.sync AS s WHERE s.id = m.id)
+    LOOP
+        DELETE FROM klaviyo.captured_key AS k WHERE k.mapping = gone;
+        DELETE FROM klaviyo.mapping AS m WHERE m.id = gone;
+        FOR function IN
+            SELECT p.oid
+            FROM pg_proc AS p
+            JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'x'
+            JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'klaviyo_sync'
+            WHERE p.proname = 'klaviyo_sync_' || gone AND d.refclassid = 'pg_extension'::regclass
+              AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
+        LOOP
+            EXECUTE format('DROP FUNCTION %s', function);
+        END LOOP;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.forget_tables() IS 'Has mappings go with their tables';
+
+CREATE EVENT TRIGGER klaviyo_sync_drop ON sql_drop
+WHEN TAG IN ('DROP OWNED', 'DROP SCHEMA', 'DROP TABLE')
+EXECUTE FUNCTION klaviyo.forget_tables();
+COMMENT ON EVENT TRIGGER klaviyo_sync_drop IS 'Has mappings go with their tables';
 
 -- Backfills: what stood in a table before it was mapped, sent as history.
 
@@ -748,7 +799,7 @@ BEGIN
                             'klaviyo.adopt_mappings'::pg_catalog.regproc, 'klaviyo.bury_row'::pg_catalog.regproc,
                             'klaviyo.check_changes'::pg_catalog.regproc, 'klaviyo.check_event'::pg_catalog.regproc,
                             'klaviyo.fault_to_bury'::pg_catalog.regproc, 'klaviyo.follow_table'::pg_catalog.regproc,
-                            'klaviyo.follow_tables'::pg_catalog.regproc, 'klaviyo.is_capturing'::pg_catalog.regproc,
+                            'klaviyo.follow_tables'::pg_catalog.regproc, 'klaviyo.forget_tables'::pg_catalog.regproc, 'klaviyo.is_capturing'::pg_catalog.regproc,
                             'klaviyo.check_mapping'::pg_catalog.regproc, 'klaviyo.mapping_fault'::pg_catalog.regproc,
                             'klaviyo.mapping_health'::pg_catalog.regproc, 'klaviyo.preview_rows'::pg_catalog.regproc,
                             '@extschema@.klaviyo_backfill'::pg_catalog.regproc, '@extschema@.klaviyo_backfill_cancel'::pg_catalog.regproc,

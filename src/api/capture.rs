@@ -7,6 +7,7 @@ use crate::api::messages::DEFAULT_ACCOUNT;
 use crate::capture::attach;
 use crate::capture::fault;
 use crate::capture::follow;
+use crate::capture::generate::Capture;
 use crate::capture::plan::Plan;
 use crate::capture::preview::{self, Previewed};
 use crate::capture::state;
@@ -94,7 +95,7 @@ fn check_mapping(arguments: &Arguments) -> Returned {
     let table = Table::open(arguments.get(0))?;
     table.check()?;
     if let Some(plan) = arguments.get(1).and_then(|JsonB(plan)| Plan::from_json(plan)) {
-        fault::check(&table, &plan.action);
+        fault::check(&Capture { table: &table, plan });
     }
     Ok(None)
 }

@@ -24,14 +24,14 @@ const SYNCED: &str = "
     ORDER BY s.id";
 
 const INSERT: &str = "
-    INSERT INTO klaviyo.mapping (kind, name, account, spec, plan, relation, notes_keys)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO klaviyo.mapping (kind, name, account, spec, plan, relation, table_name, notes_keys)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     RETURNING id";
 
 const REPLACE: &str = "
     UPDATE klaviyo.mapping AS m
-    SET kind = $1, account = $3, spec = $4, plan = $5, relation = $6, made_at = now()
-    WHERE m.id = $7 AND m.name = $2
+    SET kind = $1, account = $3, spec = $4, plan = $5, relation = $6, table_name = $7, made_at = now()
+    WHERE m.id = $8 AND m.name = $2
     RETURNING m.id";
 
 const PLAN: &str = "SELECT m.plan FROM klaviyo.mapping AS m WHERE m.id = $1";
@@ -42,7 +42,7 @@ const DELETE: &str = "
     )
     DELETE FROM klaviyo.mapping AS m WHERE m.id = $1";
 
-/// Of tables that were dropped.
+/// Of tables that no event trigger told the end of.
 const DELETE_ORPHANS: &str = "
     WITH orphan AS (
         DELETE FROM klaviyo.mapping AS m
@@ -88,6 +88,7 @@ pub fn attach(mapping: Mapping, mut capture: Capture, replace: bool) -> Result<i
         arg(JsonB(mapping.spec)),
         arg(JsonB(capture.plan.to_json())),
         arg(table.oid),
+        arg(table.sql()),
     ];
     of_ours(|| done(run(DELETE_ORPHANS, &[])));
     match before {
@@ -106,7 +107,7 @@ pub fn attach(mapping: Mapping, mut capture: Capture, replace: bool) -> Result<i
     define(table.owner, &capture.triggers(id, &table.sql(), &function));
     let attached = Attached::find(table, id)?;
     drop_with_table(attached.function, table.oid);
-    partitions::cover(id, &capture, &function, &partitions::find(table, attached.function));
+    partitions::cover(id, &capture, &function, &partitions::find(table, attached.function), false);
     Ok(id)
 }
 

@@ -21,7 +21,7 @@ const TRIGGERS: &str = "
                WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'x'
            ),
            p.proowner,
-           pg_get_userbyid(p.proowner)::text, pg_has_role(p.proowner, 'USAGE'), p.prosrc
+           pg_get_userbyid(p.proowner)::text, pg_has_role(p.proowner, 'USAGE'), p.prosrc, t.tgenabled = 'D'
     FROM pg_trigger AS t
     JOIN pg_class AS c ON c.oid = t.tgrelid
     JOIN pg_namespace AS s ON s.oid = c.relnamespace
@@ -53,6 +53,7 @@ pub struct Trigger {
     relation_owner: pg_sys::Oid,
     pub name: String,
     pub is_row_level: bool,
+    is_disabled: bool,
 }
 
 impl Attached {
@@ -78,6 +79,7 @@ impl Attached {
                     relation_owner: column(row, 3),
                     name: column(row, 4),
                     is_row_level: column(row, 5),
+                    is_disabled: column(row, 13),
                 });
                 is_ours &= column::<bool>(row, 8) && it.function == column::<pg_sys::Oid>(row, 6);
             }));
@@ -93,6 +95,36 @@ impl Attached {
                 "Drop that trigger, or rename it.",
             )
         })
+    }
+
+    /// Refuses a function that is not the table owner's: it would run with the rights of one who has nothing to do with the
+    /// table any more, on what its owner makes of it.
+    pub fn check_owner(&self, table: &Table) -> Result<(), Refusal> {
+        if self.owner == table.owner {
+            return Ok(());
+        }
+        Err(refusal::table(
+            format!("{}() is that of {}", self.function_name, self.owner_name),
+            "It runs with the rights of its owner, who would not be the table's any more.",
+            "",
+        ))
+    }
+
+    /// Refuses another function than before.
+    pub fn check_same(&self, before: &Self) -> Result<(), Refusal> {
+        if self.function == before.function && self.owner == before.owner {
+            return Ok(());
+        }
+        Err(refusal::table(
+            format!("{}() has just been made another", before.function_name),
+            "Somebody has changed it in the same moment.",
+            "Try again.",
+        ))
+    }
+
+    /// Whether somebody has disabled a trigger on the table.
+    pub fn are_disabled(&self, table: &Table) -> bool {
+        self.triggers.iter().any(|trigger| trigger.relation == table.oid && trigger.is_disabled)
     }
 
     /// Drops it: triggers with the rights of their table's owner, the function with those of its own, who may be one who

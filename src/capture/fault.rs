@@ -5,12 +5,12 @@ use std::panic::UnwindSafe;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
-use super::query::Action;
+use super::generate::Capture;
 use super::refusal;
+use super::statements::done;
 use super::table::Table;
-use crate::pg::expression;
 use crate::pg::function::Refusal;
-use crate::pg::scoped::{with_rights_of, with_settings_of_triggers};
+use crate::pg::scoped::{with_restricted_rights_of, with_settings_of_triggers};
 
 /// Computes something of a table's rows as its triggers do: with its owner's rights, and their settings.
 pub fn computing<R>(
@@ -18,8 +18,9 @@ pub fn computing<R>(
     hint: &str,
     compute: impl FnOnce() -> R + UnwindSafe,
 ) -> Result<R, Refusal> {
-    let computed =
-        PgTryBuilder::new(|| Ok(with_rights_of(table.owner, || with_settings_of_triggers(compute))));
+    let computed = PgTryBuilder::new(|| {
+        Ok(with_restricted_rights_of(table.owner, || with_settings_of_triggers(compute)))
+    });
     // Whoever asks raises the refusal, so that what Postgres began is cleaned up by that.
     let refused = |error| match error {
         CaughtError::PostgresError(report) => {
@@ -37,8 +38,9 @@ pub fn computing<R>(
     computed.catch_others(refused).execute()
 }
 
-/// Raises an error of Postgres' if what a mapping says of a row is understood no more. Nothing of it is computed.
-pub fn check(table: &Table, action: &Action) {
-    let query = format!("SELECT {} FROM {}", action.message(), action.of(&table.rows()));
-    with_rights_of(table.owner, || with_settings_of_triggers(|| expression::check(&query)));
+/// Raises an error of Postgres' if what a mapping does for rows cannot be done any more: a name, a type or a right is not what
+/// it was. It is begun for no row, so nothing is computed.
+pub fn check(capture: &Capture) {
+    let run = || capture.probes().iter().for_each(|probe| done(Spi::run(probe)));
+    with_restricted_rights_of(capture.table.owner, || with_settings_of_triggers(run));
 }

@@ -11,7 +11,7 @@ use super::query::Rows;
 use super::refusal;
 use super::table::{Key, Table};
 use crate::pg::function::Refusal;
-use crate::pg::scoped::OF_PRINTING;
+use crate::pg::scoped::{OF_PRINTING, OF_READING};
 
 /// What is to be done for rows of a table.
 #[derive(Debug)]
@@ -42,9 +42,6 @@ impl Capture<'_> {
             _ if self.table.has_relatives => Some(
                 "a statement on a table that it inherits from, or that inherits from it, would bring the others' rows, or not call the trigger",
             ),
-            Operation::Update if self.table.key.is_empty() => {
-                Some("without a primary key, a statement's old and new rows cannot be told which is which")
-            }
             Operation::Update | Operation::Delete => None,
         }
     }
@@ -125,13 +122,6 @@ impl Capture<'_> {
                 "Pass at => 'statement'.",
             ));
         }
-        if table.is_partitioned && !has_key && self.plan.operations.contains(&Operation::Update) {
-            return Err(refusal::table(
-                format!("{} has no primary key", table.sql()),
-                "Without one a statement's old and new rows cannot be told which is which, and a row that moves to another partition is no update to row-level triggers.",
-                "Give it one, or map what is inserted alone.",
-            ));
-        }
         Ok(())
     }
 
@@ -143,7 +133,7 @@ impl Capture<'_> {
             format!(
                 "{create} FUNCTION {name}() RETURNS trigger\nLANGUAGE plpgsql SECURITY DEFINER\n\
                  SET search_path = pg_catalog, pg_temp\nSET timezone = 'UTC'\n{}AS {quote}{body}{quote}",
-                self.settings()
+                self.settings(&body)
             ),
             // A trigger's function may be called by nobody in particular, but anybody could make a trigger of his own of it.
             format!("REVOKE ALL ON FUNCTION {name}() FROM PUBLIC"),
@@ -191,11 +181,19 @@ impl Capture<'_> {
         self.plan.operations.iter().flat_map(trigger).collect()
     }
 
-    fn settings(&self) -> String {
+    /// The statements that disable a relation's triggers, where they were before they were made anew.
+    pub fn disable(&self, id: i32, relation: &str) -> Vec<String> {
+        let disable =
+            |(trigger, _): (String, bool)| format!("ALTER TABLE {relation} DISABLE TRIGGER {trigger}");
+        self.levels(id).into_iter().map(disable).collect()
+    }
+
+    fn settings(&self, body: &str) -> String {
         let set = |(name, value): (&CStr, &CStr)| {
             format!("SET {} = {}\n", name.to_string_lossy(), quote_literal(value.to_string_lossy()))
         };
-        if self.plan.prints_by_settings { OF_PRINTING.into_iter().map(set).collect() } else { String::new() }
+        let printing = OF_PRINTING.into_iter().filter(|_| self.plan.prints_by_settings);
+        printing.chain(body.contains('\\').then_some(OF_READING)).map(set).collect()
     }
 
     /// The function's source.

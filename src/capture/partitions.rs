@@ -44,8 +44,11 @@ pub fn find(table: &Table, function: pg_sys::Oid) -> Vec<Partition> {
 
 /// Has a table's partitions call the function as it does: a statement calls triggers of the table that it names alone. They
 /// may be of other owners, who let their rows be seen by that of the table.
-pub fn cover(id: i32, capture: &Capture, function: &str, partitions: &[Partition]) {
+pub fn cover(id: i32, capture: &Capture, function: &str, partitions: &[Partition], disabled: bool) {
     for partition in partitions.iter().filter(|partition| !partition.is_covered) {
         define_as_ours(&capture.triggers(id, &partition.name, function));
+        if disabled {
+            define_as_ours(&capture.disable(id, &partition.name));
+        }
     }
 }

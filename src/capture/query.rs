@@ -5,7 +5,7 @@ use pgrx::spi::{quote_identifier, quote_literal};
 use serde::{Deserialize, Serialize};
 
 use super::operation::Operation;
-use super::table::{Key, Table};
+use super::table::Table;
 
 /// What is done for a row. All SQL is over `"row"`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,34 +84,52 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The columns of the key, as a query selects them before others.
-    fn keys(&self, table: &Table) -> String {
-        let key = |key: &Key| format!("\"row\".{} AS {}, ", quote_identifier(&key.column), key.alias);
-        if self.one { String::new() } else { table.key.iter().map(key).collect() }
-    }
-
-    /// Joins what stands before it with the earlier versions.
-    fn join(&self, margin: &str) -> String {
-        let why = "-- A full join is never done row by row, however few rows this was planned for.";
-        if self.one { format!("{margin}FULL JOIN") } else { format!("{margin}{why}\n{margin}FULL JOIN") }
-    }
-
-    /// The condition under which a row of `before` is the earlier version of another, whose key is given.
-    fn same(&self, table: &Table, key: impl Fn(&Key) -> String) -> String {
-        let same = |it: &Key| format!("before.{} {} {}", it.alias, it.equal, key(it));
-        match self.one {
-            true => "true".to_owned(),
-            false => table.key.iter().map(same).collect::<Vec<_>>().join(" AND "),
-        }
-    }
-
     /// Those of a statement, in its transition tables.
     pub const OF_STATEMENT: Self = Self { new: "new_rows", old: "old_rows", written: None, one: false };
     /// That which a row-level trigger was called for.
     pub const OF_ROW: Self = Self { new: "(SELECT NEW.*)", old: "(SELECT OLD.*)", written: None, one: true };
+
+    /// Whether each new version has its old one at the same place.
+    fn are_paired(self) -> String {
+        format!("(SELECT count(*) FROM {} AS it) = (SELECT count(*) FROM {} AS it)", self.old, self.new)
+    }
 }
 
+/// Names that no column of a table has.
+struct Names {
+    place: String,
+    met: String,
+}
+
+impl Names {
+    fn beside(table: &Table) -> Self {
+        let free = |name: &str| {
+            let mut name = name.to_owned();
+            while table.columns.contains(&name) {
+                name.push('_');
+            }
+            name
+        };
+        Self { place: free("place"), met: free("met") }
+    }
+}
+
+/// Why old and new versions are joined so. A statement adds the old and the new version of a row to its transition tables
+/// one after the other (`AfterTriggerSaveEvent` in commands/trigger.c, and for one that moves to another partition
+/// `ExecCrossPartitionUpdate` in executor/nodeModifyTable.c), so the same place is the same row, whatever became of its key.
+/// But for one that a trigger of the partition it moves to has swallowed: then all are taken for new.
+const PAIRED: &str = "-- The same place in both is the same row. A full join is never done row by row, however few rows this was planned for.";
+
 impl Action {
+    /// Has it queue by the function of that schema. Whether that is another than before.
+    pub fn queue_in(&mut self, schema: &str) -> bool {
+        let name = self.function.rsplit('.').next().unwrap_or_default();
+        let function = format!("{schema}.{name}");
+        let changed = self.function != function;
+        self.function = function;
+        changed
+    }
+
     /// What of a row goes into its message: the arguments of an event, or the state of a profile, as an object.
     pub fn message(&self) -> String {
         match &self.message {
@@ -215,50 +233,67 @@ impl Action {
         table: &Table,
         margin: &str,
     ) -> String {
-        // No column of the table's may be called so.
-        let mut met = "met".to_owned();
-        while table.columns.contains(&met) {
-            met.push('_');
+        let condition = self.condition.as_deref().unwrap_or("true");
+        if rows.one {
+            let and = format!(
+                " AND NOT EXISTS (SELECT FROM {} AS \"row\" WHERE {condition}){}",
+                rows.old,
+                self.and_written(rows)
+            );
+            return self.event(arguments, note, rows.new, &and, margin);
         }
-        let inner = format!("{margin}        ");
-        let key = |key: &Key| format!("\"row\".{}", quote_identifier(&key.column));
+        let Names { place, met } = Names::beside(table);
+        let columns: Vec<String> =
+            table.columns.iter().map(|column| format!("pair.{}", quote_identifier(column))).collect();
         let pairs = format!(
-            "(\n{margin}    SELECT \"row\".*, before.{met}\n\
-             {margin}    FROM {new} AS \"row\"\n\
-             {join} (\n\
-             {inner}SELECT {keys}true AS {met}\n{before}\n\
-             {margin}    ) AS before ON {same}\n\
+            "(\n\
+             {margin}    SELECT after.*, before.{met}\n\
+             {margin}    FROM (SELECT row_number() OVER () AS {place}, \"row\".* FROM {new} AS \"row\") AS after\n\
+             {margin}    {PAIRED}\n\
+             {margin}    FULL JOIN (\n\
+             {margin}        SELECT row_number() OVER () AS {place}, ({condition}) AS {met} FROM {old} AS \"row\"\n\
+             {margin}        WHERE {paired}\n\
+             {margin}    ) AS before ON before.{place} = after.{place}\n\
              {margin}    OFFSET 0\n\
-             {margin})",
+             {margin}) AS pair\n\
+             {margin}CROSS JOIN LATERAL (SELECT {columns})",
             new = rows.new,
-            join = rows.join(&format!("{margin}    ")),
-            keys = rows.keys(table),
-            before = self.from(rows.old, "", &inner),
-            same = rows.same(table, key),
+            old = rows.old,
+            paired = rows.are_paired(),
+            columns = columns.join(", "),
         );
-        let and = format!(" AND \"row\".{met} IS NULL{}", self.and_written(rows));
-        self.event(arguments, note, &pairs, &and, margin)
+        self.event(arguments, note, &pairs, &format!(" AND pair.{met} IS NOT TRUE"), margin)
     }
 
     /// A call for each row whose state is another than before.
     fn profile_change(&self, state: &[(String, Sql)], rows: Rows, table: &Table, margin: &str) -> String {
         let inner = format!("{margin}    ");
         let state = object(state).print(&inner);
-        let keys = rows.keys(table);
-        let states = |rows: &str| {
-            format!("(\n{inner}SELECT {keys}{state} AS state\n{}\n{margin})", self.from(rows, "", &inner))
+        let (after, before, why, same) = if rows.one {
+            let states = |rows: &str| format!("SELECT {state} AS state\n{}", self.from(rows, "", &inner));
+            (states(rows.new), states(rows.old), String::new(), "true".to_owned())
+        } else {
+            let place = Names::beside(table).place;
+            let state = match &self.condition {
+                Some(condition) => format!("CASE WHEN {condition} THEN {state} END"),
+                None => state,
+            };
+            let states = |rows: &str| {
+                format!(
+                    "SELECT row_number() OVER () AS {place}, {state} AS state\n{inner}FROM {rows} AS \"row\""
+                )
+            };
+            let before = format!("{}\n{inner}WHERE {}", states(rows.old), rows.are_paired());
+            let same = format!("before.{place} = after.{place}");
+            (states(rows.new), before, format!("{margin}{PAIRED}\n"), same)
         };
         format!(
             "{call}\n\
-             {margin}FROM {after} AS after\n\
-             {join} {before} AS before ON {same}\n\
+             {margin}FROM (\n{inner}{after}\n{margin}) AS after\n\
+             {why}{margin}FULL JOIN (\n{inner}{before}\n{margin}) AS before ON {same}\n\
              {margin}WHERE after.state IS DISTINCT FROM before.state",
             call =
                 self.call(&[("new", "after.state".to_owned()), ("old", "before.state".to_owned())], margin),
-            after = states(rows.new),
-            join = rows.join(margin),
-            before = states(rows.old),
-            same = rows.same(table, |key| format!("after.{}", key.alias)),
         )
     }
 }

@@ -32,10 +32,16 @@ const PAUSE: &str = "
     SET paused_at = CASE WHEN $2 THEN coalesce(m.paused_at, now()) END
     WHERE m.id = $1";
 
+/// Only those of the tables that the mappings were of: of others anybody could have a trigger that is called so.
 const COPIED: &str = "
     SELECT s.id, s.relation::oid, s.function::oid
     FROM klaviyo.sync AS s
-    WHERE s.account = $1 AND s.state = 'copied'";
+    JOIN klaviyo.mapping AS m ON m.id = s.id
+    JOIN pg_class AS c ON c.oid = s.relation
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_proc AS p ON p.oid = s.function
+    WHERE s.account = $1 AND s.state = 'copied' AND m.table_name = format('%I.%I', n.nspname, c.relname)
+      AND p.proname = 'klaviyo_sync_' || s.id AND p.proowner = c.relowner";
 
 const ADOPT: &str = "UPDATE klaviyo.mapping AS m SET relation = $2 WHERE m.id = $1";
 

@@ -56,8 +56,6 @@ const KEY: &str = "
 #[derive(Debug)]
 pub struct Key {
     pub column: String,
-    /// What generated queries call it, besides.
-    pub alias: String,
     pub type_oid: pg_sys::Oid,
     /// The type's name, in full.
     pub type_name: String,
@@ -114,10 +112,8 @@ impl Table {
             rows(COLUMNS, &[arg(oid)], |row| columns.push(column(row, 1)))
                 .unwrap_or_else(|error| error!("{error}"));
             rows(KEY, &[arg(oid)], |row| {
-                let alias = format!("key_{}", key.len() + 1);
                 key.push(Key {
                     column: column(row, 1),
-                    alias,
                     type_oid: column(row, 2),
                     type_name: column(row, 3),
                     equal: column(row, 4),

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_sys};
 
-use super::scoped::with_own_search_path;
+use super::scoped::with_settings_of_triggers;
 
 /// What the rows of the table are called in an expression: `row.user_id`.
 pub const ROW: &CStr = c"row";
@@ -52,13 +52,6 @@ pub fn understand(table: pg_sys::Oid, from: &str, text: &str) -> Result<Expressi
     });
     // Whoever asks raises an error of his own then, so that what Postgres began is cleaned up by that.
     understood.catch_others(refused).execute()
-}
-
-/// Raises an error if a query is none that Postgres understands. It is not planned, let alone run.
-pub fn check(query: &str) {
-    let query = CString::new(query).unwrap_or_default();
-    // SAFETY: the text ends in NUL and lives until the end; the caller's transaction is cleaned up after an error.
-    unsafe { analyse(&query) };
 }
 
 fn refused(error: CaughtError) -> Result<Expression, Fault> {
@@ -159,7 +152,9 @@ unsafe fn read(table: pg_sys::Oid, query: *mut pg_sys::Query) -> Result<Expressi
         };
         let expression: *mut pg_sys::Node = (*target).expr.cast();
         let context = pg_sys::deparse_context_for(ROW.as_ptr(), table);
-        let printed = with_own_search_path(|| pg_sys::deparse_expression(expression, context, true, false));
+        // What is said holds as the session means it, and is written down so that every other reads it so.
+        let printed =
+            with_settings_of_triggers(|| pg_sys::deparse_expression(expression, context, true, false));
         let sql = CStr::from_ptr(printed).to_string_lossy().into_owned();
         let is_mutable = pg_sys::contain_mutable_functions(expression);
         Ok(Expression { sql, type_oid: pg_sys::exprType(expression), is_mutable })

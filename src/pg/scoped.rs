@@ -76,9 +76,13 @@ pub const OF_PRINTING: [(&CStr, &CStr); 4] = [
     (c"extra_float_digits", c"1"),
 ];
 
-/// Runs something in the time zone UTC, and with those.
+/// How texts are read, where they have a backslash.
+pub const OF_READING: (&CStr, &CStr) = (c"standard_conforming_strings", c"on");
+
+/// Runs something in the time zone UTC, with those, and with our own `search_path`.
 pub fn with_settings_of_triggers<R>(run: impl FnOnce() -> R) -> R {
-    with_settings(OF_PRINTING.into_iter().chain([(c"timezone", c"UTC")]), run)
+    let others = [OF_READING, (c"timezone", c"UTC"), (c"search_path", SEARCH_PATH)];
+    with_settings(OF_PRINTING.into_iter().chain(others), run)
 }
 
 /// Runs what somebody else has written as his sessions would, in a process of ours, which has other settings.

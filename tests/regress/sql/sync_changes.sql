@@ -99,7 +99,7 @@ SELECT klaviyo_sync_events('orders', 'Unpaid', email => 'email', properties => '
 \a\t
 SELECT klaviyo_sync_show('orders', 'Paid');
 \a\t
-SELECT relation, name, kind, enabled, spec FROM klaviyo.sync ORDER BY id;
+SELECT relation, name, kind, state, spec FROM klaviyo.sync ORDER BY id;
 INSERT INTO orders VALUES (1, 7, 'a@shop.example', 'paid'), (2, 8, 'b@shop.example', 'new'), (3, 9, 'c@shop.example', 'new'), (4, 10, 'd@shop.example', NULL);
 UPDATE orders SET note = 'x';
 UPDATE orders SET status = 'paid' WHERE id < 3;
@@ -109,8 +109,21 @@ DELETE FROM orders WHERE id IN (1, 2);
 SELECT key, payload #>> '{event,metric,data,attributes,name}' AS metric, payload #> '{event,properties}' AS properties FROM queued;
 DELETE FROM klaviyo.outbox;
 ALTER TABLE orders DISABLE TRIGGER ALL;
-SELECT name, enabled FROM klaviyo.sync ORDER BY id;
+SELECT name, state FROM klaviyo.sync ORDER BY id;
 ALTER TABLE orders ENABLE TRIGGER ALL;
+
+-- A row is the same whatever becomes of its key, and two that change theirs with each other are not taken for one another.
+CREATE TABLE tickets (id int PRIMARY KEY DEFERRABLE, who text, state text, met text, place text);
+SELECT klaviyo_sync_events('tickets', 'Closed', external_id => 'who', properties => '{"row": "to_jsonb(row)"}', "on" => 'update', "when" => 'state = ''closed''') > 0 AS mapped;
+SELECT klaviyo_sync_profiles('tickets', external_id => 'who', title => 'state') > 0 AS mapped;
+INSERT INTO tickets VALUES (1, 'a', 'open'), (2, 'b', 'closed'), (3, 'c', 'closed');
+DELETE FROM klaviyo.outbox;
+UPDATE tickets SET id = id + 10 WHERE id = 2;
+UPDATE tickets SET id = CASE id WHEN 1 THEN 3 WHEN 3 THEN 1 ELSE id END;
+SELECT count(*) AS none FROM queued;
+UPDATE tickets SET id = 100 - id, state = 'closed' WHERE who IN ('a', 'b');
+SELECT kind, key, payload #> '{event,properties}' AS properties FROM queued;
+DELETE FROM klaviyo.outbox;
 
 -- A cascade is a statement as any other.
 CREATE TABLE items (id int PRIMARY KEY, order_id int REFERENCES orders ON DELETE CASCADE ON UPDATE CASCADE);
