@@ -48,3 +48,13 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_upsert_changes';
 COMMENT ON FUNCTION @extschema@.klaviyo_upsert_changes(jsonb, jsonb, text) IS
     'Queues what of a profile''s state has changed; nothing where nothing has, or new is NULL. A state is an object of the arguments of klaviyo_upsert_profile(): {"email": …, "first_name": …, "location": {…}, "properties": {…}}. What was and is no longer, or is null, is cleared. All of new is queued where old is NULL or names another email, phone_number or external_id. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_request_deletion(
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_request_deletion';
+COMMENT ON FUNCTION @extschema@.klaviyo_request_deletion(text, text, text) IS
+    'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after what was queued about the same person before; the key needs the scope data-privacy:write. Returns the message_id';

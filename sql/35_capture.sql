@@ -105,6 +105,7 @@ CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
     location     jsonb DEFAULT NULL,
     properties   jsonb DEFAULT NULL,
     "when"       text DEFAULT NULL,
+    on_delete    text DEFAULT 'keep',
     replicated   boolean DEFAULT false,
     name         text DEFAULT 'profile',
     account      text DEFAULT NULL,
@@ -112,8 +113,8 @@ CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_profiles';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, boolean, text, text, boolean) IS
-    'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. Arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, boolean, text, text, boolean) IS
+    'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. on_delete is keep (the default): a row that is deleted changes nothing at Klaviyo; or request_deletion: klaviyo_request_deletion() is called with its email, or its phone_number if it has none. Other arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_metric(
     relation       regclass,

@@ -111,6 +111,7 @@ $$;
 -- What is not named here is the owner's alone: account_key, whatever the worker writes, and most helpers.
 
 GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_request_deletion,
     @extschema@.klaviyo_track_event,
     @extschema@.klaviyo_upsert_changes,
     @extschema@.klaviyo_upsert_profile,

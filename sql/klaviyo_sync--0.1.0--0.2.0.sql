@@ -185,6 +185,16 @@ AS 'MODULE_PATHNAME', 'klaviyo_upsert_changes';
 COMMENT ON FUNCTION @extschema@.klaviyo_upsert_changes(jsonb, jsonb, text) IS
     'Queues what of a profile''s state has changed; nothing where nothing has, or new is NULL. A state is an object of the arguments of klaviyo_upsert_profile(): {"email": …, "first_name": …, "location": {…}, "properties": {…}}. What was and is no longer, or is null, is cleared. All of new is queued where old is NULL or names another email, phone_number or external_id. Returns the message_id';
 
+CREATE FUNCTION @extschema@.klaviyo_request_deletion(
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_request_deletion';
+COMMENT ON FUNCTION @extschema@.klaviyo_request_deletion(text, text, text) IS
+    'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after what was queued about the same person before; the key needs the scope data-privacy:write. Returns the message_id';
+
 -- Capture: triggers made from what a person says of a table's columns. Triggers and their functions are the table's
 -- owner's, and no members of the extension: dumps carry them with the table.
 
@@ -292,6 +302,7 @@ CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
     location     jsonb DEFAULT NULL,
     properties   jsonb DEFAULT NULL,
     "when"       text DEFAULT NULL,
+    on_delete    text DEFAULT 'keep',
     replicated   boolean DEFAULT false,
     name         text DEFAULT 'profile',
     account      text DEFAULT NULL,
@@ -299,8 +310,8 @@ CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_profiles';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, boolean, text, text, boolean) IS
-    'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. Arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, boolean, text, text, boolean) IS
+    'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. on_delete is keep (the default): a row that is deleted changes nothing at Klaviyo; or request_deletion: klaviyo_request_deletion() is called with its email, or its phone_number if it has none. Other arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_metric(
     relation       regclass,
@@ -795,7 +806,8 @@ BEGIN
                             '@extschema@.klaviyo_sync_metric'::pg_catalog.regproc, '@extschema@.klaviyo_sync_pause'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_changes'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_upsert_changes'::pg_catalog.regproc,
                             'klaviyo.adopt_mappings'::pg_catalog.regproc, 'klaviyo.bury_row'::pg_catalog.regproc,
                             'klaviyo.check_changes'::pg_catalog.regproc, 'klaviyo.check_event'::pg_catalog.regproc,
                             'klaviyo.fault_to_bury'::pg_catalog.regproc, 'klaviyo.follow_table'::pg_catalog.regproc,
@@ -823,7 +835,7 @@ GRANT SELECT ON klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, kl
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
-    @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
+    @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
     klaviyo.notes_keys
 TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
@@ -981,3 +993,5 @@ AS $$
         WHERE j.ended_at IS NULL AND j.account = a.name
     ) AS j
 $$;
+
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion';

@@ -2,7 +2,8 @@
 //!
 //! - [`settings`]: every setting.
 //! - [`api`]: what SQL sees. Checks input, calls down.
-//! - [`worker`]: the launcher and the worker of each database.
+//! - [`capture`]: tables whose rows are sent, and what stood in them before.
+//! - [`worker`]: the launcher, and the worker and runner of each database.
 //! - [`outbox`]: enqueue, claim, settle. Alone in touching the tables of messages.
 //! - [`pg`]: Postgres' own interfaces, wrapped small.
 //!

@@ -129,7 +129,7 @@ pub fn define(preloading: bool) {
         GucRegistry::define_int_guc(
             c"klaviyo.max_databases",
             c"Databases that can have a worker at a time.",
-            c"Each takes one of max_worker_processes; the launcher takes one more.",
+            c"Each takes one of max_worker_processes, one more while it has a backfill, and the launcher one.",
             &MAX_DATABASES,
             1,
             crate::worker::MAX_DATABASES as i32,

@@ -103,13 +103,17 @@ fn map_events(arguments: &Arguments, template: Option<&'static Template>) -> Ret
 }
 
 /// `klaviyo_sync_profiles(relation, email, phone_number, external_id, first_name, last_name, organization, title, locale,
-/// image, location, properties, "when", replicated, name, account, replace)`
+/// image, location, properties, "when", on_delete, replicated, name, account, replace)`
 fn sync_profiles(arguments: &Arguments) -> Returned {
-    let mut mapper = Mapper::new(arguments, 13)?;
+    let mut mapper = Mapper::new(arguments, 14)?;
     let state = mapper.read(&OF_PROFILE)?;
+    let mut operations = vec![Operation::Insert, Operation::Update];
+    if mapper.requests_deletion(13, &state)? {
+        operations.push(Operation::Delete);
+    }
     let condition = mapper.condition(12)?;
     let action = mapper.action("klaviyo_upsert_changes", Message::Profile(state), condition);
-    mapper.attach("profile", "profile", vec![Operation::Insert, Operation::Update], At::Statement, action)
+    mapper.attach("profile", "profile", operations, At::Statement, action)
 }
 
 /// Reads the arguments of a mapping.
@@ -209,6 +213,31 @@ impl<'a> Mapper<'a> {
                 "For example '{\"OrderId\": \"number\"}'.",
             )),
         }
+    }
+
+    /// Whether a row that is deleted has Klaviyo be asked to delete the person's data.
+    fn requests_deletion(&mut self, place: usize, state: &[(String, Sql)]) -> Result<bool, Refusal> {
+        let given: &str = self.arguments.get(place).unwrap_or("keep");
+        match given {
+            "keep" => return Ok(false),
+            "request_deletion" => {}
+            _ => {
+                return Err(refusal::argument(
+                    "argument \"on_delete\" does not say what becomes of a profile whose row is deleted",
+                    format!("It is \"{given}\"."),
+                    "Write keep, or request_deletion: Klaviyo is asked to delete the person's data.",
+                ));
+            }
+        }
+        if !state.iter().any(|(name, _)| ["email", "phone_number"].contains(&name.as_str())) {
+            return Err(refusal::argument(
+                "Klaviyo cannot be asked to delete whom only an external_id names",
+                "It deletes by email or phone_number.",
+                "Map one of them, or leave out on_delete.",
+            ));
+        }
+        self.spec.insert("on_delete".to_owned(), Value::from(given));
+        Ok(true)
     }
 
     fn condition(&mut self, place: usize) -> Result<Option<String>, Refusal> {

@@ -1,4 +1,5 @@
-//! `klaviyo_track_event`, `klaviyo_upsert_profile`, `klaviyo_upsert_changes`: check, queue, return the id.
+//! `klaviyo_track_event`, `klaviyo_upsert_profile`, `klaviyo_upsert_changes`, `klaviyo_request_deletion`: check, queue, return
+//! the id.
 
 use std::cell::Cell;
 
@@ -6,7 +7,7 @@ use delivery::identifiers::Identifiers;
 use delivery::invalid::{Fault, Invalid};
 use delivery::json::{JsonLimits, JsonWriter};
 use delivery::kind::profile_change::Change;
-use delivery::kind::{Checked, event, profile};
+use delivery::kind::{Checked, deletion, event, profile};
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 
@@ -18,6 +19,7 @@ use crate::settings::{ON_INVALID, OnInvalid};
 sql_function!(klaviyo_track_event, pg_finfo_klaviyo_track_event, track_event);
 sql_function!(klaviyo_upsert_profile, pg_finfo_klaviyo_upsert_profile, upsert_profile);
 sql_function!(klaviyo_upsert_changes, pg_finfo_klaviyo_upsert_changes, upsert_changes);
+sql_function!(klaviyo_request_deletion, pg_finfo_klaviyo_request_deletion, request_deletion);
 sql_function!(klaviyo_check_event, pg_finfo_klaviyo_check_event, check_event);
 sql_function!(klaviyo_check_changes, pg_finfo_klaviyo_check_changes, check_changes);
 sql_function!(klaviyo_bury_row, pg_finfo_klaviyo_bury_row, bury_row);
@@ -205,6 +207,18 @@ fn change_given(arguments: &Arguments) -> String {
 
 fn name_of_history(again: Option<bool>) -> Name {
     if again.unwrap_or_default() { Name::of_repeat() } else { Name::next() }
+}
+
+/// `klaviyo_request_deletion(email, phone_number, account)`
+fn request_deletion(arguments: &Arguments) -> Returned {
+    let checked = || deletion::Draft { email: arguments.get(0), phone_number: arguments.get(1) }.check();
+    let given = || {
+        let mut given = Given::default();
+        given.text("email", arguments.get(0));
+        given.text("phone_number", arguments.get(1));
+        given.finish()
+    };
+    queue("deletion", &Name::next(), arguments.get(2), pg::now(), checked, given)
 }
 
 /// `klaviyo.bury_row(account, kind, row, fault)`: of a row whose mapping is understood no more.

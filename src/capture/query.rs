@@ -164,7 +164,8 @@ impl Action {
                 self.event_of_change(arguments, note, rows, table, margin)
             }
             (Message::Profile(state), Operation::Update) => self.profile_change(state, rows, table, margin),
-            (Message::Profile(state), _) => {
+            (Message::Profile(state), Operation::Delete) => self.deletion(state, rows.old, margin),
+            (Message::Profile(state), Operation::Insert) => {
                 let state = object(state).print(&format!("{margin}    "));
                 format!("{}\n{}", self.call(&[("new", state)], margin), self.from(rows.new, "", margin))
             }
@@ -174,7 +175,11 @@ impl Action {
     /// The query that makes a dead letter of each row, to stand after SELECT or PERFORM, of which no message can be made.
     pub fn bury(&self, operation: Operation, rows: Rows, fault: &str) -> String {
         let rows = if operation == Operation::Delete { rows.old } else { rows.new };
-        let kind = quote_literal(self.message.kind());
+        let kind = match (&self.message, operation) {
+            (Message::Profile(_), Operation::Delete) => "deletion",
+            (message, _) => message.kind(),
+        };
+        let kind = quote_literal(kind);
         format!(
             "klaviyo.bury_row({}, {kind}, to_jsonb(\"row\"), {fault}) FROM {rows} AS \"row\"",
             self.account
@@ -195,6 +200,31 @@ impl Action {
             arguments.iter().map(|(name, sql)| (name.as_str(), sql.print(&inner))).collect();
         let note = note.map(|note| format!(",\n{margin}{note}")).unwrap_or_default();
         format!("{}{note}\n{}", self.call(&arguments, margin), self.from(rows, and, margin))
+    }
+
+    /// A request to delete the data of each person whose row is gone, by what Klaviyo deletes by.
+    fn deletion(&self, state: &[(String, Sql)], rows: &str, margin: &str) -> String {
+        let of = |wanted: &str| state.iter().find(|(name, _)| name == wanted).map(|(_, sql)| sql.print(""));
+        let (email, phone) = (of("email"), of("phone_number"));
+        let known: Vec<String> =
+            email.iter().chain(&phone).map(|sql| format!("({sql}) IS NOT NULL")).collect();
+        // Klaviyo deletes by one of them.
+        let second = match (&email, &phone) {
+            (Some(email), Some(phone)) => Some(format!("CASE WHEN {email} IS NULL THEN {phone} END")),
+            (_, phone) => phone.clone(),
+        };
+        let first = email.map(|email| ("email", email));
+        let arguments: Vec<_> =
+            first.into_iter().chain(second.map(|phone| ("phone_number", phone))).collect();
+        let schema = self.function.rsplit_once('.').map(|(schema, _)| schema).unwrap_or_default();
+        let action = Self { function: format!("{schema}.klaviyo_request_deletion"), ..self.clone() };
+        let condition =
+            self.condition.as_deref().map(|condition| format!(" AND {condition}")).unwrap_or_default();
+        format!(
+            "{}\n{margin}FROM {rows} AS \"row\"\n{margin}WHERE ({}){condition}",
+            action.call(&arguments, margin),
+            known.join(" OR ")
+        )
     }
 
     fn call(&self, arguments: &[(&str, String)], margin: &str) -> String {

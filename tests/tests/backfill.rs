@@ -359,9 +359,15 @@ fn a_dump_carries_it_on() {
     assert_eq!(psql("SELECT state, rows_queued FROM klaviyo.backfill"), format!("paused|{before}"));
     psql("SELECT klaviyo_backfill_resume('orders')");
     // Nobody has said yet that its rows are to be sent from here.
+    psql(&place(20_001, 20_001));
     thread::sleep(Duration::from_millis(300));
     assert_eq!(psql(queued), before.to_string());
+    let captured = "SELECT string_agg(payload #>> '{event,properties,Number}', ' ') FROM klaviyo.outbox
+                    WHERE payload #>> '{event,backfill}' IS NULL";
+    assert_eq!(psql(captured), "-2 -1 0");
     psql("SELECT klaviyo_arm_account()");
+    psql(&place(20_002, 20_002));
+    assert_eq!(psql(captured), "-2 -1 0 20002");
     let mut copy = other.cluster.connect("copy");
     other.eventually("it goes on", PATIENCE, || count(&mut copy, queued) > before);
     other.eventually("it is done", PATIENCE, || {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::thread;
 
-use harness::{Cluster, Ledger, PATIENCE, Shop, count, eventually, explain, query, refused, sql};
+use harness::{Cluster, Fault, Ledger, PATIENCE, Shop, count, eventually, explain, query, refused, sql};
 use serde_json::json;
 
 /// Orders and their customers.
@@ -133,6 +133,8 @@ fn what_logical_replication_applies_is_captured_but_not_what_it_copies_first() {
         "shop",
         r#"SELECT klaviyo_sync_events('orders', 'Order', external_id => 'who', unique_id => 'id || status',
                                       "when" => 'status <> ''old''', "on" => 'insert or update', replicated => true);
+           SELECT klaviyo_sync_events('orders', 'Gone', external_id => 'who', "on" => 'delete', replicated => true);
+           SELECT klaviyo_sync_profiles('orders', external_id => 'who', title => 'status', replicated => true);
            SELECT klaviyo_sync_profiles('others', external_id => 'who', properties => '["id"]')"#,
     );
     let write = |from: i32, to: i32| {
@@ -163,10 +165,20 @@ fn what_logical_replication_applies_is_captured_but_not_what_it_copies_first() {
     eventually("what was written is applied", PATIENCE, || count(&mut db, applied) == 1);
     // And what is written here.
     sql(&mut db, "INSERT INTO orders VALUES (7, 'w7', 'new')");
-    let ids = "SELECT string_agg(payload #>> '{event,unique_id}', ' ' ORDER BY seq) FROM klaviyo.outbox";
-    assert_eq!(cluster.psql("shop", ids), "4new 5new 1again 6new 7new");
-    let not_asked_for = "SELECT count(*) FROM klaviyo.outbox WHERE kind = 'profile'";
-    assert_eq!(count(&mut db, not_asked_for), 0);
+    let of = |metric: &str, what: &str| {
+        let events = format!(
+            "SELECT string_agg({what}, ' ' ORDER BY seq) FROM klaviyo.outbox
+             WHERE payload #>> '{{event,metric,data,attributes,name}}' = '{metric}'"
+        );
+        cluster.psql("shop", &events)
+    };
+    assert_eq!(of("Order", "payload #>> '{event,unique_id}'"), "4new 5new 1again 6new 7new");
+    assert_eq!(of("Gone", "key[1]"), "external_id:w2");
+    let profiles =
+        "SELECT string_agg(payload ->> 'external_id' || ' ' || (payload ->> 'title'), ', ' ORDER BY seq)
+                    FROM klaviyo.outbox WHERE kind = 'profile'";
+    let expected = "w4 new, w5 new, w1 old, w1 again, w6 new, w7 new";
+    assert_eq!(cluster.psql("shop", profiles), expected, "and nothing of what is not asked for");
     cluster.psql("shop", "DROP SUBSCRIPTION shop");
 }
 
@@ -245,4 +257,72 @@ fn what_changes_is_sent() {
     assert_eq!(profiles.len(), 51);
     assert_eq!(shop.sandbox.events().len(), 1);
     shop.assert_requests_conform();
+}
+
+/// Whoever deletes a row that is mapped so has Klaviyo forget the person, after all that was queued about him before.
+#[test]
+fn a_deleted_row_can_have_klaviyo_forget_the_person() {
+    let shop = Shop::builder().setting("klaviyo.retry_max_delay", "2s").start();
+    let mut db = shop.connect();
+    sql(&mut db, "CREATE TABLE users (id int PRIMARY KEY, email text, name text)");
+    sql(
+        &mut db,
+        "SELECT klaviyo_sync_profiles('users', email => 'email', first_name => 'name', on_delete => 'request_deletion')",
+    );
+    sql(
+        &mut db,
+        "INSERT INTO users SELECT n, format('user-%s@shop.example', n), 'U' FROM generate_series(1, 5) AS n",
+    );
+    assert_eq!(shop.drain_soon().dead, 0);
+    assert_eq!(shop.sandbox.profiles().len(), 5);
+    // An answer that is lost is asked for again, which changes nothing.
+    let path = "/api/data-privacy-deletion-jobs";
+    shop.sandbox.set_faults(&[Fault::reset_after().path(path).times(1)]);
+    sql(&mut db, "UPDATE users SET name = 'V' WHERE id = 2; DELETE FROM users WHERE id = 2");
+    sql(&mut db, "BEGIN; DELETE FROM users WHERE id = 3; ROLLBACK");
+    assert_eq!(shop.drain_soon().dead, 0);
+    let receipts = shop.sandbox.receipts();
+    let about_2: Vec<&str> = receipts
+        .iter()
+        .filter(|receipt| receipt.status.is_none_or(|status| status < 300))
+        .filter(|receipt| format!("{:?}", receipt.body).contains("user-2@"))
+        .map(|receipt| receipt.path.as_str())
+        .collect();
+    assert_eq!(about_2.iter().rev().take(2).collect::<Vec<_>>(), [&path, &path]);
+    let left: Vec<String> =
+        shop.sandbox.profiles().iter().map(|it| it.attributes["email"].to_string()).collect();
+    assert_eq!(left.len(), 4);
+    assert!(!left.iter().any(|email| email.contains("user-2@")), "{left:?}");
+    // Who comes back is somebody new.
+    sql(&mut db, "INSERT INTO users VALUES (2, 'user-2@shop.example', 'W')");
+    assert_eq!(shop.drain_soon().dead, 0);
+    assert_eq!(shop.sandbox.profiles().len(), 5);
+    shop.assert_requests_conform();
+}
+
+/// Columns that are computed when they are read, of PostgreSQL 18, are none that a trigger sees.
+#[test]
+fn a_column_that_is_computed_when_it_is_read_cannot_be_mapped() {
+    let cluster = Cluster::builder().setting("klaviyo.enabled", "off").start();
+    if cluster.bin().major() < 18 {
+        return;
+    }
+    cluster.create_database("shop");
+    cluster.psql("shop", "CREATE EXTENSION klaviyo_sync; SELECT klaviyo_set_account()");
+    cluster.psql(
+        "shop",
+        "CREATE TABLE orders (id int PRIMARY KEY, net numeric, gross numeric GENERATED ALWAYS AS (net * 1.19) VIRTUAL)",
+    );
+    let mut db = cluster.connect("shop");
+    let map = |value: &str| {
+        format!(
+            "SELECT klaviyo_sync_events('orders', 'x', external_id => 'id', value => '{value}', properties => '\"*\"')"
+        )
+    };
+    assert_eq!(refused(&mut db, &map("gross")), "KS051");
+    sql(&mut db, &map("net * 1.19"));
+    sql(&mut db, "INSERT INTO orders (id, net) VALUES (1, 100)");
+    let payload =
+        "SELECT (payload -> 'event' ->> 'value') || (payload #>> '{event,properties}') FROM klaviyo.outbox";
+    assert_eq!(cluster.psql("shop", payload), r#"119.00{"id":1,"net":100}"#);
 }

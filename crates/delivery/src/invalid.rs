@@ -46,6 +46,7 @@ faults! {
     UniqueId "KS012" "invalid_unique_id",
     UnknownAccount "KS013" "unknown_account",
     Clear "KS014" "invalid_clear",
+    TwoIdentifiers "KS015" "two_identifiers",
 }
 
 /// A refusal. The texts name the argument and never carry an address or a phone number.

@@ -1,6 +1,7 @@
 //! Kinds of message. A kind is a file: how its input is checked and laid down, which call carries it, and how two
 //! of it merge. [`ALL`] is the list.
 
+pub mod deletion;
 pub mod event;
 mod event_batch;
 pub mod profile;
@@ -92,7 +93,7 @@ impl Rides {
 }
 
 /// Every kind there is.
-pub const ALL: [&dyn Kind; 2] = [&event::Event, &profile::Profile];
+pub const ALL: [&dyn Kind; 3] = [&event::Event, &profile::Profile, &deletion::Deletion];
 
 /// The number of a kind in [`ALL`].
 pub fn number(kind: &dyn Kind) -> usize {

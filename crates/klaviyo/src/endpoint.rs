@@ -115,6 +115,18 @@ pub const BULK_IMPORT_PROFILES: Endpoint = Endpoint {
     optional: true,
 };
 
+/// `request_profile_deletion`: has the profiles be deleted that an address or a number matches, and their data.
+pub const REQUEST_DELETION: Endpoint = Endpoint {
+    name: "data-privacy-deletion-jobs",
+    method: Method::Post,
+    path: "/api/data-privacy-deletion-jobs",
+    scopes: &["data-privacy:write"],
+    limits: Limits { burst: 3, steady: 60, daily: None },
+    max_body: 100_000,
+    max_items: 1,
+    optional: false,
+};
+
 /// `get_bulk_import_profiles_jobs`: which jobs there are.
 pub const GET_IMPORT_JOBS: Endpoint = question(
     "get-profile-bulk-import-jobs",
@@ -150,7 +162,7 @@ const fn question(name: &'static str, path: &'static str, scopes: &'static [&'st
 }
 
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 7] = [
+pub const ENDPOINTS: [&Endpoint; 8] = [
     &CREATE_EVENT,
     &UPSERT_PROFILE,
     &BULK_CREATE_EVENTS,
@@ -158,6 +170,7 @@ pub const ENDPOINTS: [&Endpoint; 7] = [
     &GET_IMPORT_JOBS,
     &GET_IMPORT_JOB,
     &GET_IMPORT_ERRORS,
+    &REQUEST_DELETION,
 ];
 
 #[cfg(test)]

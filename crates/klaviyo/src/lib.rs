@@ -16,7 +16,7 @@ pub use bulk::{EventsBody, Place, event_at};
 pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
 pub use endpoint::{
     BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, ENDPOINTS, Endpoint, GET_IMPORT_ERRORS,
-    GET_IMPORT_JOB, GET_IMPORT_JOBS, Limits, Method, UPSERT_PROFILE,
+    GET_IMPORT_JOB, GET_IMPORT_JOBS, Limits, Method, REQUEST_DELETION, UPSERT_PROFILE,
 };
 pub use error::{ApiError, errors_of};
 pub use import::{
@@ -26,7 +26,7 @@ pub use import::{
 };
 pub use request::Request;
 pub use session::{Session, SessionError, is_loopback};
-pub use types::{event_body, profile_body, resource_id};
+pub use types::{deletion_body, event_body, profile_body, resource_id};
 
 /// The API revision this code was written against, sent in every request unless an account says otherwise.
 pub const REVISION: &str = "2026-07-15";

@@ -29,6 +29,12 @@ pub fn profile_body(attributes: &str) -> Vec<u8> {
     body
 }
 
+/// Body of `request_profile_deletion`: the attributes name one address or number.
+pub fn deletion_body(attributes: &str) -> Vec<u8> {
+    let frame = r#"{"data":{"type":"data-privacy-deletion-job","attributes":{"profile":{"data":{"type":"profile","attributes":"#;
+    [frame, attributes, "}}}}}"].concat().into_bytes()
+}
+
 /// The id of the resource an answer is about (`data.id`), where it has one.
 pub fn resource_id(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
@@ -64,6 +70,13 @@ mod tests {
             profile_body(r#"{"email":"a@b.example"}"#),
             br#"{"data":{"type":"profile","attributes":{"email":"a@b.example"}}}"#
         );
+    }
+
+    #[test]
+    fn a_deletion_names_whom() {
+        let body: serde_json::Value =
+            serde_json::from_slice(&deletion_body(r#"{"email":"a@b.example"}"#)).expect("JSON");
+        assert_eq!(body["data"]["attributes"]["profile"]["data"]["attributes"]["email"], "a@b.example");
     }
 
     #[test]

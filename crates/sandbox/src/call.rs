@@ -19,6 +19,8 @@ pub enum Call {
     ImportJob,
     /// `GET /api/profile-bulk-import-jobs/{id}/import-errors`: what the job could not take in.
     ImportErrors,
+    /// `POST /api/data-privacy-deletion-jobs`: delete the profiles that an address or a number matches.
+    RequestDeletion,
 }
 
 /// How many requests each of the two fixed windows of a call allows, for one account.
@@ -33,7 +35,7 @@ pub struct Limits {
 
 impl Call {
     /// All calls, in the order of their discriminants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
@@ -41,6 +43,7 @@ impl Call {
         Self::ImportJobs,
         Self::ImportJob,
         Self::ImportErrors,
+        Self::RequestDeletion,
     ];
 
     /// The call that a request is, and the id in its path, empty where the call has none. Of a path that does not answer
@@ -60,15 +63,18 @@ impl Call {
             Self::ProfileBulkImport | Self::ImportJobs => "/api/profile-bulk-import-jobs",
             Self::ImportJob => "/api/profile-bulk-import-jobs/{job_id}",
             Self::ImportErrors => "/api/profile-bulk-import-jobs/{id}/import-errors",
+            Self::RequestDeletion => "/api/data-privacy-deletion-jobs",
         }
     }
 
     /// The method of the call.
     pub const fn method(self) -> Method {
         match self {
-            Self::Events | Self::EventBulkCreate | Self::ProfileImport | Self::ProfileBulkImport => {
-                Method::POST
-            }
+            Self::Events
+            | Self::EventBulkCreate
+            | Self::ProfileImport
+            | Self::ProfileBulkImport
+            | Self::RequestDeletion => Method::POST,
             Self::ImportJobs | Self::ImportJob | Self::ImportErrors => Method::GET,
         }
     }
@@ -77,6 +83,7 @@ impl Call {
         match self {
             Self::Events => Limits { burst: 350, steady: 3_500 },
             Self::ProfileImport => Limits { burst: 75, steady: 750 },
+            Self::RequestDeletion => Limits { burst: 3, steady: 60 },
             Self::EventBulkCreate
             | Self::ProfileBulkImport
             | Self::ImportJobs
@@ -90,7 +97,7 @@ impl Call {
     pub const fn max_body(self) -> Option<usize> {
         match self {
             Self::Events | Self::EventBulkCreate | Self::ProfileBulkImport => Some(5_000_000),
-            Self::ProfileImport => Some(100_000),
+            Self::ProfileImport | Self::RequestDeletion => Some(100_000),
             Self::ImportJobs | Self::ImportJob | Self::ImportErrors => None,
         }
     }

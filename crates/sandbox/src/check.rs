@@ -2,6 +2,7 @@
 //!
 //! Every finding is reported, each with a JSON pointer, as Klaviyo does; what passes becomes a draft for the store.
 
+mod deletion;
 mod event;
 mod event_bulk;
 mod fields;
@@ -13,6 +14,7 @@ mod profile_bulk;
 use jiff::Timestamp;
 use serde_json_borrow::Value;
 
+pub use deletion::Whose;
 pub use event::EventDraft;
 pub use event_bulk::EventGroup;
 pub use profile::{ProfileDraft, PropertyPatch};
@@ -42,6 +44,11 @@ pub fn profile_import(body: &Value<'_>) -> Result<ProfileDraft, Vec<ApiError>> {
 /// Checks the body of `POST /api/profile-bulk-import-jobs` (`ProfileImportJobCreateQuery`).
 pub fn profile_bulk(body: &Value<'_>) -> Result<Vec<ImportItem>, Vec<ApiError>> {
     checked(body, profile_bulk::check)
+}
+
+/// Checks the body of `POST /api/data-privacy-deletion-jobs` (`DataPrivacyCreateDeletionJobQuery`).
+pub fn deletion(body: &Value<'_>) -> Result<Whose, Vec<ApiError>> {
+    checked(body, deletion::check)
 }
 
 /// A draft only if nothing was found.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Number;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::check::{EventDraft, ProfileDraft};
+use crate::check::{EventDraft, ProfileDraft, Whose};
 use crate::error::ApiError;
 pub use bulk::BulkRefusal;
 pub use identifiers::Identifier;
@@ -258,16 +258,38 @@ impl Store {
         index
     }
 
+    /// Deletes a profile and its events. Whoever comes by its identifiers later is another.
+    pub fn delete(&mut self, whose: &Whose) {
+        let found = match whose {
+            Whose::Id(id) => self.by_id.get(id).copied(),
+            Whose::Has(identifier, text) => self.owner(*identifier, text),
+        };
+        let Some(index) = found else { return };
+        let profile = &mut self.profiles[index];
+        profile.is_deleted = true;
+        self.by_id.remove(&profile.id);
+        for identifier in Identifier::ALL {
+            if let Some(text) = profile.text(identifier.attribute()) {
+                self.by_identifier[identifier as usize].remove(text);
+            }
+        }
+    }
+
     fn text(&mut self, text: &str) -> Arc<str> {
         Arc::clone(self.texts.get_or_insert_with(text, |text| text.into()))
     }
 
+    /// Events that are kept, those of deleted profiles aside.
+    fn kept(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|event| !self.profiles[event.profile].is_deleted)
+    }
+
     pub fn event_count(&self) -> usize {
-        self.events.len()
+        self.kept().count()
     }
 
     pub fn profile_count(&self) -> usize {
-        self.profiles.len()
+        self.profiles.iter().filter(|profile| !profile.is_deleted).count()
     }
 
     /// Events that came again and were not recorded again.
@@ -281,12 +303,12 @@ impl Store {
     }
 
     pub fn events(&self, metric: Option<&str>) -> Vec<EventView<'_>> {
-        let wanted = self.events.iter().filter(|event| metric.is_none_or(|metric| *event.metric == *metric));
+        let wanted = self.kept().filter(|event| metric.is_none_or(|metric| *event.metric == *metric));
         wanted.map(|event| self.view(event)).collect()
     }
 
     pub fn profiles(&self) -> Vec<ProfileView<'_>> {
-        self.profiles.iter().map(Profile::view).collect()
+        self.profiles.iter().filter(|profile| !profile.is_deleted).map(Profile::view).collect()
     }
 
     fn view<'a>(&'a self, event: &'a Event) -> EventView<'a> {

@@ -103,6 +103,21 @@ SELECT status FROM klaviyo_health() WHERE name::pg_catalog.bpchar OPERATOR(pg_ca
 SELECT state('TABLE klaviyo.lane'), state('TABLE klaviyo.throughput'), state('TABLE klaviyo.latency');
 SELECT state('SELECT klaviyo_check_account()'), state('SELECT klaviyo_acknowledge()');
 SELECT klaviyo_redrive(kind => 'event'), klaviyo_discard(kind => 'event');
+-- Mappings of a table of his own: what is theirs in them is his to say, the rest is ours.
+CREATE TABLE evil.orders (id pg_catalog.int4 PRIMARY KEY, who pg_catalog.text);
+SELECT state($$INSERT INTO evil.orders VALUES (1, 'a')$$);
+SELECT state($$SELECT klaviyo_sync_events('evil.orders', 'x', external_id => 'who', unique_id => 'id', "on" => 'insert or update or delete', "when" => 'who IS NOT NULL')$$);
+SELECT state($$SELECT klaviyo_sync_events('evil.orders', 'y', external_id => 'who', at => 'commit')$$);
+SELECT state($$SELECT klaviyo_sync_profiles('evil.orders', external_id => 'who', properties => '"*"')$$);
+SELECT state($$SELECT klaviyo_sync_metric('evil.orders', 'Active on Site', external_id => 'who')$$);
+SELECT state($$INSERT INTO evil.orders VALUES (2, 'b')$$), state($$UPDATE evil.orders SET who = 'c'$$), state($$DELETE FROM evil.orders WHERE id OPERATOR(pg_catalog.=) 2$$);
+SELECT state($$SELECT klaviyo_preview('evil.orders')$$), state($$SELECT klaviyo_sync_show('evil.orders')$$), state('TABLE klaviyo.sync');
+SELECT state($$SELECT klaviyo_sync_pause('evil.orders')$$), state($$SELECT klaviyo_sync_resume('evil.orders')$$);
+SELECT state($$SELECT klaviyo_backfill('evil.orders')$$), state($$SELECT klaviyo_backfill_pause('evil.orders')$$), state('TABLE klaviyo.backfill');
+SELECT state($$SELECT klaviyo_backfill_resume('evil.orders')$$), state($$SELECT klaviyo_backfill_cancel('evil.orders')$$);
+SELECT state('SELECT klaviyo_health()');
+SELECT state('ALTER TABLE evil.orders RENAME TO baskets'), state($$SELECT klaviyo_sync_detach('evil.baskets', 'x')$$), state('DROP TABLE evil.baskets');
+SELECT state($$SELECT klaviyo_request_deletion('ada@shop.example')$$), state($$SELECT klaviyo_upsert_changes('{"external_id": "1"}')$$);
 SELECT state('SELECT klaviyo_remove_account(''default'')');
 SELECT klaviyo_remove_account('default', bury_waiting => true);
 RESET search_path;

@@ -112,6 +112,20 @@ ALTER TABLE orders DISABLE TRIGGER ALL;
 SELECT name, state FROM klaviyo.sync ORDER BY id;
 ALTER TABLE orders ENABLE TRIGGER ALL;
 
+-- TRUNCATE deletes no row that a trigger hears of. What a cascade sets is an update.
+CREATE TABLE owners (id int PRIMARY KEY);
+CREATE TABLE dogs (id int PRIMARY KEY, owner_id int DEFAULT 1 REFERENCES owners ON DELETE SET NULL, keeper_id int DEFAULT 1 REFERENCES owners ON DELETE SET DEFAULT);
+SELECT klaviyo_sync_events('dogs', 'Gone', external_id => 'id', "on" => 'delete') > 0 AS mapped;
+SELECT klaviyo_sync_profiles('dogs', external_id => 'id', properties => '["owner_id", "keeper_id"]') > 0 AS mapped;
+INSERT INTO owners VALUES (1), (2);
+INSERT INTO dogs VALUES (7, 2, 2);
+DELETE FROM klaviyo.outbox;
+DELETE FROM owners WHERE id = 2;
+SELECT payload FROM queued;
+DELETE FROM klaviyo.outbox;
+TRUNCATE dogs;
+SELECT count(*) AS none FROM queued;
+
 -- A row is the same whatever becomes of its key, and two that change theirs with each other are not taken for one another.
 CREATE TABLE tickets (id int PRIMARY KEY DEFERRABLE, who text, state text, met text, place text);
 SELECT klaviyo_sync_events('tickets', 'Closed', external_id => 'who', properties => '{"row": "to_jsonb(row)"}', "on" => 'update', "when" => 'state = ''closed''') > 0 AS mapped;

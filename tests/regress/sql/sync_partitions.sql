@@ -147,6 +147,7 @@ CREATE SERVER partitions_none FOREIGN DATA WRAPPER partitions_none;
 CREATE FOREIGN TABLE orders_far PARTITION OF orders FOR VALUES IN ('far') SERVER partitions_none;
 CREATE FOREIGN TABLE keyless_far PARTITION OF keyless FOR VALUES IN ('far') SERVER partitions_none;
 SELECT klaviyo_sync_events('keyless', 'x', external_id => 'who');
+SELECT klaviyo_sync_events('keyless_far', 'x', external_id => 'who');
 -- A table that is mapped by itself would be captured no more.
 CREATE TABLE orders_my (id int, region text, email text, status text, PRIMARY KEY (id, region));
 SELECT klaviyo_sync_events('orders_my', 'Placed Order', email => 'email');

@@ -41,6 +41,7 @@ impl Received<'_> {
             Call::ImportJobs => self.jobs(state),
             Call::ImportJob => self.job(state, id),
             Call::ImportErrors => self.job_errors(state, id),
+            Call::RequestDeletion => self.deletion(state, &body),
         }
     }
 
@@ -109,6 +110,14 @@ impl Received<'_> {
         });
         let job = state.jobs.create(items.collect(), ticket.n, self.sandbox.now_us(), Timestamp::now());
         Ok(document(StatusCode::ACCEPTED, &job.document(&self.sandbox.settings.api_url)))
+    }
+
+    /// Klaviyo does it later; here it is done at once.
+    fn deletion(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
+        let whose = check::deletion(body).map_err(|errors| Reply::errors(&errors))?;
+        none(refuse::find(&self.refuse, refuse::whole, body))?;
+        state.store.delete(&whose);
+        Ok(Reply::empty(StatusCode::ACCEPTED))
     }
 
     fn job(&self, state: &State, id: &str) -> Result<Reply, Reply> {

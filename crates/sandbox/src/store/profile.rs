@@ -31,6 +31,8 @@ pub struct Profile {
     pub id: String,
     /// Accepted `profile-import` calls that wrote it, the creating one included.
     pub updates: u64,
+    /// Klaviyo was asked to delete it: it is known to nobody any more.
+    pub is_deleted: bool,
     attributes: Map<String, Value>,
     created: Timestamp,
     updated: Timestamp,
@@ -47,7 +49,15 @@ pub struct ProfileView<'a> {
 
 impl Profile {
     pub fn new(id: String, now: Timestamp) -> Self {
-        Self { id, updates: 0, attributes: Map::new(), created: now, updated: now, last_event: None }
+        Self {
+            id,
+            updates: 0,
+            is_deleted: false,
+            attributes: Map::new(),
+            created: now,
+            updated: now,
+            last_event: None,
+        }
     }
 
     /// A string attribute.

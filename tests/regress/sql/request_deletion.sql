@@ -1,0 +1,42 @@
+-- klaviyo_request_deletion(), and rows whose deletion asks for it.
+CREATE EXTENSION klaviyo_sync;
+SET client_min_messages = error;
+SELECT klaviyo_set_account();
+RESET client_min_messages;
+CREATE VIEW queued AS SELECT kind, account, key, payload FROM klaviyo.outbox ORDER BY seq;
+
+SELECT klaviyo_request_deletion('Ada@Shop.example') IS NOT NULL AS queued;
+SELECT klaviyo_request_deletion(phone_number => '+15005550006') IS NOT NULL AS queued;
+SELECT * FROM queued;
+DELETE FROM klaviyo.outbox;
+SELECT klaviyo_request_deletion();
+SELECT klaviyo_request_deletion('a@shop.example', '+15005550006');
+SELECT klaviyo_request_deletion('nobody');
+SELECT klaviyo_request_deletion('a@shop.example', account => 'none');
+SET klaviyo.on_invalid = dead_letter;
+SELECT klaviyo_request_deletion('nobody') IS NOT NULL AS buried;
+SELECT kind, code, reason, payload FROM klaviyo.dead_letter;
+RESET klaviyo.on_invalid;
+
+CREATE TABLE users (id int PRIMARY KEY, email text, phone text, is_test boolean NOT NULL DEFAULT false);
+SELECT klaviyo_sync_profiles('users', external_id => 'id', on_delete => 'request_deletion');
+SELECT klaviyo_sync_profiles('users', email => 'email', on_delete => 'forget');
+SELECT klaviyo_sync_profiles('users', email => 'email', phone_number => 'phone', external_id => 'id', "when" => 'NOT is_test', on_delete => 'request_deletion') > 0 AS mapped;
+\a\t
+SELECT klaviyo_sync_show('users');
+\a\t
+SELECT spec FROM klaviyo.sync;
+INSERT INTO users VALUES (1, 'a@shop.example', NULL, false), (2, 'b@shop.example', '+15005550006', false), (3, NULL, '+15005550007', false), (5, 'test@shop.example', NULL, true);
+DELETE FROM klaviyo.outbox;
+DELETE FROM users;
+SELECT * FROM queued;
+DELETE FROM klaviyo.outbox;
+-- By one of them, and by a cascade of a table that is inherited from.
+CREATE TABLE accounts (id int PRIMARY KEY);
+CREATE TABLE people (id int PRIMARY KEY, account_id int REFERENCES accounts ON DELETE CASCADE, phone text);
+CREATE TABLE staff () INHERITS (people);
+SELECT klaviyo_sync_profiles('people', phone_number => 'phone', on_delete => 'request_deletion') > 0 AS mapped;
+INSERT INTO accounts VALUES (1);
+INSERT INTO people VALUES (1, 1, '+15005550008');
+DELETE FROM accounts;
+SELECT * FROM queued;
