@@ -276,7 +276,7 @@ impl Claimer {
         let unique_id = reading.rides.unique_id();
         let rides = self.may_ride(&account, reading.rides, fresh);
         let class = Class { kind: kind.name(), rides, backfill: reading.backfill };
-        let key = reading.ordered(key);
+        let key = reading.ordered(kind, key);
         let admitted = match found {
             Found::Parked => self.room.leaves_parking(seq, &account, class, unique_id),
             Found::InTurn | Found::ByTheNet => self.room.admit(seq, &account, class, &key, unique_id),

@@ -8,7 +8,7 @@ pub mod profile;
 pub mod profile_batch;
 pub mod profile_change;
 
-use klaviyo::Endpoint;
+use klaviyo::{Endpoint, REQUEST_DELETION};
 
 use crate::batch::Batch;
 use crate::unique_id::UniqueId;
@@ -63,10 +63,20 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The key by which a message keeps its order. History that changes no state has none: it may go before and after
-    /// whatever else there is of the same person, and nothing waits for it.
-    pub fn ordered(&self, key: Vec<String>) -> Vec<String> {
-        if self.backfill && !self.carries_state { Vec::new() } else { key }
+    /// The key by which a message of a kind keeps its order. History that changes no state has one of its own: it may go
+    /// before and after whatever else there is of the same person, which does not wait for it; but for a request to delete
+    /// that person's data, after which it must not go.
+    pub fn ordered(&self, kind: &dyn Kind, key: Vec<String>) -> Vec<String> {
+        let of_history =
+            |key: &[String]| key.iter().map(|name| format!("history:{name}")).collect::<Vec<_>>();
+        if self.backfill && !self.carries_state {
+            of_history(&key)
+        } else if kind.endpoint() == &REQUEST_DELETION {
+            let history = of_history(&key);
+            key.into_iter().chain(history).collect()
+        } else {
+            key
+        }
     }
 }
 

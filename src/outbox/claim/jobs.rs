@@ -55,7 +55,7 @@ impl Claimer {
         let mut messages = self.of_job(account, id, part, payloads)?;
         messages.retain(|(message, _)| self.room.leave_job(account, message.seq));
         for (message, _) in &messages {
-            let class = Class::of(&message);
+            let class = Class::of(message);
             self.room.add(message.seq, account, class, message.unique_id, message.payload.len());
         }
         Ok(messages)

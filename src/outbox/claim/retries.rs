@@ -116,7 +116,7 @@ impl Claimer {
                 seq,
                 id,
                 kind,
-                key: reading.ordered(column(row, 5)),
+                key: reading.ordered(kind, column(row, 5)),
                 payload,
                 enqueued_at: time(micros(row, 7)),
                 attempts: attempts.unsigned_abs(),

@@ -119,6 +119,12 @@ mod tests {
             (vec!["email:ada@b.example".to_owned()], r#"{"email":"Ada@b.example"}"#)
         );
         assert!(Deletion.body(&checked.payload).is_ok());
+        let reading = Deletion.read("a", [0; 16], &checked.payload);
+        assert_eq!(
+            reading.ordered(&Deletion, vec!["a".to_owned()]),
+            ["a", "history:a"],
+            "it goes after both"
+        );
         let fault = |email, phone_number| Draft { email, phone_number }.check().expect_err("invalid").fault;
         assert_eq!(fault(None, None), Fault::NoIdentifier);
         assert_eq!(fault(Some("a@b.example"), Some("+15005550006")), Fault::TwoIdentifiers);

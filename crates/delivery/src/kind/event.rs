@@ -428,10 +428,12 @@ mod tests {
         assert_eq!(body["data"]["attributes"]["backfill"], json!(true));
         assert_eq!(Event.stale(&payload), None);
         let reading = Event.read("a", [0; 16], &payload);
-        assert!(reading.backfill && reading.ordered(vec!["a".to_owned()]).is_empty());
+        assert!(reading.backfill);
+        assert_eq!(reading.ordered(&Event, vec!["a".to_owned()]), ["history:a"]);
         let live = draft().check("0197", NOW).expect("valid").payload;
         let reading = Event.read("a", [0; 16], &live);
-        assert!(!reading.backfill && reading.ordered(vec!["a".to_owned()]) == ["a"]);
+        assert!(!reading.backfill);
+        assert_eq!(reading.ordered(&Event, vec!["a".to_owned()]), ["a"]);
         assert!(Event.read("a", [0; 16], &Event.stale(&live).expect("history")).backfill);
     }
 

@@ -23,12 +23,11 @@ pub fn check(findings: &mut Findings, root: Object<'_, '_>) -> Option<Whose> {
     let attributes = data.object(findings, "attributes")?;
     attributes.only(findings, "profile", &["email", "phone_number"]);
     let mut whose: Vec<Whose> = id.into_iter().collect();
-    let known: [(Identifier, fn(&str) -> bool); 2] =
-        [(Identifier::Email, is_email), (Identifier::PhoneNumber, is_phone)];
-    for (identifier, is_valid) in known {
+    for identifier in [Identifier::Email, Identifier::PhoneNumber] {
         let name = identifier.attribute();
         let Some(text) = attributes.text(findings, name) else { continue };
-        if !is_valid(text) {
+        let is_valid = if identifier == Identifier::Email { is_email(text) } else { is_phone(text) };
+        if !is_valid {
             findings.add(attributes.at.key(name), format!("Invalid {name}."));
         }
         whose.push(Whose::Has(identifier, text.to_owned()));
