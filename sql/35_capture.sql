@@ -196,26 +196,63 @@ AS 'MODULE_PATHNAME', 'klaviyo_check_changes';
 COMMENT ON FUNCTION klaviyo.check_changes(jsonb, jsonb) IS
     'What klaviyo_upsert_changes() would send, or why it would refuse, as JSON; nothing is queued';
 
-CREATE FUNCTION klaviyo.preview_rows(relation regclass, "limit" integer, name text) RETURNS text
+CREATE FUNCTION klaviyo.preview_rows(relation regclass, name text, "limit" integer, place integer, keys_only boolean) RETURNS text
 LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_preview_rows';
-COMMENT ON FUNCTION klaviyo.preview_rows(regclass, integer, text) IS 'What klaviyo_preview() shows, as a JSON array';
+COMMENT ON FUNCTION klaviyo.preview_rows(regclass, text, integer, integer, boolean) IS
+    'What klaviyo_preview() shows of a mapping''s last rows but for so many, as a JSON array';
 
 CREATE FUNCTION @extschema@.klaviyo_preview(
     relation regclass,
     "limit"  integer DEFAULT 10,
     name     text DEFAULT NULL
 ) RETURNS TABLE (mapping text, key text[], request json, code text, reason text, hint text)
-LANGUAGE sql STABLE PARALLEL UNSAFE
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT p.mapping, ARRAY(SELECT k.value FROM json_array_elements_text(p.key) WITH ORDINALITY AS k (value, place) ORDER BY k.place),
-           p.checked -> 'request', p.checked ->> 'code', p.checked ->> 'reason', p.checked ->> 'hint'
-    FROM json_to_recordset(klaviyo.preview_rows(relation, "limit", klaviyo_preview.name)::json)
-         AS p (mapping text, key json, checked json)
+#variable_conflict use_column
+DECLARE
+    one    text;
+    failed text;
+    advice text;
+BEGIN
+    -- Refuses a table that is not the caller's, mapped or not.
+    PERFORM klaviyo.preview_rows(relation, NULL, 0, 0, true);
+    FOR one IN
+        SELECT s.name
+        FROM klaviyo.sync AS s
+        WHERE s.relation = klaviyo_preview.relation AND (klaviyo_preview.name IS NULL OR s.name = klaviyo_preview.name)
+        ORDER BY s.id
+    LOOP
+        BEGIN
+            RETURN QUERY
+            SELECT one, ARRAY(SELECT json_array_elements_text(p.key)), p.checked -> 'request', p.checked ->> 'code', p.checked ->> 'reason', p.checked ->> 'hint'
+            FROM json_to_recordset(klaviyo.preview_rows(relation, one, "limit", 0, false)::json) AS p (key json, checked json);
+            CONTINUE;
+        EXCEPTION
+            -- Of some row it cannot be computed: of which?
+            WHEN SQLSTATE 'KS051' THEN
+                NULL;
+        END;
+        FOR place IN 0 .. "limit" - 1 LOOP
+            BEGIN
+                RETURN QUERY
+                SELECT one, ARRAY(SELECT json_array_elements_text(p.key)), p.checked -> 'request', p.checked ->> 'code', p.checked ->> 'reason', p.checked ->> 'hint'
+                FROM json_to_recordset(klaviyo.preview_rows(relation, one, 1, place, false)::json) AS p (key json, checked json);
+            EXCEPTION
+                WHEN SQLSTATE 'KS051' THEN
+                    GET STACKED DIAGNOSTICS failed = PG_EXCEPTION_DETAIL, advice = PG_EXCEPTION_HINT;
+                    RETURN QUERY
+                    SELECT one, ARRAY(SELECT json_array_elements_text(p.key)), NULL::json, 'broken_mapping', failed, advice
+                    FROM json_to_recordset(klaviyo.preview_rows(relation, one, 1, place, true)::json) AS p (key json);
+            END;
+            EXIT WHEN NOT FOUND;
+        END LOOP;
+    END LOOP;
+END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_preview(regclass, integer, text) IS
-    'What a table''s mapping of that name, or each of them, would send of the last rows by primary key for which its "when" is true: the body of the call to Klaviyo, or why it would be refused. Nothing is queued. A message''s own id, and so an event''s unique_id where it has no other, is shown as zeros';
+    'What a table''s mapping of that name, or each of them, would send of the last rows by primary key for which its "when" is true: the body of the call to Klaviyo, or why it would be refused; broken_mapping where it cannot be computed. Nothing is queued. A message''s own id, and so an event''s unique_id where it has no other, is shown as zeros';
 
 -- Faults ------------------------------------------------------------------------------------------------------------
 

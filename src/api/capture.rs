@@ -1,7 +1,6 @@
 //! What is done with mappings there are, by people and by triggers.
 
 use pgrx::{IntoDatum, JsonB};
-use serde_json::Value;
 
 use crate::api::messages::DEFAULT_ACCOUNT;
 use crate::capture::attach;
@@ -9,7 +8,7 @@ use crate::capture::fault;
 use crate::capture::follow;
 use crate::capture::generate::Capture;
 use crate::capture::plan::Plan;
-use crate::capture::preview::{self, Previewed};
+use crate::capture::preview::{self, Page, Previewed};
 use crate::capture::state;
 use crate::capture::table::Table;
 use crate::pg::function::{Arguments, Returned, sql_function};
@@ -73,20 +72,16 @@ fn follow_table(arguments: &Arguments) -> Returned {
     Ok(None)
 }
 
-/// `klaviyo.preview(relation, limit, name)`: a JSON array of what [`preview::preview`] finds.
+/// `klaviyo.preview_rows(relation, name, limit, place, keys_only)`: a JSON array of what [`preview::preview`] finds.
 fn preview_rows(arguments: &Arguments) -> Returned {
     let table = Table::open(arguments.get(0))?;
-    let limit = arguments.get::<i32>(1).unwrap_or(i32::MAX);
-    let rows = preview::preview(&table, arguments.get(2), limit.into())?;
+    let Some(name) = arguments.get(1) else { return Ok("[]".into_datum()) };
+    let [limit, place] = [2, 3].map(|number| arguments.get::<i32>(number).unwrap_or(i32::MAX));
+    let page =
+        Page { limit: limit.into(), place: place.into(), keys_only: arguments.get(4).unwrap_or_default() };
+    let rows = preview::preview(&table, name, &page)?;
     // What was checked is an object already, and numbers in it are kept to the letter.
-    let row = |row: &Previewed| {
-        format!(
-            "{{\"mapping\":{},\"key\":{},\"checked\":{}}}",
-            Value::from(row.mapping.as_str()),
-            row.key,
-            row.checked
-        )
-    };
+    let row = |row: &Previewed| format!("{{\"key\":{},\"checked\":{}}}", row.key, row.checked);
     Ok(format!("[{}]", rows.iter().map(row).collect::<Vec<_>>().join(",")).into_datum())
 }
 

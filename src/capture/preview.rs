@@ -2,6 +2,7 @@
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
 
 use super::fault::computing;
 use super::plan::Plan;
@@ -12,12 +13,11 @@ use crate::pg::function::Refusal;
 use crate::pg::scoped::with_own_search_path;
 use crate::pg::spi::{arg, column, rows, value};
 
-const MAPPINGS: &str = "
-    SELECT m.name, m.kind, m.plan
+const MAPPING: &str = "
+    SELECT m.kind, m.plan
     FROM klaviyo.sync AS s
     JOIN klaviyo.mapping AS m ON m.id = s.id
-    WHERE s.relation = $1 AND ($2 IS NULL OR s.name = $2)
-    ORDER BY m.id";
+    WHERE s.relation = $1 AND s.name = $2";
 
 const CHECK_EVENT: &str = "
     SELECT klaviyo.check_event(
@@ -32,49 +32,66 @@ const CHECK_PROFILE: &str = "SELECT klaviyo.check_changes($1::jsonb, NULL)";
 /// A row, as a mapping sees it.
 #[derive(Debug)]
 pub struct Previewed {
-    pub mapping: String,
     /// Its primary key, or where there is none its place: a JSON array of texts.
     pub key: String,
     /// What would be sent of it, or why that would be refused: the fields of a JSON object.
     pub checked: String,
 }
 
-/// Looks at the last rows of a table, by its primary key, that its mapping of that name, or each of them, would send.
-pub fn preview(table: &Table, name: Option<&str>, limit: i64) -> Result<Vec<Previewed>, Refusal> {
-    let mut mappings: Vec<(String, String, JsonB)> = Vec::new();
-    with_own_search_path(|| {
-        done(rows(MAPPINGS, &[arg(table.oid), arg(name)], |row| {
-            mappings.push((column(row, 1), column(row, 2), column(row, 3)));
-        }));
-    });
-    let mut previewed = Vec::new();
-    for (mapping, kind, JsonB(plan)) in mappings {
-        let Some(plan) = Plan::from_json(plan) else { continue };
-        let check = if kind == "event" { CHECK_EVENT } else { CHECK_PROFILE };
-        for (key, message) in messages(table, &plan.action, limit)? {
-            let checked = with_own_search_path(|| done(value(check, &[arg(message)]))).unwrap_or_default();
-            previewed.push(Previewed { mapping: mapping.clone(), key, checked });
-        }
-    }
-    Ok(previewed)
+/// Which rows: so many of the last ones by primary key, behind so many others.
+#[derive(Debug)]
+pub struct Page {
+    pub limit: i64,
+    pub place: i64,
+    /// Whether only their keys are wanted.
+    pub keys_only: bool,
 }
 
-/// Keys and messages of the last rows, computed with the rights of the table's owner.
-fn messages(table: &Table, action: &Action, limit: i64) -> Result<Vec<(String, String)>, Refusal> {
+/// Looks at rows of a table that its mapping of that name would send.
+pub fn preview(table: &Table, name: &str, page: &Page) -> Result<Vec<Previewed>, Refusal> {
+    let mut mapping: Option<(String, JsonB)> = None;
+    with_own_search_path(|| {
+        done(rows(MAPPING, &[arg(table.oid), arg(name)], |row| {
+            mapping = Some((column(row, 1), column(row, 2)));
+        }));
+    });
+    let Some((kind, JsonB(plan))) = mapping else { return Ok(Vec::new()) };
+    let Some(plan) = Plan::from_json(plan) else { return Ok(Vec::new()) };
+    let check = if kind == "event" { CHECK_EVENT } else { CHECK_PROFILE };
+    let checked = |message: String| match page.keys_only {
+        true => "{}".to_owned(),
+        false => with_own_search_path(|| done(value(check, &[arg(message)]))).unwrap_or_default(),
+    };
+    let messages = messages(table, &plan.action, page)?;
+    Ok(messages.into_iter().map(|(key, message)| Previewed { key, checked: checked(message) }).collect())
+}
+
+/// Keys and messages of rows, computed with the rights of the table's owner.
+fn messages(table: &Table, action: &Action, page: &Page) -> Result<Vec<(String, String)>, Refusal> {
     let (key, order) = if table.key.is_empty() {
         ("jsonb_build_array(\"row\".ctid::text)::text".to_owned(), String::new())
     } else {
         let order: Vec<String> = table.key_columns().iter().map(|column| format!("{column} DESC")).collect();
         (table.key_as_json(), format!(" ORDER BY {}", order.join(", ")))
     };
+    let message = if page.keys_only { "'{}'".to_owned() } else { action.message() };
+    // Of the others nothing is computed. No column may be called as the key is.
+    let mut known_as = "key".to_owned();
+    while table.columns.contains(&known_as) {
+        known_as.push('_');
+    }
+    let columns: Vec<String> =
+        table.columns.iter().map(|column| format!("page.{}", quote_identifier(column))).collect();
     let query = format!(
-        "SELECT {key}, ({})::text FROM {}{order} LIMIT $1",
-        action.message(),
-        action.of(&table.rows()),
+        "SELECT page.{known_as}, ({message})::text
+         FROM (SELECT {key} AS {known_as}, \"row\".* FROM {rows}{order} LIMIT $1 OFFSET $2) AS page
+         CROSS JOIN LATERAL (SELECT {columns}) AS \"row\"",
+        rows = action.of(&table.rows()),
+        columns = columns.join(", "),
     );
     computing(table, "Correct what it is said to compute, or leave such rows out by \"when\".", || {
         Spi::connect(|client| {
-            let rows = done(client.select(query.as_str(), None, &[arg(limit)]));
+            let rows = done(client.select(query.as_str(), None, &[arg(page.limit), arg(page.place)]));
             rows.map(|row| (done(row.get(1)).unwrap_or_default(), done(row.get(2)).unwrap_or_default()))
                 .collect()
         })

@@ -15,8 +15,8 @@ pub struct Template {
     pub metric: &'static str,
     /// Properties that flows and reports need.
     required: &'static [&'static str],
-    /// Others that Klaviyo knows.
-    known: &'static [&'static str],
+    /// Others that Klaviyo knows, in lists that several metrics share.
+    known: &'static [&'static [&'static str]],
     /// What its items are made of, if it has some.
     items: Option<Items>,
     /// Whether reports add up its value.
@@ -43,17 +43,6 @@ const OF_ORDER: &[&str] = &[
     "BillingAddress",
     "ShippingAddress",
 ];
-const OF_ENDED_ORDER: &[&str] = &[
-    "ItemNames",
-    "Items",
-    "Categories",
-    "Brands",
-    "DiscountCode",
-    "DiscountValue",
-    "BillingAddress",
-    "ShippingAddress",
-    "Reason",
-];
 const ORDERED: Items = Items {
     required: &["ProductID", "ProductName"],
     known: &["SKU", "Quantity", "ItemPrice", "RowTotal", "ProductURL", "ImageURL", "Categories", "Brand"],
@@ -65,27 +54,31 @@ const CHECKED_OUT: Items = Items {
     categories: ("ProductCategories", "Categories"),
 };
 
-const fn of_order(metric: &'static str, known: &'static [&'static str], is_change: bool) -> Template {
+const fn of_order(
+    metric: &'static str,
+    known: &'static [&'static [&'static str]],
+    is_change: bool,
+) -> Template {
     Template { metric, required: &["OrderId"], known, items: Some(ORDERED), has_value: true, is_change }
 }
 
 pub const ALL: [Template; 8] = [
-    of_order("Placed Order", OF_ORDER, false),
+    of_order("Placed Order", &[OF_ORDER], false),
     Template {
         metric: "Ordered Product",
         required: &["OrderId", "ProductID", "ProductName"],
-        known: &["SKU", "Quantity", "ProductURL", "ImageURL", "Categories", "ProductBrand"],
+        known: &[&["SKU", "Quantity", "ProductURL", "ImageURL", "Categories", "ProductBrand"]],
         items: None,
         has_value: true,
         is_change: false,
     },
-    of_order("Fulfilled Order", OF_ORDER, true),
-    of_order("Cancelled Order", OF_ENDED_ORDER, true),
-    of_order("Refunded Order", OF_ENDED_ORDER, true),
+    of_order("Fulfilled Order", &[OF_ORDER], true),
+    of_order("Cancelled Order", &[OF_ORDER, &["Reason"]], true),
+    of_order("Refunded Order", &[OF_ORDER, &["Reason"]], true),
     Template {
         metric: "Started Checkout",
         required: &["CheckoutURL"],
-        known: &["ItemNames", "Items", "Categories"],
+        known: &[&["ItemNames", "Items", "Categories"]],
         items: Some(CHECKED_OUT),
         has_value: true,
         is_change: false,
@@ -93,7 +86,7 @@ pub const ALL: [Template; 8] = [
     Template {
         metric: "Viewed Product",
         required: &["ProductID", "ProductName"],
-        known: &["SKU", "Categories", "ImageURL", "URL", "Brand", "Price", "CompareAtPrice"],
+        known: &[&["SKU", "Categories", "ImageURL", "URL", "Brand", "Price", "CompareAtPrice"]],
         items: None,
         has_value: false,
         is_change: false,
@@ -138,7 +131,7 @@ impl Template {
         has_items: bool,
         has_value: bool,
     ) -> Result<(), Refusal> {
-        self.check_names("properties", properties, self.required, self.known)?;
+        self.check_names("properties", properties, self.required, &self.known.concat())?;
         if self.has_value && !has_value {
             return Err(self.missing("a value", "value", "Name the column or expression: value => 'total'."));
         }

@@ -53,14 +53,20 @@ const STATEMENT_TIMEOUT: c_int = 3;
 
 /// Runs something that is cancelled when it takes longer. In our own processes: others have a timeout already.
 pub fn with_statement_timeout<R>(timeout: Duration, run: impl FnOnce() -> R) -> R {
+    /// Nobody else takes it away after an error, and it would cancel what comes next.
+    struct Armed;
+    impl Drop for Armed {
+        fn drop(&mut self) {
+            // SAFETY: as below.
+            unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+        }
+    }
     let milliseconds = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     // SAFETY: every process that is connected to a database has registered this timeout (InitPostgres), which cancels by
-    // SIGINT. An error takes all timeouts away (AbortTransaction).
+    // SIGINT.
     unsafe { enable_timeout_after(STATEMENT_TIMEOUT, milliseconds) };
-    let result = run();
-    // SAFETY: as above.
-    unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
-    result
+    let _armed = Armed;
+    run()
 }
 
 /// Runs something with our own `search_path`.

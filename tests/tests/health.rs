@@ -133,6 +133,7 @@ fn where_all_is_well_every_check_is_ok() {
             "homeless",
             "import_jobs",
             "key",
+            "lane data-privacy-deletion-jobs",
             "lane event-bulk-create-jobs",
             "lane events",
             "lane get-import-errors",

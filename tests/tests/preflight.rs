@@ -25,6 +25,7 @@ fn a_missing_scope_is_named_and_nothing_comes_of_asking() {
     wait_for_worker(&mut db);
     let all = check(&mut db);
     let expected = [
+        ("/api/data-privacy-deletion-jobs", "data-privacy:write"),
         ("/api/event-bulk-create-jobs", "events:write"),
         ("/api/events", "events:write"),
         ("/api/profile-bulk-import-jobs", "lists:read, profiles:read"),

@@ -33,7 +33,8 @@ ROLLBACK;
 SELECT klaviyo_sync_events('orders', 'Share', external_id => 'user_id', value => '1 / total') > 0 AS mapped;
 SELECT key, code FROM klaviyo_preview('orders', 1, 'Share');
 UPDATE orders SET total = 0 WHERE id = 4;
-SELECT key, code FROM klaviyo_preview('orders', 1, 'Share');
+SELECT key, code, reason, hint FROM klaviyo_preview('orders', 1, 'Share');
+SELECT key, code, request IS NOT NULL AS sent FROM klaviyo_preview('orders', 10, 'Share');
 SELECT klaviyo_sync_detach('orders', 'Share');
 -- Without a key.
 CREATE TABLE visits (who text);
