@@ -5,7 +5,7 @@ CREATE TABLE klaviyo.captured_key (
     key     text NOT NULL,
     PRIMARY KEY (mapping, key)
 );
-COMMENT ON TABLE klaviyo.captured_key IS 'Rows that were captured when they were written and could be taken for such as stood there before: no backfill sends them. Kept until the mapping''s backfill is done, a million of a mapping at the most';
+COMMENT ON TABLE klaviyo.captured_key IS 'Rows that were captured when they were written and could be taken for such as stood there before, and those that a backfill with a "where" has sent: no backfill sends them. Kept until the mapping''s backfill is done, ten million at the most';
 COMMENT ON COLUMN klaviyo.captured_key.mapping IS 'Mapping';
 COMMENT ON COLUMN klaviyo.captured_key.key IS 'Primary key of the row, as a JSON array of texts';
 

@@ -1,7 +1,7 @@
 //! Makes a mapping so, or undoes it, in the transaction of whoever asks.
 
-use pgrx::JsonB;
 use pgrx::prelude::*;
+use pgrx::{JsonB, pg_sys};
 
 use super::attached::Attached;
 use super::boundary::Boundary;
@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::refusal;
 use super::statements::{define, done, of_ours};
 use super::table::Table;
+use crate::pg;
 use crate::pg::function::Refusal;
 use crate::pg::scoped::{with_lock_timeout, with_own_search_path};
 use crate::pg::spi::{arg, column, rows, run, value};
@@ -65,9 +66,20 @@ pub struct Mapping<'a> {
 pub fn attach(mapping: Mapping, mut capture: Capture, replace: bool) -> Result<i32, Refusal> {
     let table = capture.table;
     capture.check()?;
+    // What others commit before they are kept from writing is history, and must be seen for that.
+    if !pg::transaction::sees_latest() {
+        return Err(refusal::argument(
+            "a table cannot be mapped at this isolation level",
+            "The transaction sees the table as it was when it began, and not what has been written to it since.",
+            "Map it in a READ COMMITTED transaction, or outside of one.",
+        ));
+    }
     probe(&capture)?;
     // As CREATE TRIGGER will: of two who attach the same at once, the second is to see the first's.
-    with_lock_timeout(|| keep_from_writers(table.oid));
+    with_lock_timeout(|| {
+        keep_from_writers(table.oid);
+        partitions::find(table, pg_sys::InvalidOid).iter().for_each(|it| keep_from_writers(it.oid));
+    });
     let before = named(table, Some(mapping.name)).first().copied();
     if before.is_some() && !replace {
         return Err(refusal::argument(

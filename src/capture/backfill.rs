@@ -6,9 +6,11 @@
 pub mod chunk;
 pub mod notes;
 
+use pgrx::prelude::*;
 use pgrx::{JsonB, spi};
 
 use super::attach::synced;
+use super::fault::computing;
 use super::operation::Operation;
 use super::plan::Plan;
 use super::query::Message;
@@ -53,8 +55,12 @@ const CANCEL: &str = "
 const RUNNING: &str = "
     SELECT r.id
     FROM klaviyo.backfill_run AS r
+    JOIN klaviyo.mapping AS m ON m.id = r.mapping
     WHERE r.state = 'running'
-      AND EXISTS (SELECT FROM klaviyo.sync AS s WHERE s.id = r.mapping AND s.state <> 'copied')
+      AND EXISTS (
+          SELECT FROM pg_trigger AS t
+          WHERE t.tgrelid = m.relation AND starts_with(t.tgname::text, 'klaviyo_sync_' || m.id || '_')
+      )
     ORDER BY r.id";
 
 /// What is to be done with those that are open.
@@ -89,6 +95,17 @@ pub fn start(
     }
     let resolved =
         condition.map(|text| Reader::new(table).value("where", text, Wanted::Condition)).transpose()?;
+    if let Some(condition) = &resolved {
+        let rows = table.rows();
+        let probe = format!("SELECT FROM (SELECT * FROM {rows} LIMIT 0) AS \"row\" WHERE {condition}");
+        computing(table, "Correct \"where\".", || {
+            Spi::connect(|client| done(client.select(probe.as_str(), None, &[]).map(drop)));
+        })
+        .map_err(|refusal| Refusal {
+            message: "argument \"where\" cannot be computed".to_owned(),
+            ..refusal
+        })?;
+    }
     for id in &ids {
         check(table, *id, again)?;
         of_ours(|| done(run(START, &[arg(*id), arg(condition), arg(resolved.as_deref()), arg(again)])));
@@ -115,10 +132,23 @@ fn check(table: &Table, id: i32, again: bool) -> Result<(), Refusal> {
             "See klaviyo.backfill; klaviyo_backfill_resume() has one that is paused go on, klaviyo_backfill_cancel() ends it.",
         ));
     }
+    if is_done && !again {
+        return Err(refusal::argument(
+            format!("the history of {whose} has been sent"),
+            "A backfill of all that was there is done.",
+            AGAIN,
+        ));
+    }
+    may_run(table, &plan, again, notes_keys)
+        .map_err(|refusal| Refusal { message: format!("{whose}: {}", refusal.message), ..refusal })
+}
+
+/// Refuses what would send rows twice, or none, as mapping and table are.
+fn may_run(table: &Table, plan: &Plan, again: bool, notes_keys: bool) -> Result<(), Refusal> {
     if plan.operations == [Operation::Delete] {
         return Err(refusal::argument(
-            format!("{whose} has no history in its table"),
-            "It sends rows that are deleted.",
+            "there is no history in the table",
+            "The mapping sends rows that are deleted.",
             "Name another mapping.",
         ));
     }
@@ -131,34 +161,31 @@ fn check(table: &Table, id: i32, again: bool) -> Result<(), Refusal> {
             Ok(())
         } else {
             Err(refusal::argument(
-                format!("{whose} has no unique_id"),
+                "it has no unique_id",
                 "Klaviyo would take an event that is sent again for another.",
                 "Map a unique_id, with replace => true; or leave out again => true.",
             ))
         };
     }
-    let Some(boundary) = plan.boundary.filter(|boundary| boundary.is_of(table)) else {
+    let Some(boundary) = plan.boundary.as_ref().filter(|boundary| boundary.is_of(table)) else {
         return Err(refusal::argument(
-            format!("which rows were there before {whose} was made is not known"),
+            "which rows were there before the table was mapped is not known",
             "The table had no primary key then, or has another now.",
-            "Pass again => true, and say which rows by \"where\": each goes in a call of its own.",
+            AGAIN,
         ));
     };
-    if is_done || !notes_keys && !boundary.is_empty() {
+    if !notes_keys && !boundary.is_empty() {
         return Err(refusal::argument(
-            match is_done {
-                true => format!("the history of {whose} has been sent"),
-                false => format!("which rows of {whose} have been captured is not known any more"),
-            },
-            match is_done {
-                true => "A backfill of all that was there is done.",
-                false => "There were more than a million that could be taken for such as were there before.",
-            },
-            "Pass again => true to send rows again, and say which by \"where\": each goes in a call of its own.",
+            "which rows have been captured is not known any more",
+            "There were more than can be noted.",
+            AGAIN,
         ));
     }
     Ok(())
 }
+
+const AGAIN: &str =
+    "Pass again => true to send rows again, and say which by \"where\": each goes in a call of its own.";
 
 /// Changes what is open of the table's mapping of that name, or of all. Returns how many.
 pub fn change(table: &Table, name: Option<&str>, change: Change) -> Result<usize, Refusal> {

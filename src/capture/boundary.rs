@@ -11,7 +11,10 @@ use crate::pg::function::Refusal;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boundary {
-    /// The types of the key's columns, in full.
+    /// The names of the key's columns, their numbers and their types in full. A column that is renamed keeps its number, and
+    /// one that is restored from a dump its name.
+    columns: Vec<String>,
+    numbers: Vec<i16>,
     types: Vec<String>,
     /// The highest key, column by column; empty where there was no row.
     last: Vec<String>,
@@ -38,12 +41,24 @@ impl Boundary {
                 rows.first().get_one::<Vec<String>>().ok().flatten()
             })
         })?;
-        Ok(Some(Self { types: types(table), last: last.unwrap_or_default() }))
+        Ok(Some(Self { last: last.unwrap_or_default(), ..Self::without_rows(table) }))
     }
 
     /// Whether it is one of the table's primary key as that is now.
     pub fn is_of(&self, table: &Table) -> bool {
-        table.has_order() && self.types == types(table)
+        let now = Self::without_rows(table);
+        let is_same = self.columns == now.columns || self.numbers == now.numbers;
+        table.has_order() && is_same && self.types == now.types
+    }
+
+    fn without_rows(table: &Table) -> Self {
+        let keys = || table.key.iter();
+        Self {
+            columns: keys().map(|key| key.column.clone()).collect(),
+            numbers: keys().map(|key| key.number).collect(),
+            types: keys().map(|key| key.type_name.clone()).collect(),
+            last: Vec::new(),
+        }
     }
 
     /// Whether there was no row.
@@ -51,12 +66,11 @@ impl Boundary {
         self.last.is_empty()
     }
 
-    /// Whether a row lies beyond it, as SQL over the row.
-    pub fn is_before(&self, table: &Table) -> String {
-        table.is_after(&self.last)
+    /// Whether a row does not lie beyond it, as SQL over the row.
+    pub fn holds(&self, table: &Table) -> String {
+        match self.is_empty() {
+            true => "false".to_owned(),
+            false => table.is_up_to(&self.last),
+        }
     }
-}
-
-fn types(table: &Table) -> Vec<String> {
-    table.key.iter().map(|key| key.type_name.clone()).collect()
 }

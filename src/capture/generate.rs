@@ -76,10 +76,10 @@ impl Capture<'_> {
             "        IF klaviyo.notes_keys({id}) THEN\n            \
              -- They could be taken for such as stood here before the table was mapped: no backfill is to send them.\n            \
              PERFORM klaviyo.note_keys({id}, array_agg({key})) FROM {rows} AS \"row\"\n            \
-             WHERE NOT ({after});\n        \
+             WHERE {held};\n        \
              END IF;\n",
             key = self.table.key_as_json(),
-            after = boundary.is_before(self.table),
+            held = boundary.holds(self.table),
         )
     }
 
@@ -87,8 +87,8 @@ impl Capture<'_> {
     fn note_one(&self, id: i32) -> Option<String> {
         let boundary = self.boundary()?;
         Some(format!(
-            "CASE WHEN NOT ({}) AND klaviyo.notes_keys({id}) THEN klaviyo.note_keys({id}, ARRAY[{}]) END",
-            boundary.is_before(self.table),
+            "CASE WHEN {} AND klaviyo.notes_keys({id}) THEN klaviyo.note_keys({id}, ARRAY[{}]) END",
+            boundary.holds(self.table),
             self.table.key_as_json(),
         ))
     }

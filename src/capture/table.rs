@@ -31,9 +31,11 @@ const COLUMNS: &str = "
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v'
     ORDER BY a.attnum";
 
-/// The primary key, with the operators of its order: equal and greater.
+/// The primary key, with the operators of its order: not greater, equal and greater. A type that is cut to a length has none
+/// here.
 const KEY: &str = "
-    SELECT a.attname::text, a.atttypid, format_type(a.atttypid, NULL), min(s.operator) FILTER (WHERE s.strategy = 3),
+    SELECT a.attname::text, a.attnum, a.atttypid, format_type(a.atttypid, -1),
+           min(s.operator) FILTER (WHERE s.strategy = 2), min(s.operator) FILTER (WHERE s.strategy = 3),
            min(s.operator) FILTER (WHERE s.strategy = 5)
     FROM pg_index AS i
     CROSS JOIN LATERAL unnest(i.indkey::smallint[], i.indclass::oid[]) WITH ORDINALITY AS k (attnum, opclass, place)
@@ -49,19 +51,21 @@ const KEY: &str = "
           AND e.amopmethod = 403
     ) AS s (strategy, operator)
     WHERE i.indrelid = $1 AND i.indisprimary AND k.place <= i.indnkeyatts
-    GROUP BY k.place, a.attname, a.atttypid
+    GROUP BY k.place, a.attname, a.attnum, a.atttypid
     ORDER BY k.place";
 
 /// A column of a primary key.
 #[derive(Debug)]
 pub struct Key {
     pub column: String,
+    pub number: i16,
     pub type_oid: pg_sys::Oid,
     /// The type's name, in full.
     pub type_name: String,
-    /// The operators that tell whether two values are the same, and whether one comes after another.
+    /// The operators that tell whether two values are the same, and whether one comes after another or not.
     pub equal: String,
-    pub greater: String,
+    greater: String,
+    not_greater: String,
 }
 
 /// A table whose owner's rights the caller has.
@@ -114,10 +118,12 @@ impl Table {
             rows(KEY, &[arg(oid)], |row| {
                 key.push(Key {
                     column: column(row, 1),
-                    type_oid: column(row, 2),
-                    type_name: column(row, 3),
-                    equal: column(row, 4),
-                    greater: column(row, 5),
+                    number: column(row, 2),
+                    type_oid: column(row, 3),
+                    type_name: column(row, 4),
+                    not_greater: column(row, 5),
+                    equal: column(row, 6),
+                    greater: column(row, 7),
                 });
             })
             .unwrap_or_else(|error| error!("{error}"));
@@ -191,16 +197,25 @@ impl Table {
 
     /// Whether a row comes after that primary key, as SQL over the row.
     pub fn is_after(&self, key: &[String]) -> String {
+        self.compared(key, |key| &key.greater)
+    }
+
+    /// Whether it does not.
+    pub fn is_up_to(&self, key: &[String]) -> String {
+        self.compared(key, |key| &key.not_greater)
+    }
+
+    fn compared(&self, key: &[String], operator: impl Fn(&Key) -> &String) -> String {
         let value =
             |(column, text): (&Key, &String)| format!("{}::{}", quote_literal(text), column.type_name);
         let values: Vec<String> = self.key.iter().zip(key).map(value).collect();
         match self.key.as_slice() {
-            [one] => format!("{} {} {}", self.key_columns().join(", "), one.greater, values.join(", ")),
+            [one] => format!("{} {} {}", self.key_columns().join(", "), operator(one), values.join(", ")),
             // Compared as a whole, for then its index finds what comes after.
             [first, ..] => {
-                let operator = match first.greater.starts_with("OPERATOR") {
-                    true => first.greater.clone(),
-                    false => format!("OPERATOR(pg_catalog.{})", first.greater),
+                let operator = match operator(first).as_str() {
+                    qualified if qualified.starts_with("OPERATOR") => qualified.to_owned(),
+                    name => format!("OPERATOR(pg_catalog.{name})"),
                 };
                 format!("ROW({}) {operator} ROW({})", self.key_columns().join(", "), values.join(", "))
             }

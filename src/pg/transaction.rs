@@ -14,6 +14,12 @@ pub fn assign_id() {
     }
 }
 
+/// Whether each statement of the transaction sees what others have committed before it.
+pub fn sees_latest() -> bool {
+    // SAFETY: a plain variable, the transaction's isolation level.
+    unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// The first transaction id that nobody has yet.
 pub fn next_id() -> u64 {
     // SAFETY: reads shared memory under its lock.

@@ -12,7 +12,7 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 use super::process::{self, attempt, transaction};
 use super::slots::{Slot, shared};
 use super::version::Extension;
-use crate::capture::backfill::{self, chunk};
+use crate::capture::backfill::{self, chunk, notes};
 use crate::outbox::waiting;
 
 /// Rows of a chunk: few at first, for nobody knows what they take.
@@ -23,12 +23,16 @@ const MOST: usize = 1_000;
 const LONG: Duration = Duration::from_millis(400);
 const LARGE: usize = 4 << 20;
 
-/// Rows of a backfill that may wait to be sent, by kind: some seconds' work at Klaviyo's limits. States are in jobs of
-/// Klaviyo's for minutes.
+/// Rows of backfills that may wait to be sent, by kind: some seconds' work at Klaviyo's limits, and no more than find room in
+/// the worker's memory (delivery::room), or what waits outside would be in the way of others.
 const EVENTS_WAITING: usize = 5_000;
-const PROFILES_WAITING: usize = 50_000;
+const PROFILES_WAITING: usize = 10_000;
 
-/// How often it looks whether there is room again, and for backfills that others have begun, paused or resumed.
+/// Rows that may fail one after the other before it is thought to be no row's fault.
+const ROWS: usize = 10;
+
+/// How soon it looks whether there is room again, and for backfills that others have begun, paused or resumed; it looks less
+/// often, up to every [`AGAIN`], while nothing moves.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Before it tries again what was in somebody's way.
@@ -101,47 +105,72 @@ struct Runner {
 struct Backfill {
     /// Rows of the next chunk.
     size: usize,
+    kind: &'static str,
     /// The messages that may still wait, chunk by chunk.
     waiting: VecDeque<Vec<i64>>,
-    most_waiting: usize,
+    /// Rows that have failed, one after the other.
+    failed: usize,
     /// Not before then.
     again_at: Option<Instant>,
 }
 
 impl Default for Backfill {
     fn default() -> Self {
-        Self { size: FIRST, waiting: VecDeque::new(), most_waiting: EVENTS_WAITING, again_at: None }
+        Self { size: FIRST, kind: "event", waiting: VecDeque::new(), failed: 0, again_at: None }
     }
 }
 
 impl Runner {
     /// Works on all there are, a chunk of each in turn, until there are none.
     fn serve(&mut self) {
+        // What is read of a table and what is noted of it is seen as it was at one moment; and nobody is waited for.
+        transaction(c"beginning", || {
+            Spi::run("SET default_transaction_isolation = 'repeatable read'")?;
+            Spi::run("SET lock_timeout = '1s'")
+        });
+        let mut idle = LOOK;
         while !process::is_terminating() {
             let running = transaction(c"looking for backfills", backfill::running);
-            if running.is_empty() {
+            if running.is_empty() && !forget() {
                 return;
             }
-            self.backfills.retain(|id, _| running.contains(id));
             let mut worked = false;
             for id in running {
                 if process::is_terminating() {
                     return;
                 }
-                worked |= self.backfills.entry(id).or_default().work(id);
+                worked |= self.work(id);
             }
-            process::wait(if worked { Duration::ZERO } else { LOOK }, None);
+            idle = if worked { LOOK } else { (idle * 2).min(AGAIN) };
+            process::wait(if worked { Duration::ZERO } else { idle }, None);
         }
+    }
+
+    /// Queues a chunk of a backfill, if there is room for one. Whether it has got on.
+    fn work(&mut self, id: i32) -> bool {
+        let backfill = self.backfills.entry(id).or_default();
+        if backfill.again_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        let (kind, size) = (backfill.kind, backfill.size);
+        let of_kind = self.backfills.values_mut().filter(|it| it.kind == kind);
+        let waiting: usize = of_kind.map(Backfill::waiting).sum();
+        let most = if kind == "event" { EVENTS_WAITING } else { PROFILES_WAITING };
+        waiting + size <= most && self.backfills.entry(id).or_default().queue(id)
     }
 }
 
+/// Forgets what is noted for nothing. Whether there was anything.
+fn forget() -> bool {
+    attempt(c"forgetting keys", |_| true, notes::forget).is_ok_and(|forgotten| forgotten > 0)
+}
+
 impl Backfill {
-    /// Queues a chunk, if there is room for one. Whether it has got on.
-    fn work(&mut self, id: i32) -> bool {
-        if self.again_at.is_some_and(|at| Instant::now() < at) || !self.has_room() {
-            return false;
-        }
+    fn queue(&mut self, id: i32) -> bool {
         self.again_at = None;
+        // If it is one row that fails, which one.
+        let key =
+            if self.size == 1 { attempt(c"backfill", |_| true, || chunk::next_key(id)) } else { Ok(None) };
         let began = Instant::now();
         let code = Cell::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
         let forgive = |error| {
@@ -150,26 +179,31 @@ impl Backfill {
         };
         match attempt(c"backfill", forgive, || chunk::queue(id, self.size)) {
             Ok(Some(done)) => {
-                self.most_waiting = if done.kind == "event" { EVENTS_WAITING } else { PROFILES_WAITING };
+                self.kind = done.kind;
+                self.failed = 0;
                 self.resize(began.elapsed(), done.bytes);
                 if !done.seqs.is_empty() {
                     self.waiting.push_back(done.seqs);
                 }
                 done.more
             }
-            Ok(None) => false,
-            Err(error) => self.failed(id, code.get(), &error),
+            Ok(None) => self.wait(),
+            Err(error) => {
+                let fault = Fault::of(code.get(), began.elapsed());
+                self.failed(id, fault, key.ok().flatten(), &error)
+            }
         }
     }
 
-    fn has_room(&mut self) -> bool {
+    /// How many of its messages still wait.
+    fn waiting(&mut self) -> usize {
         while let Some(first) = self.waiting.front() {
             if transaction(c"looking what waits", || waiting::any_of(first)) {
                 break;
             }
             self.waiting.pop_front();
         }
-        self.waiting.iter().map(Vec::len).sum::<usize>() + self.size <= self.most_waiting
+        self.waiting.iter().map(Vec::len).sum()
     }
 
     fn resize(&mut self, took: Duration, bytes: usize) {
@@ -183,31 +217,45 @@ impl Backfill {
         .clamp(1, MOST);
     }
 
-    /// Finds the row whose fault it is, by chunks that become smaller, and puts it aside; where it is none's, tries again.
-    /// Whether it has got on.
-    fn failed(&mut self, id: i32, code: PgSqlErrorCode, error: &str) -> bool {
-        let fault = Fault::of(code);
-        if fault == Fault::OfTheRow && self.size > 1 {
-            self.size /= 2;
-            return true;
-        }
-        if fault == Fault::OfTheRow {
-            match attempt(c"backfill", |_| true, || chunk::bury(id, error)) {
-                Ok(Some(_)) => return true,
-                Ok(None) => {}
-                Err(other) => self.note(id, &other, false),
-            }
-        } else {
-            self.size = (self.size / 2).max(1);
-            self.note(id, error, fault == Fault::OfTheMapping);
-        }
+    fn wait(&mut self) -> bool {
         self.again_at = Some(Instant::now() + AGAIN);
         false
     }
 
+    /// Finds the row whose fault it is, by chunks that become smaller, and puts it aside; where it is none's, tries again.
+    /// Whether it has got on.
+    fn failed(&mut self, id: i32, fault: Fault, key: Option<Vec<String>>, error: &str) -> bool {
+        if fault == Fault::Others || fault == Fault::Row && self.size > 1 {
+            self.size = (self.size / 2).max(1);
+            return true;
+        }
+        match (fault, key) {
+            (Fault::Row, Some(_)) if self.failed >= ROWS => {
+                self.failed = 0;
+                self.note(id, &format!("{ROWS} rows one after the other fail: {error}"), true);
+            }
+            (Fault::Row, Some(key)) => {
+                match attempt(c"backfill", |_| true, || chunk::bury(id, &key, error)) {
+                    Ok(Some(_)) => {
+                        self.failed += 1;
+                        return true;
+                    }
+                    // It is another one by now.
+                    Ok(None) => {}
+                    Err(other) => self.note(id, &other, false),
+                }
+            }
+            (fault, _) => {
+                self.size = (self.size / 2).max(1);
+                self.note(id, error, fault == Fault::Mapping);
+            }
+        }
+        self.wait()
+    }
+
     fn note(&self, id: i32, error: &str, pause: bool) {
         if let Err(error) = attempt(c"backfill", |_| true, || chunk::note(id, error, pause)) {
-            log!("klaviyo_sync: backfill {id} cannot be written down: {error}");
+            log!("klaviyo_sync: what is in the way of backfill {id} cannot be written down: {error}");
         }
     }
 }
@@ -215,30 +263,32 @@ impl Backfill {
 /// Whose fault an error is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    OfTheRow,
+    Row,
+    /// Somebody has changed a row in the same moment.
+    Others,
     /// No row can be computed as the mapping is now.
-    OfTheMapping,
+    Mapping,
     /// A lock, the disk, somebody who cancels.
-    OfTheMoment,
+    Moment,
 }
 
 impl Fault {
-    /// By the error's class, the first two of its five characters (utils/elog.h: six bits each).
-    fn of(code: PgSqlErrorCode) -> Self {
+    /// By the error's class, the first two of its five characters (utils/elog.h: six bits each), and after how long it came.
+    fn of(code: PgSqlErrorCode, after: Duration) -> Self {
         const fn class(name: &[u8; 2]) -> i32 {
             (name[0] - b'0') as i32 | ((name[1] - b'0') as i32) << 6
         }
         match code as i32 & 0xfff {
             // What takes too long is a row's doing, if the chunk has no other.
-            _ if code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => Self::OfTheRow,
-            it if it == class(b"42") || it == class(b"3F") => Self::OfTheMapping,
-            it if [b"08", b"25", b"40", b"53", b"54", b"55", b"57", b"58"]
-                .iter()
-                .any(|name| it == class(name)) =>
-            {
-                Self::OfTheMoment
+            _ if code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED && after >= chunk::TIMEOUT_LOCKED => {
+                Self::Row
             }
-            _ => Self::OfTheRow,
+            it if it == class(b"40") => Self::Others,
+            it if it == class(b"42") || it == class(b"3F") => Self::Mapping,
+            it if [b"08", b"25", b"53", b"55", b"57", b"58"].iter().any(|name| it == class(name)) => {
+                Self::Moment
+            }
+            _ => Self::Row,
         }
     }
 }

@@ -34,7 +34,7 @@ enum Step {
     CountDeadLetters,
     DeleteSurplusDeadLetters,
     ForgetUniqueIds,
-    StopNotes,
+    ForgetKeys,
 }
 
 const STEPS: [Step; 9] = [
@@ -46,7 +46,7 @@ const STEPS: [Step; 9] = [
     Step::CountDeadLetters,
     Step::DeleteSurplusDeadLetters,
     Step::ForgetUniqueIds,
-    Step::StopNotes,
+    Step::ForgetKeys,
 ];
 
 /// Where the round stands.
@@ -155,7 +155,14 @@ impl Upkeep {
             }
             Step::DeleteSurplusDeadLetters => Ok(0),
             Step::ForgetUniqueIds => unique_id.map_or(Ok(0), unique_ids::forget),
-            Step::StopNotes => notes::stop_where_too_many(),
+            Step::ForgetKeys => {
+                if notes::stop_largest()? {
+                    log!(
+                        "klaviyo_sync: a mapping has captured too many rows that could be taken for such as were there before; of its history it knows no more"
+                    );
+                }
+                notes::forget()
+            }
         }
     }
 
@@ -166,7 +173,7 @@ impl Upkeep {
             return;
         }
         match step {
-            Step::AddDays | Step::CountDeadLetters => {}
+            Step::AddDays | Step::CountDeadLetters | Step::ForgetKeys => {}
             Step::DropDays => log!(
                 "klaviyo_sync: dropped the deliveries of days older than klaviyo.delivery_retention: {done}"
             ),
@@ -190,9 +197,6 @@ impl Upkeep {
             Step::ForgetUniqueIds => {
                 log!("klaviyo_sync: forgot unique_ids older than klaviyo.unique_id_retention: {done}");
             }
-            Step::StopNotes => log!(
-                "klaviyo_sync: mappings that captured a million rows which could be taken for such as were there before have no more backfill: {done}"
-            ),
         }
     }
 }
@@ -208,7 +212,7 @@ impl Step {
             Self::DeleteOldDeadLetters => "old dead letters",
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",
             Self::ForgetUniqueIds => "old unique_ids",
-            Self::StopNotes => "too many captured keys",
+            Self::ForgetKeys => "keys of captured rows",
         }
     }
 }

@@ -10,8 +10,11 @@ use pgrx::{JsonB, Uuid, spi};
 
 use super::super::plan::Plan;
 use super::super::query::{Action, Message};
+use super::super::refusal;
 use super::super::table::Table;
 use super::notes;
+use crate::outbox::enqueue;
+use crate::pg::function::Refusal;
 use crate::pg::scoped::{
     with_restricted_rights_of, with_settings_of_sessions, with_settings_of_triggers, with_statement_timeout,
 };
@@ -20,20 +23,25 @@ use crate::pg::spi::{arg, column, rows, run, value};
 /// A backfill that is to go on.
 const OPEN: &str = "
     SELECT r.mapping, r.condition, r.again, r.position, r.rows_total, r.rows_refused - r.refused_before,
-           m.account, m.plan, m.relation
+           m.account, m.plan, m.relation, m.notes_keys
     FROM klaviyo.backfill_run AS r
     JOIN klaviyo.mapping AS m ON m.id = r.mapping
     WHERE r.id = $1 AND r.state = 'running'";
 
-/// Once its rows have been read, which may take long: who pauses or cancels it waits for no more than the rest.
-const LOCK: &str =
-    "SELECT true FROM klaviyo.backfill_run AS r WHERE r.id = $1 AND r.state = 'running' FOR UPDATE";
-
-/// What earlier ones have sent.
-const EARLIER: &str = "
-    SELECT r.condition, CASE r.state WHEN 'cancelled' THEN r.position END
+/// Once its rows have been read, which may take long: who pauses or cancels it waits for no more than the rest. He is not
+/// waited for.
+const LOCK: &str = "
+    SELECT true
     FROM klaviyo.backfill_run AS r
-    WHERE r.mapping = $1 AND NOT r.again AND (r.state = 'done' OR r.state = 'cancelled' AND r.position IS NOT NULL)
+    WHERE r.id = $1 AND r.state = 'running'
+    FOR UPDATE SKIP LOCKED";
+
+/// How far earlier ones have come that were to send all. What those with a condition have sent is noted, row by row: it may
+/// come to something else by now.
+const EARLIER: &str = "
+    SELECT r.position
+    FROM klaviyo.backfill_run AS r
+    WHERE r.mapping = $1 AND NOT r.again AND r.condition IS NULL AND r.state = 'cancelled' AND r.position IS NOT NULL
     ORDER BY r.id";
 
 const ADVANCE: &str = "
@@ -60,8 +68,9 @@ const QUEUE_PROFILE: &str = "SELECT klaviyo.backfill_changes($1::jsonb, NULL, $2
 
 const BURY: &str = "SELECT klaviyo.bury_row($1, $2, $3::jsonb, $4)";
 
-/// How long the rows of a chunk may take to compute.
+/// How long the rows of a chunk may take to compute; and those of profiles, which are locked meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT_LOCKED: Duration = Duration::from_secs(5);
 
 /// Rows refused after which it is paused, for a person to look: they are dead letters, of which there is a limit too.
 const REFUSED: i64 = 10_000;
@@ -91,8 +100,9 @@ struct Run {
     account: String,
     plan: Plan,
     table: Table,
-    /// What of its rows earlier ones have sent, as SQL over a row.
-    sent: Vec<String>,
+    notes_keys: bool,
+    /// How far earlier ones have come.
+    earlier: Vec<Vec<String>>,
 }
 
 /// A row that was looked at.
@@ -105,9 +115,13 @@ struct Row {
     message: Option<String>,
 }
 
-/// Queues the next rows, so many at the most. None where there is nothing to go on with.
+/// Queues the next rows, so many at the most. None where it does not go on just now.
 pub fn queue(id: i32, most: usize) -> Result<Option<Done>, spi::Error> {
     let Some(run) = Run::open(id)? else { return Ok(None) };
+    if let Err(refusal) = run.check() {
+        note(id, &format!("{}. {}", refusal.message, refusal.detail), true)?;
+        return Ok(None);
+    }
     let total = if run.is_estimated { None } else { run.estimate()? };
     let read = run.read(most)?;
     if !run.lock()? {
@@ -136,19 +150,30 @@ pub fn queue(id: i32, most: usize) -> Result<Option<Done>, spi::Error> {
     Ok(Some(done))
 }
 
-/// Makes a dead letter of the next row, of which no message can be made, and goes on behind it.
-pub fn bury(id: i32, fault: &str) -> Result<Option<Done>, spi::Error> {
+/// The primary key of the next row.
+pub fn next_key(id: i32) -> Result<Option<Vec<String>>, spi::Error> {
+    let Some(run) = Run::open(id)? else { return Ok(None) };
+    Ok(run.select("NULL::text", 1)?.pop().map(|row| row.key))
+}
+
+/// Makes a dead letter of the next row, of which no message can be made, if it still is that one, and goes on behind it.
+pub fn bury(id: i32, key: &[String], fault: &str) -> Result<Option<Done>, spi::Error> {
     let Some(run) = Run::open(id)? else { return Ok(None) };
     let kind = run.plan.action.message.kind();
-    let Some(row) = run.read_whole()? else { return Ok(None) };
-    if !run.lock()? {
+    let Some(row) = run.select("to_jsonb(\"row\")::text", 1)?.pop() else { return Ok(None) };
+    if row.key != key || !run.lock()? {
         return Ok(None);
     }
-    let given = [arg(run.account.as_str()), arg(kind), arg(row.message), arg(fault)];
-    value::<Uuid>(BURY, &given)?;
+    // What was captured when it was written is not its to send.
+    let is_noted = !run.again && !notes::find(run.mapping, vec![row.noted_as])?.is_empty();
+    if !is_noted {
+        let given = [arg(run.account.as_str()), arg(kind), arg(row.message), arg(fault)];
+        value::<Uuid>(BURY, &given)?;
+    }
+    let refused = i64::from(!is_noted);
     let done = Done { rows: 1, kind, more: true, ..Done::default() };
-    let state = if run.refused + 1 >= REFUSED { "paused" } else { "running" };
-    run.advance(Some(row.key), None, &done, 1, state)?;
+    let state = if run.refused + refused >= REFUSED { "paused" } else { "running" };
+    run.advance(Some(row.key), None, &done, refused, state)?;
     Ok(Some(done))
 }
 
@@ -175,18 +200,13 @@ impl Run {
                 account: column(row, 7),
                 plan,
                 table,
-                sent: Vec::new(),
+                notes_keys: column(row, 10),
+                earlier: Vec::new(),
             });
         })?;
         let Some(mut run) = found else { return Ok(None) };
         if !run.again {
-            rows(EARLIER, &[arg(run.mapping)], |row| {
-                let condition: Option<String> = row.get(1).ok().flatten();
-                let position: Option<Vec<String>> = row.get(2).ok().flatten();
-                let until =
-                    position.map_or("true".to_owned(), |key| format!("NOT ({})", run.table.is_after(&key)));
-                run.sent.push(format!("({}) AND {until}", condition.as_deref().unwrap_or("true")));
-            })?;
+            rows(EARLIER, &[arg(run.mapping)], |row| run.earlier.push(column(row, 1)))?;
         }
         Ok(Some(run))
     }
@@ -209,15 +229,13 @@ impl Run {
     ///
     /// Of a profile, who has changed it and not committed has sent his change by a number that may be lower than those that
     /// are taken here, and so before this state, which has nothing of it. So its row is locked: it has no such change then,
-    /// and none comes before the messages of this chunk are written.
+    /// and none comes before the messages of this chunk are written. That all is seen as it was at one moment, or not at all,
+    /// the transaction's isolation sees to.
     fn page(&self, most: usize) -> String {
         let mut after = vec!["true".to_owned()];
         after.extend(self.position.as_ref().map(|key| self.table.is_after(key)));
         if let Some(boundary) = self.plan.boundary.as_ref().filter(|_| !self.again) {
-            after.push(match boundary.is_empty() {
-                true => "false".to_owned(),
-                false => format!("NOT ({})", boundary.is_before(&self.table)),
-            });
+            after.push(boundary.holds(&self.table));
         }
         let columns: Vec<String> =
             self.table.columns.iter().map(|name| format!("\"row\".{}", quote_identifier(name))).collect();
@@ -265,15 +283,10 @@ impl Run {
         let conditions = [action.condition.as_deref(), self.condition.as_deref()];
         let mut conditions: Vec<String> =
             conditions.into_iter().flatten().map(|it| format!("({it})")).collect();
-        conditions.extend(self.sent.iter().map(|sent| format!("({sent}) IS NOT TRUE")));
+        conditions.extend(self.earlier.iter().map(|key| self.table.is_after(key)));
         conditions.push("true".to_owned());
         let message = format!("CASE WHEN {} THEN ({})::text END", conditions.join(" AND "), action.message());
         self.select(&message, most)
-    }
-
-    /// The next row as it is, whatever it would come to.
-    fn read_whole(&self) -> Result<Option<Row>, spi::Error> {
-        Ok(self.select("to_jsonb(\"row\")::text", 1)?.pop())
     }
 
     /// How many rows the table has, as the planner thinks: of how many lie beyond the boundary it often knows nothing.
@@ -289,7 +302,30 @@ impl Run {
     /// Runs what was said of the table's rows as its triggers do.
     fn as_owner<R>(&self, run: impl FnOnce() -> R) -> R {
         let run = || with_settings_of_sessions(|| with_settings_of_triggers(run));
-        with_restricted_rights_of(self.table.owner, || with_statement_timeout(TIMEOUT, run))
+        with_restricted_rights_of(self.table.owner, || with_statement_timeout(self.timeout(), run))
+    }
+
+    fn timeout(&self) -> Duration {
+        match self.plan.action.message {
+            Message::Event(_) => TIMEOUT,
+            Message::Profile(_) => TIMEOUT_LOCKED,
+        }
+    }
+
+    /// Refuses to go on where what has changed since would have it send what it should not.
+    fn check(&self) -> Result<(), Refusal> {
+        super::may_run(&self.table, &self.plan, self.again, self.notes_keys)?;
+        if self.position.as_ref().is_some_and(|key| key.len() != self.table.key.len()) {
+            return Err(refusal::table("its primary key is another now", "Where to go on is not known.", ""));
+        }
+        if !enqueue::has_account(&self.account) {
+            return Err(refusal::argument(
+                format!("account \"{}\" does not exist", self.account),
+                "Its messages would have nowhere to go.",
+                "",
+            ));
+        }
+        Ok(())
     }
 
     /// Queues what was read, but for what was captured when it was written. Returns how many were refused.
@@ -307,13 +343,19 @@ impl Run {
             Message::Profile(_) => QUEUE_PROFILE,
         };
         let mut refused = 0;
+        let mut sent = Vec::new();
         for row in read {
             let Some(message) = row.message.filter(|_| !noted.contains(&row.noted_as)) else { continue };
             let given = [arg(message), arg(self.account.as_str()), arg(self.again)];
+            sent.push(Some(row.noted_as));
             match value::<i64>(statement, &given)? {
                 Some(seq) => done.seqs.push(seq),
                 None => refused += 1,
             }
+        }
+        // Which these were its condition may not tell any more when the rest is sent.
+        if self.condition.is_some() && !self.again {
+            notes::add(self.mapping, sent)?;
         }
         Ok(refused)
     }

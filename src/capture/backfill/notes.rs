@@ -7,8 +7,12 @@ use super::super::statements::{done, of_ours};
 use crate::pg::spi::{arg, column, rows, run, value};
 use crate::pg::table::Table;
 
-/// Keys of a mapping that are noted at the most. Those that grow are beyond the boundary, and need not be.
-const MOST: i64 = 1_000_000;
+/// Keys that are noted at the most, of all mappings: a gigabyte or two. Those that grow are beyond the boundary, and need not
+/// be.
+const MOST: i64 = 10_000_000;
+
+/// Keys forgotten in one go.
+const PIECE: i64 = 10_000;
 
 /// Whoever calls must have the rights of the table's owner, as the trigger has: nobody else is to keep rows from being sent.
 const NOTE: &str = "
@@ -22,18 +26,30 @@ const NOTE: &str = "
 
 const NOTED: &str = "SELECT k.key FROM klaviyo.captured_key AS k WHERE k.mapping = $1 AND k.key = ANY ($2)";
 
-const STOP: &str = "
-    WITH stopped AS (
-        UPDATE klaviyo.mapping AS m SET notes_keys = false WHERE m.id = $1
-    )
-    DELETE FROM klaviyo.captured_key AS k WHERE k.mapping = $1";
+const ADD: &str = "
+    INSERT INTO klaviyo.captured_key (mapping, key)
+    SELECT $1, k.key FROM unnest($2::text[]) AS k (key)
+    ON CONFLICT DO NOTHING";
 
-const TOO_MANY: &str = "
+const STOP: &str = "UPDATE klaviyo.mapping AS m SET notes_keys = false WHERE m.id = $1";
+
+/// The mapping that has most, if together they have too many. Counted only where the table's own estimate says so.
+const LARGEST: &str = "
     SELECT k.mapping
     FROM klaviyo.captured_key AS k
+    WHERE (SELECT c.reltuples FROM pg_class AS c WHERE c.oid = 'klaviyo.captured_key'::regclass) > $1
     GROUP BY k.mapping
-    HAVING count(*) > $1
+    ORDER BY count(*) DESC
     LIMIT 1";
+
+const FORGET: &str = "
+    DELETE FROM klaviyo.captured_key AS k
+    WHERE k.ctid = ANY (ARRAY(
+        SELECT g.ctid
+        FROM klaviyo.captured_key AS g
+        WHERE NOT EXISTS (SELECT FROM klaviyo.mapping AS m WHERE m.id = g.mapping AND m.notes_keys)
+        LIMIT $1
+    ))";
 
 /// Whether a mapping notes them.
 pub fn are_taken(mapping: i32) -> bool {
@@ -56,15 +72,23 @@ pub fn find(mapping: i32, keys: Vec<String>) -> Result<Vec<String>, spi::Error> 
     Ok(noted)
 }
 
+/// Notes keys of rows that have been sent.
+pub fn add(mapping: i32, keys: Vec<Option<String>>) -> Result<(), spi::Error> {
+    run(ADD, &[arg(mapping), arg(keys)]).map(drop)
+}
+
 /// Ends it: all that was there before has been sent.
 pub fn stop(mapping: i32) -> Result<(), spi::Error> {
     run(STOP, &[arg(mapping)]).map(drop)
 }
 
-/// Ends it for a mapping that has noted too many. Returns for how many it did.
-pub fn stop_where_too_many() -> Result<usize, spi::Error> {
-    match value::<i32>(TOO_MANY, &[arg(MOST)])? {
-        Some(mapping) => stop(mapping).map(|()| 1),
-        None => Ok(0),
-    }
+/// Ends it for the mapping that has noted most, if there are too many. Whether there were.
+pub fn stop_largest() -> Result<bool, spi::Error> {
+    let largest = value::<i32>(LARGEST, &[arg(MOST as f32)])?;
+    largest.map_or(Ok(()), stop).map(|()| largest.is_some())
+}
+
+/// Forgets some of those that are noted no more. Returns how many: 0 when none is left.
+pub fn forget() -> Result<usize, spi::Error> {
+    run(FORGET, &[arg(PIECE)])
 }

@@ -8,10 +8,11 @@ CREATE VIEW queued AS
 SELECT kind, coalesce(payload #>> '{event,properties,n}', payload #>> '{properties,n}') AS n, payload #>> '{event,unique_id}' AS unique_id,
        coalesce(payload #>> '{event,backfill}', payload ->> 'backfill') AS backfill, account
 FROM klaviyo.outbox;
--- Waits until nothing is left to do.
+-- Waits until nothing is left to do, and what has been noted for those that are done is forgotten.
 CREATE PROCEDURE finish() LANGUAGE plpgsql AS $$
 BEGIN
-    WHILE EXISTS (SELECT FROM klaviyo.backfill WHERE state = 'running' AND error IS NULL) LOOP
+    WHILE EXISTS (SELECT FROM klaviyo.backfill WHERE state = 'running' AND error IS NULL)
+        OR EXISTS (SELECT FROM klaviyo.captured_key AS k JOIN klaviyo.mapping AS m ON m.id = k.mapping WHERE NOT m.notes_keys) LOOP
         COMMIT;
         PERFORM pg_sleep(0.01);
     END LOOP;
@@ -100,6 +101,22 @@ SELECT state, rows_queued FROM klaviyo.backfill WHERE name = 'Visited';
 SELECT klaviyo_backfill_resume('visits'), klaviyo_backfill_pause('visits'), klaviyo_backfill_cancel('visits');
 DELETE FROM klaviyo.outbox;
 
+-- Parts whose rows change between them: each is sent once ---------------------------------------------------------------
+CREATE TABLE lots (n int PRIMARY KEY, state text, who text DEFAULT 'w');
+INSERT INTO lots SELECT n, CASE WHEN n <= 30 THEN 'old' ELSE 'new' END FROM generate_series(1, 60) AS n;
+SELECT klaviyo_sync_events('lots', 'Lot', external_id => 'who', properties => '["n"]') > 0 AS mapped;
+SELECT klaviyo_backfill('lots', 'state = ''old''');
+CALL finish();
+UPDATE lots SET state = CASE WHEN n <= 20 THEN 'new' ELSE 'old' END WHERE n BETWEEN 11 AND 40;
+SELECT klaviyo_backfill('lots', 'state = ''new''');
+CALL finish();
+SELECT klaviyo_backfill('lots');
+CALL finish();
+SELECT "where", rows_done, rows_queued FROM runs WHERE relation = 'lots'::regclass;
+SELECT count(*), count(DISTINCT n) FROM queued;
+SELECT count(*) FROM klaviyo.captured_key;
+DELETE FROM klaviyo.outbox;
+
 -- Profiles -----------------------------------------------------------------------------------------------------------
 CREATE TABLE people (id int PRIMARY KEY, name text, n int);
 INSERT INTO people VALUES (1, 'Ada', 1), (2, 'Bob', 2), (3, NULL, 3);
@@ -120,6 +137,15 @@ CALL finish();
 SELECT state, rows_done, rows_queued, rows_refused FROM klaviyo.backfill WHERE name = 'Odd';
 SELECT count(DISTINCT n) FROM queued;
 SELECT code, reason, payload FROM klaviyo.dead_letter ORDER BY died_at;
+DELETE FROM klaviyo.outbox;
+-- Where one after the other fails, it is no row's fault.
+SELECT klaviyo_sync_detach('odd');
+SELECT klaviyo_sync_events('odd', 'Odd', external_id => 'n', value => '1 / (CASE WHEN n < 5 THEN 1 ELSE 0 END)', properties => '["n"]') > 0 AS mapped;
+DELETE FROM klaviyo.dead_letter;
+SELECT klaviyo_backfill('odd');
+CALL finish();
+SELECT state, rows_done, rows_refused, error FROM klaviyo.backfill WHERE name = 'Odd';
+SELECT count(*) FROM klaviyo.dead_letter;
 DELETE FROM klaviyo.outbox;
 -- A mapping that is broken.
 SELECT klaviyo_sync_detach('odd');
@@ -151,18 +177,25 @@ CREATE DOMAIN code AS text COLLATE "C" CHECK (value <> '');
 CREATE TYPE mood AS ENUM ('sad', 'glad', 'mad');
 CREATE TABLE coded (code code, mood mood, n int, PRIMARY KEY (code, mood));
 INSERT INTO coded SELECT 'it''s' || chr(64 + n % 20) || '\', (enum_range(NULL::mood))[1 + n % 3], n FROM generate_series(1, 60) AS n;
+CREATE TABLE padded (c char(10), b bit(8), n int, PRIMARY KEY (c, b));
+INSERT INTO padded SELECT n % 7, n::bit(8), n FROM generate_series(1, 50) AS n;
+CREATE TYPE place AS (aisle text, shelf int);
+CREATE TABLE shelved (at place PRIMARY KEY, n int);
+INSERT INTO shelved SELECT (chr(65 + n % 5) || ',"', n)::place, n FROM generate_series(1, 50) AS n;
 CREATE TABLE empty (n int PRIMARY KEY);
 SELECT klaviyo_sync_events('"Odd One"."My ""Rows"', 'a', external_id => '''w''', properties => '["n"]') > 0
    AND klaviyo_sync_events('parts', 'b', external_id => '''w''', properties => '["n"]') > 0
    AND klaviyo_sync_events('parent', 'c', external_id => '''w''', properties => '["n"]') > 0
    AND klaviyo_sync_events('coded', 'd', external_id => '''w''', properties => '["n"]') > 0
-   AND klaviyo_sync_events('empty', 'e', external_id => '''w''', properties => '["n"]') > 0 AS mapped;
+   AND klaviyo_sync_events('empty', 'e', external_id => '''w''', properties => '["n"]') > 0
+   AND klaviyo_sync_events('padded', 'f', external_id => '''w''', properties => '["n"]') > 0
+   AND klaviyo_sync_events('shelved', 'g', external_id => '''w''', properties => '["n"]') > 0 AS mapped;
 INSERT INTO parts VALUES ('2026-01-15', 101, 101), ('2026-02-28', 101, 102);
 INSERT INTO parts_2 VALUES ('2026-02-01', 102, 103);
 INSERT INTO empty VALUES (1);
 SET datestyle = 'German, DMY';
 SET timezone = 'Asia/Tokyo';
-SELECT klaviyo_backfill('"Odd One"."My ""Rows"'), klaviyo_backfill('parts'), klaviyo_backfill('parent'), klaviyo_backfill('coded'), klaviyo_backfill('empty');
+SELECT klaviyo_backfill('"Odd One"."My ""Rows"'), klaviyo_backfill('parts'), klaviyo_backfill('parent'), klaviyo_backfill('coded'), klaviyo_backfill('empty'), klaviyo_backfill('padded'), klaviyo_backfill('shelved');
 CALL finish();
 SELECT name, state, rows_done, rows_queued, rows_refused, last_key, error FROM runs WHERE length(name) = 1;
 SELECT payload #>> '{event,metric,data,attributes,name}' AS metric, payload #>> '{event,backfill}' AS backfill, count(*), count(DISTINCT payload #>> '{event,properties,n}')
@@ -181,12 +214,16 @@ ALTER TABLE empty ADD COLUMN m text DEFAULT 'x', DROP CONSTRAINT empty_pkey, ADD
 SELECT klaviyo_backfill('empty');
 SELECT klaviyo_backfill('people', 'no_such_column');
 SELECT klaviyo_backfill('people', 'n');
+SELECT klaviyo_backfill('people', '1 / 0 > id');
 SELECT klaviyo_backfill('people', 'true); DROP TABLE people; --');
 SELECT klaviyo_backfill('people', name => 'x');
 SELECT klaviyo_backfill(NULL);
 CREATE TABLE gone (n int PRIMARY KEY);
 SELECT klaviyo_sync_events('gone', 'x', external_id => 'n', "on" => 'delete') > 0 AS mapped;
 SELECT klaviyo_backfill('gone');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT klaviyo_sync_events('gone', 'y', external_id => 'n');
+ROLLBACK;
 CREATE ROLE backfill_clerk IN ROLE klaviyo_admin;
 SET ROLE backfill_clerk;
 SELECT klaviyo_backfill('people');
@@ -208,8 +245,39 @@ SELECT klaviyo_backfill_cancel('steps');
 COMMIT;
 -- As if it had been cancelled behind its first rows.
 INSERT INTO klaviyo.backfill_run (mapping, condition, again, state, position, ended_at)
-SELECT id, '("row".n % 2 = 0)', false, 'cancelled', '{20}', now() FROM klaviyo.mapping WHERE name = 'Step';
+SELECT id, NULL, false, 'cancelled', '{20}', now() FROM klaviyo.mapping WHERE name = 'Step';
 SELECT klaviyo_backfill('steps');
 CALL finish();
 SELECT state, rows_done, rows_queued FROM klaviyo.backfill WHERE name = 'Step' ORDER BY id;
 SELECT string_agg(n, ' ' ORDER BY n::int) FROM queued;
+DELETE FROM klaviyo.outbox;
+
+-- While it is paused, its table changes --------------------------------------------------------------------------------
+-- A key's column may get another name.
+CREATE TABLE moved (n int PRIMARY KEY, other int UNIQUE NOT NULL, who text);
+INSERT INTO moved SELECT n, 100 - n, 'w' FROM generate_series(1, 50) AS n;
+SELECT klaviyo_sync_events('moved', 'Moved', external_id => 'who', properties => '{"n": "other"}') > 0 AS mapped;
+BEGIN;
+SELECT klaviyo_backfill('moved');
+SELECT klaviyo_backfill_pause('moved');
+COMMIT;
+ALTER TABLE moved RENAME COLUMN n TO id;
+SELECT klaviyo_sync_events('moved', 'Moved', external_id => 'who', properties => '{"n": "other"}', replace => true) > 0 AS mapped;
+INSERT INTO moved VALUES (0, 100, 'w'), (51, 49, 'w');
+SELECT klaviyo_backfill_resume('moved');
+CALL finish();
+SELECT state, rows_done, rows_queued, error FROM klaviyo.backfill WHERE name = 'Moved';
+SELECT count(*), count(DISTINCT n) FROM queued;
+DELETE FROM klaviyo.outbox;
+-- In the order of another key it cannot go on.
+SELECT klaviyo_sync_detach('moved');
+SELECT klaviyo_sync_events('moved', 'Moved', external_id => 'who', properties => '{"n": "other"}') > 0 AS mapped;
+BEGIN;
+SELECT klaviyo_backfill('moved');
+SELECT klaviyo_backfill_pause('moved');
+COMMIT;
+ALTER TABLE moved DROP CONSTRAINT moved_pkey, ADD PRIMARY KEY (other);
+SELECT klaviyo_backfill_resume('moved');
+CALL finish();
+SELECT state, rows_done, rows_queued, error FROM klaviyo.backfill WHERE name = 'Moved';
+SELECT count(*) FROM queued;
