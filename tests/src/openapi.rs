@@ -27,6 +27,9 @@ pub const BULK_CALLS: [(&str, &str); 5] = [
     ("get", "/api/profile-bulk-import-jobs/{id}/import-errors"),
 ];
 
+/// The call that asks for a person's data to be deleted; its answer has no body.
+pub const DELETION_CALL: &str = "/api/data-privacy-deletion-jobs";
+
 /// What JSON:API bodies are sent and answered as.
 const MEDIA_TYPE: &str = "application/vnd.api+json";
 
@@ -60,7 +63,8 @@ impl OpenApi {
 
     fn new(document: &Value) -> Self {
         let mut revision = None;
-        let calls = CALLS.map(|path| ("post", path)).into_iter().chain(BULK_CALLS).map(|(method, path)| {
+        let posts = CALLS.into_iter().chain([DELETION_CALL]).map(|path| ("post", path));
+        let calls = posts.chain(BULK_CALLS).map(|(method, path)| {
             let call = &document["paths"][path][method];
             let parameters = call["parameters"].as_array().expect("a call has parameters");
             let header = parameters.iter().find(|parameter| parameter["name"] == "revision");

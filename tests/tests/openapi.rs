@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use harness::{BULK_CALLS, Bulk, CALLS, Cluster, Fault, OpenApi, Rates, Sandbox, Shop, explain};
+use harness::{
+    BULK_CALLS, Bulk, CALLS, Cluster, DELETION_CALL, Fault, OpenApi, Rates, Sandbox, Shop, explain,
+};
 use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::Request;
@@ -358,4 +360,28 @@ fn the_sandbox_answers_bulk_calls_as_the_document_says() {
         hand.send("GET", &path.replace(id, "nobody"), &HEADERS, "", &[404]);
     }
     document.assert_requests(sandbox.receipts().iter().filter(|receipt| receipt.accepted));
+}
+
+#[test]
+fn the_sandbox_answers_requests_for_deletion_as_the_document_says() {
+    let Some(document) = document() else { return };
+    // For its directory only.
+    let cluster = Cluster::builder().preload(false).start();
+    let sandbox = Sandbox::builder().arguments(["--rates", "off"]).start(cluster.directory());
+    let mut hand = Hand::new(&sandbox, &document);
+    let request = |attributes: Value| {
+        json!({"data": {"type": "data-privacy-deletion-job", "attributes": {"profile": {"data":
+            {"type": "profile", "attributes": attributes}}}}})
+    };
+    for attributes in [json!({"email": "ada@shop.example"}), json!({"phone_number": "+15005550006"})] {
+        let body = request(attributes);
+        assert_eq!(document.fault_of_request("POST", DELETION_CALL, &body), None);
+        hand.post(DELETION_CALL, &body.to_string(), 202);
+    }
+    let two = request(json!({"email": "ada@shop.example", "phone_number": "+15005550006"}));
+    for bad in ["", "{", "{}", &two.to_string(), &request(json!({"email": "ada"})).to_string()] {
+        hand.post(DELETION_CALL, bad, 400);
+    }
+    hand.send("POST", DELETION_CALL, &[REVISION, MEDIA_TYPE], "{}", &[401]);
+    hand.send("GET", DELETION_CALL, &HEADERS, "", &[405]);
 }
