@@ -10,17 +10,15 @@ use crate::pg::spi::{arg, column, rows, run, value};
 use crate::pg::table::{self, drop_with_table};
 use crate::settings::{ON_INVALID, OnInvalid};
 
-/// In all cases. A partition's rows are its table's. In a copy that was restored from a dump the table has another number. What a
+/// Of one that is not paused, in all cases. A partition's rows are its table's. In a copy that was restored from a dump the table has another number. What a
 /// subscription copies when it begins was written long ago; a worker of its own does that, until the state says so.
 const IS_CAPTURING: &str = "
-    SELECT m.paused_at IS NULL AND m.relation = coalesce(pg_partition_root($2), $2)
+    SELECT $1 = coalesce(pg_partition_root($2), $2)
        AND (current_setting('session_replication_role') <> 'replica' OR NOT EXISTS (
                SELECT FROM pg_stat_subscription AS w
                JOIN pg_subscription_rel AS r ON r.srsubid = w.subid AND r.srrelid = w.relid
                WHERE w.pid = pg_backend_pid() AND r.srsubstate IN ('i', 'd')
-           ))
-    FROM klaviyo.mapping AS m
-    WHERE m.id = $1";
+           ))";
 
 const FAULT: &str = "
     SELECT klaviyo.mapping_fault(m.relation, m.plan)
@@ -45,6 +43,13 @@ const COPIED: &str = "
 
 const ADOPT: &str = "UPDATE klaviyo.mapping AS m SET relation = $2 WHERE m.id = $1";
 
+/// Where the original has come to since, nobody knows here.
+const PAUSE_BACKFILLS: &str = "
+    UPDATE klaviyo.backfill_run AS r
+    SET state = 'paused',
+        error = 'it has come in a dump: what the original has sent since would be sent again. klaviyo_backfill_resume() has it go on'
+    WHERE r.mapping = $1 AND r.state = 'running'";
+
 /// Whether what is written to a table is captured.
 pub fn is_capturing(mapping: i32, relation: pg_sys::Oid) -> bool {
     // SAFETY: a plain variable, the session's setting.
@@ -52,12 +57,14 @@ pub fn is_capturing(mapping: i32, relation: pg_sys::Oid) -> bool {
         unsafe { pg_sys::SessionReplicationRole } == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32;
     // Every statement of the shop asks: what is so in most cases is found out without a query.
     let mappings = table::Table::open(c"klaviyo", c"mapping", pg_sys::AccessShareLock);
-    match mappings.and_then(|mappings| mappings.read(mapping, [c"relation", c"paused_at"])) {
-        None | Some([_, Some(_)]) => return false,
-        Some([Some(noted), None]) if noted.value() as u32 == relation.to_u32() && !replicates => return true,
-        Some(_) => {}
+    let noted = match mappings.and_then(|mappings| mappings.read(mapping, [c"relation", c"paused_at"])) {
+        Some([Some(noted), None]) => pg_sys::Oid::from(noted.value() as u32),
+        _ => return false,
+    };
+    if noted == relation && !replicates {
+        return true;
     }
-    of_ours(|| done(value(IS_CAPTURING, &[arg(mapping), arg(relation)]))).unwrap_or_default()
+    of_ours(|| done(value(IS_CAPTURING, &[arg(noted), arg(relation)]))).unwrap_or_default()
 }
 
 /// What has become wrong with a mapping, if that is to be looked for: if rows it cannot read are to become dead letters.
@@ -88,6 +95,7 @@ pub fn adopt(account: &str) {
         }));
         for (id, relation, function) in copied {
             done(run(ADOPT, &[arg(id), arg(relation)]));
+            done(run(PAUSE_BACKFILLS, &[arg(id)]));
             // No dump carries that.
             drop_with_table(function, relation);
         }

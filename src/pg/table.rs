@@ -103,7 +103,8 @@ impl Table {
         let column = columns.get(0).filter(|column| column.atttypid == K::type_oid())?;
         let key = key.into_datum()?;
         // SAFETY: the index is one of this table's. With the column's own collation the scan finds what `=` finds; a column
-        // that is not in the index is an error. The snapshot is registered while it is used.
+        // that is not in the index is an error. The snapshot is registered while it is used: the latest, as for a foreign key,
+        // for what is configured now holds for a transaction too that has seen nothing of it yet.
         unsafe {
             let mut scan_key = pg_sys::ScanKeyData::default();
             pg_sys::ScanKeyEntryInitialize(
@@ -116,7 +117,7 @@ impl Table {
                 K::EQUAL.into(),
                 key,
             );
-            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot());
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
             let scan = pg_sys::systable_beginscan(self.0.as_ptr(), index, true, snapshot, 1, &mut scan_key);
             let found = look(pg_sys::systable_getnext(scan));
             pg_sys::systable_endscan(scan);

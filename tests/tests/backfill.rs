@@ -368,6 +368,9 @@ fn a_dump_carries_it_on() {
     psql("SELECT klaviyo_arm_account()");
     psql(&place(20_002, 20_002));
     assert_eq!(psql(captured), "-2 -1 0 20002");
+    // What its original has sent since, nobody knows here.
+    assert_eq!(psql("SELECT state FROM klaviyo.backfill WHERE error LIKE '%in a dump%'"), "paused");
+    psql("SELECT klaviyo_backfill_resume('orders')");
     let mut copy = other.cluster.connect("copy");
     other.eventually("it goes on", PATIENCE, || count(&mut copy, queued) > before);
     other.eventually("it is done", PATIENCE, || {

@@ -259,6 +259,37 @@ fn what_changes_is_sent() {
     shop.assert_requests_conform();
 }
 
+/// A transaction whose snapshot is older than the mapping has its rows captured, and noted, like any.
+#[test]
+fn a_transaction_that_sees_nothing_of_a_mapping_is_captured() {
+    let shop = Shop::builder().setting("klaviyo.enabled", "off").start();
+    let mut db = shop.connect();
+    sql(
+        &mut db,
+        "CREATE TABLE orders (id text PRIMARY KEY); INSERT INTO orders VALUES ('m');
+         CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100)",
+    );
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        let mut old = shop.connect();
+        sql(&mut old, &format!("BEGIN ISOLATION LEVEL {level}; SELECT 1"));
+        sql(
+            &mut db,
+            "SELECT klaviyo_sync_events('orders', 'Ordered', external_id => 'id'),
+                    klaviyo_sync_events('parts', 'Parted', external_id => 'id')",
+        );
+        sql(
+            &mut old,
+            "INSERT INTO orders VALUES ('a'); INSERT INTO parts_1 VALUES (1); INSERT INTO parts VALUES (2)",
+        );
+        sql(&mut old, "DELETE FROM orders WHERE id = 'a'; DELETE FROM parts; COMMIT");
+        assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.outbox"), 3, "{level}");
+        assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.captured_key"), 1, "{level}");
+        sql(&mut db, "DELETE FROM klaviyo.outbox; DELETE FROM klaviyo.captured_key");
+        sql(&mut db, "SELECT klaviyo_sync_detach('orders'), klaviyo_sync_detach('parts')");
+    }
+}
+
 /// Whoever deletes a row that is mapped so has Klaviyo forget the person, after all that was queued about him before.
 #[test]
 fn a_deleted_row_can_have_klaviyo_forget_the_person() {

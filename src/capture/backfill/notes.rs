@@ -1,6 +1,8 @@
 //! Rows that are captured and could be taken for such as were there before their table was mapped: their keys are noted, and no
 //! backfill sends them.
 
+use std::ffi::CStr;
+
 use pgrx::{pg_sys, spi};
 
 use super::super::statements::{done, of_ours};
@@ -17,11 +19,10 @@ const PIECE: i64 = 10_000;
 /// Whoever calls must have the rights of the table's owner, as the trigger has: nobody else is to keep rows from being sent.
 const NOTE: &str = "
     INSERT INTO klaviyo.captured_key (mapping, key)
-    SELECT m.id, k.key
-    FROM klaviyo.mapping AS m
-    JOIN pg_class AS c ON c.oid = m.relation
+    SELECT $1, k.key
+    FROM pg_class AS c
     CROSS JOIN unnest($2::text[]) AS k (key)
-    WHERE m.id = $1 AND pg_has_role($3, c.relowner, 'USAGE')
+    WHERE c.oid = $3 AND pg_has_role($4, c.relowner, 'USAGE')
     ON CONFLICT DO NOTHING";
 
 const NOTED: &str = "SELECT k.key FROM klaviyo.captured_key AS k WHERE k.mapping = $1 AND k.key = ANY ($2)";
@@ -37,32 +38,52 @@ const STOP: &str = "UPDATE klaviyo.mapping AS m SET notes_keys = false WHERE m.i
 const LARGEST: &str = "
     SELECT k.mapping
     FROM klaviyo.captured_key AS k
+    JOIN klaviyo.mapping AS m ON m.id = k.mapping
     WHERE (SELECT c.reltuples FROM pg_class AS c WHERE c.oid = 'klaviyo.captured_key'::regclass) > $1
+      AND m.notes_keys
     GROUP BY k.mapping
     ORDER BY count(*) DESC
     LIMIT 1";
 
+/// A mapping that has some and notes none any more: from one mapping to the next by the primary key, whatever they have.
+const NOTING_NO_MORE: &str = "
+    WITH RECURSIVE noted (mapping) AS (
+        SELECT min(k.mapping) FROM klaviyo.captured_key AS k
+        UNION ALL
+        SELECT (SELECT min(k.mapping) FROM klaviyo.captured_key AS k WHERE k.mapping > n.mapping)
+        FROM noted AS n
+        WHERE n.mapping IS NOT NULL
+    )
+    SELECT n.mapping
+    FROM noted AS n
+    WHERE n.mapping IS NOT NULL AND NOT EXISTS (SELECT FROM klaviyo.mapping AS m WHERE m.id = n.mapping AND m.notes_keys)
+    LIMIT 1";
+
 const FORGET: &str = "
     DELETE FROM klaviyo.captured_key AS k
-    WHERE k.ctid = ANY (ARRAY(
-        SELECT g.ctid
-        FROM klaviyo.captured_key AS g
-        WHERE NOT EXISTS (SELECT FROM klaviyo.mapping AS m WHERE m.id = g.mapping AND m.notes_keys)
-        LIMIT $1
+    WHERE k.mapping = $1 AND k.key = ANY (ARRAY(
+        SELECT g.key FROM klaviyo.captured_key AS g WHERE g.mapping = $1 ORDER BY g.key LIMIT $2
     ))";
 
 /// Whether a mapping notes them.
 pub fn are_taken(mapping: i32) -> bool {
-    let mappings = Table::open(c"klaviyo", c"mapping", pg_sys::AccessShareLock);
-    let noted = mappings.and_then(|mappings| mappings.read(mapping, [c"notes_keys"]));
-    matches!(noted, Some([Some(notes)]) if notes.value() != 0)
+    matches!(of_mapping(mapping, c"notes_keys"), Some(notes) if notes.value() != 0)
 }
 
 /// Notes keys of rows that have been captured.
 pub fn take(mapping: i32, keys: Vec<Option<String>>) {
+    let relation =
+        of_mapping(mapping, c"relation").map(|relation| pg_sys::Oid::from(relation.value() as u32));
     // SAFETY: a plain variable.
     let caller = unsafe { pg_sys::GetUserId() };
-    of_ours(|| done(run(NOTE, &[arg(mapping), arg(keys), arg(caller)])));
+    of_ours(|| done(run(NOTE, &[arg(mapping), arg(keys), arg(relation), arg(caller)])));
+}
+
+/// What a mapping is now, whatever the transaction sees of it.
+fn of_mapping(mapping: i32, column: &CStr) -> Option<pg_sys::Datum> {
+    let mappings = Table::open(c"klaviyo", c"mapping", pg_sys::AccessShareLock)?;
+    let [value] = mappings.read(mapping, [column])?;
+    value
 }
 
 /// Which of these keys are noted.
@@ -90,5 +111,6 @@ pub fn stop_largest() -> Result<bool, spi::Error> {
 
 /// Forgets some of those that are noted no more. Returns how many: 0 when none is left.
 pub fn forget() -> Result<usize, spi::Error> {
-    run(FORGET, &[arg(PIECE)])
+    let mapping = value::<i32>(NOTING_NO_MORE, &[])?;
+    mapping.map_or(Ok(0), |mapping| run(FORGET, &[arg(mapping), arg(PIECE)]))
 }
