@@ -356,7 +356,7 @@ CREATE FUNCTION @extschema@.klaviyo_sync_resume(relation regclass, name text DEF
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_resume';
 COMMENT ON FUNCTION @extschema@.klaviyo_sync_resume(regclass, text) IS
-    'Has a table''s mapping of that name, or all, capture again. What was written meanwhile is not sent. Returns how many';
+    'Has a table''s mapping of that name, or all, capture again. What was written meanwhile was not captured. Returns how many';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_show(relation regclass, name text DEFAULT NULL) RETURNS text
 LANGUAGE sql STABLE

@@ -66,6 +66,7 @@ pub struct Mapping<'a> {
 pub fn attach(mapping: Mapping, mut capture: Capture, replace: bool) -> Result<i32, Refusal> {
     let table = capture.table;
     capture.check()?;
+    table.check_schema()?;
     // What others commit before they are kept from writing is history, and must be seen for that.
     if !pg::transaction::sees_latest() {
         return Err(refusal::argument(

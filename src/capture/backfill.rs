@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod notes;
 
 use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
 use pgrx::{JsonB, spi};
 
 use super::attach::synced;
@@ -96,8 +97,9 @@ pub fn start(
     let resolved =
         condition.map(|text| Reader::new(table).value("where", text, Wanted::Condition)).transpose()?;
     if let Some(condition) = &resolved {
-        let rows = table.rows();
-        let probe = format!("SELECT FROM (SELECT * FROM {rows} LIMIT 0) AS \"row\" WHERE {condition}");
+        let columns: Vec<String> = table.columns.iter().map(quote_identifier).collect();
+        let rows = format!("(SELECT {} FROM {} LIMIT 0)", columns.join(", "), table.rows());
+        let probe = format!("SELECT FROM {rows} AS \"row\" WHERE {condition}");
         computing(table, "Correct \"where\".", || {
             Spi::connect(|client| done(client.select(probe.as_str(), None, &[]).map(drop)));
         })
@@ -150,6 +152,13 @@ fn may_run(table: &Table, plan: &Plan, again: bool, notes_keys: bool) -> Result<
             "there is no history in the table",
             "The mapping sends rows that are deleted.",
             "Name another mapping.",
+        ));
+    }
+    if table.hides_rows {
+        return Err(refusal::table(
+            format!("the owner of {} does not see all of its rows", table.sql()),
+            "Its row-level security is forced on him, and the rows are read with his rights.",
+            "Give him BYPASSRLS, or ALTER TABLE … NO FORCE ROW LEVEL SECURITY.",
         ));
     }
     if again {

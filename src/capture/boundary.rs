@@ -21,9 +21,10 @@ pub struct Boundary {
 }
 
 impl Boundary {
-    /// That of a table nobody writes to just now. None where it has no primary key that rows can be ordered by.
+    /// That of a table nobody writes to just now. None where it has no primary key that rows can be ordered by, or its owner
+    /// does not see them all.
     pub fn find(table: &Table) -> Result<Option<Self>, Refusal> {
-        if !table.has_order() {
+        if !table.has_order() || table.hides_rows {
             return Ok(None);
         }
         let texts: Vec<String> =

@@ -20,7 +20,10 @@ const TABLE: &str = "
            (SELECT min(f.oid::regclass::text)
             FROM pg_partition_tree(c.oid) AS p
             JOIN pg_class AS f ON f.oid = p.relid
-            WHERE f.relkind = 'f')
+            WHERE f.relkind = 'f'),
+           c.relrowsecurity AND c.relforcerowsecurity
+           AND NOT EXISTS (SELECT FROM pg_roles AS o WHERE o.oid = c.relowner AND (o.rolsuper OR o.rolbypassrls)),
+           has_schema_privilege(c.relowner, n.oid, 'CREATE')
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = $1";
@@ -78,10 +81,13 @@ pub struct Table {
     owner_name: String,
     is_ordinary: bool,
     is_owner_writer: bool,
+    may_owner_create: bool,
     /// Whether it inherits, or others inherit from it.
     pub has_relatives: bool,
     pub is_partitioned: bool,
     foreign_partition: Option<String>,
+    /// Whether there are policies by which its owner does not see all of its rows.
+    pub hides_rows: bool,
     /// Its columns, but for those that are computed when they are read, which a trigger does not see.
     pub columns: Vec<String>,
     /// Its primary key; empty where it has none.
@@ -107,6 +113,8 @@ impl Table {
                     has_relatives: column(row, 8),
                     is_partitioned: column(row, 9),
                     foreign_partition: row.get(10).ok().flatten(),
+                    hides_rows: column(row, 11),
+                    may_owner_create: column(row, 12),
                     columns: Vec::new(),
                     key: Vec::new(),
                 };
@@ -164,6 +172,19 @@ impl Table {
             ));
         }
         Ok(())
+    }
+
+    /// Refuses a table beside which its owner may not have a function.
+    pub fn check_schema(&self) -> Result<(), Refusal> {
+        if self.may_owner_create {
+            return Ok(());
+        }
+        let schema = quote_identifier(&self.schema);
+        Err(refusal::rights(
+            format!("the owner of {} may not create a function in schema {schema}", self.sql()),
+            "The trigger's function is his, and stands beside the table.",
+            format!("GRANT CREATE ON SCHEMA {schema} TO {}.", quote_identifier(&self.owner_name)),
+        ))
     }
 
     /// Refuses partitions whose rows no trigger sees.

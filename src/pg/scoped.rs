@@ -93,13 +93,8 @@ pub fn with_settings_of_triggers<R>(run: impl FnOnce() -> R) -> R {
 
 /// Runs what somebody else has written as his sessions would, in a process of ours, which has other settings.
 pub fn with_settings_of_sessions<R>(run: impl FnOnce() -> R) -> R {
-    const SETTINGS: [(&CStr, &CStr); 4] = [
-        (c"row_security", c"on"),
-        (c"enable_seqscan", c"on"),
-        (c"plan_cache_mode", c"auto"),
-        (c"lock_timeout", LOCK_TIMEOUT),
-    ];
-    with_settings(SETTINGS, run)
+    let settings = [(c"row_security", c"on"), (c"enable_seqscan", c"on"), (c"plan_cache_mode", c"auto")];
+    with_settings(settings, run)
 }
 
 /// Runs something that waits for locks no longer than the session says, or else than a moment.

@@ -2,7 +2,7 @@
 //! of delivery. Now that is backfills. The worker starts it when there is something to do; it ends when there is not.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -23,7 +23,7 @@ const MOST: usize = 1_000;
 const LONG: Duration = Duration::from_millis(400);
 const LARGE: usize = 4 << 20;
 
-/// Rows of backfills that may wait to be sent, by kind: some seconds' work at Klaviyo's limits, and no more than find room in
+/// Rows of an account's backfills that may wait to be sent, by kind: some seconds' work at Klaviyo's limits, and no more than find room in
 /// the worker's memory (delivery::room), or what waits outside would be in the way of others.
 const EVENTS_WAITING: usize = 5_000;
 const PROFILES_WAITING: usize = 10_000;
@@ -105,10 +105,11 @@ struct Runner {
 struct Backfill {
     /// Rows of the next chunk.
     size: usize,
+    account: String,
     kind: &'static str,
     /// The messages that may still wait, chunk by chunk.
-    waiting: VecDeque<Vec<i64>>,
-    /// Rows that have failed, one after the other.
+    waiting: Vec<Vec<i64>>,
+    /// Rows that have failed, one after the other, or tries of one that others were in the way of.
     failed: usize,
     /// Not before then.
     again_at: Option<Instant>,
@@ -116,17 +117,25 @@ struct Backfill {
 
 impl Default for Backfill {
     fn default() -> Self {
-        Self { size: FIRST, kind: "event", waiting: VecDeque::new(), failed: 0, again_at: None }
+        Self {
+            size: FIRST,
+            account: String::new(),
+            kind: "event",
+            waiting: Vec::new(),
+            failed: 0,
+            again_at: None,
+        }
     }
 }
 
 impl Runner {
     /// Works on all there are, a chunk of each in turn, until there are none.
     fn serve(&mut self) {
-        // What is read of a table and what is noted of it is seen as it was at one moment; and nobody is waited for.
+        // What is read of a table and what is noted of it is seen as it was at one moment. Nobody is waited for so long that
+        // a deadlock is found (deadlock_timeout, a second unless set): so it is never a user's statement that fails for one.
         transaction(c"beginning", || {
             Spi::run("SET default_transaction_isolation = 'repeatable read'")?;
-            Spi::run("SET lock_timeout = '1s'")
+            Spi::run("SET lock_timeout = '500ms'")
         });
         let mut idle = LOOK;
         while !process::is_terminating() {
@@ -134,6 +143,8 @@ impl Runner {
             if running.is_empty() && !forget() {
                 return;
             }
+            // What was queued of those that have ended still takes room.
+            self.backfills.retain(|id, it| running.contains(id) || it.waiting() > 0);
             let mut worked = false;
             for id in running {
                 if process::is_terminating() {
@@ -152,9 +163,10 @@ impl Runner {
         if backfill.again_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        let (kind, size) = (backfill.kind, backfill.size);
-        let of_kind = self.backfills.values_mut().filter(|it| it.kind == kind);
-        let waiting: usize = of_kind.map(Backfill::waiting).sum();
+        let (account, kind, size) = (backfill.account.clone(), backfill.kind, backfill.size);
+        // An account that sends nothing just now is in no other's way.
+        let alike = self.backfills.values_mut().filter(|it| it.kind == kind && it.account == account);
+        let waiting: usize = alike.map(Backfill::waiting).sum();
         let most = if kind == "event" { EVENTS_WAITING } else { PROFILES_WAITING };
         waiting + size <= most && self.backfills.entry(id).or_default().queue(id)
     }
@@ -180,10 +192,11 @@ impl Backfill {
         match attempt(c"backfill", forgive, || chunk::queue(id, self.size)) {
             Ok(Some(done)) => {
                 self.kind = done.kind;
+                self.account = done.account;
                 self.failed = 0;
                 self.resize(began.elapsed(), done.bytes);
                 if !done.seqs.is_empty() {
-                    self.waiting.push_back(done.seqs);
+                    self.waiting.push(done.seqs);
                 }
                 done.more
             }
@@ -197,12 +210,7 @@ impl Backfill {
 
     /// How many of its messages still wait.
     fn waiting(&mut self) -> usize {
-        while let Some(first) = self.waiting.front() {
-            if transaction(c"looking what waits", || waiting::any_of(first)) {
-                break;
-            }
-            self.waiting.pop_front();
-        }
+        self.waiting.retain(|chunk| transaction(c"looking what waits", || waiting::any_of(chunk)));
         self.waiting.iter().map(Vec::len).sum()
     }
 
@@ -225,11 +233,15 @@ impl Backfill {
     /// Finds the row whose fault it is, by chunks that become smaller, and puts it aside; where it is none's, tries again.
     /// Whether it has got on.
     fn failed(&mut self, id: i32, fault: Fault, key: Option<Vec<String>>, error: &str) -> bool {
-        if fault == Fault::Others || fault == Fault::Row && self.size > 1 {
-            self.size = (self.size / 2).max(1);
+        if self.size > 1 && matches!(fault, Fault::Row | Fault::Others) {
+            self.size /= 2;
             return true;
         }
         match (fault, key) {
+            (Fault::Others, _) if self.failed < ROWS => {
+                self.failed += 1;
+                return true;
+            }
             (Fault::Row, Some(_)) if self.failed >= ROWS => {
                 self.failed = 0;
                 self.note(id, &format!("{ROWS} rows one after the other fail: {error}"), true);

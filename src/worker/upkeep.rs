@@ -156,7 +156,7 @@ impl Upkeep {
             Step::DeleteSurplusDeadLetters => Ok(0),
             Step::ForgetUniqueIds => unique_id.map_or(Ok(0), unique_ids::forget),
             Step::ForgetKeys => {
-                if notes::stop_largest()? {
+                if self.done == 0 && notes::stop_largest()? {
                     log!(
                         "klaviyo_sync: a mapping has captured too many rows that could be taken for such as were there before; of its history it knows no more"
                     );

@@ -83,6 +83,7 @@ pub struct Done {
     pub rows: usize,
     /// Bytes of their messages.
     pub bytes: usize,
+    pub account: String,
     pub kind: &'static str,
     /// Whether there may be more.
     pub more: bool,
@@ -130,6 +131,7 @@ pub fn queue(id: i32, most: usize) -> Result<Option<Done>, spi::Error> {
     let mut done = Done {
         rows: read.len(),
         bytes: read.iter().filter_map(|row| row.message.as_ref()).map(String::len).sum(),
+        account: run.account.clone(),
         kind: run.plan.action.message.kind(),
         more: read.len() == most,
         seqs: Vec::new(),
@@ -165,10 +167,11 @@ pub fn bury(id: i32, key: &[String], fault: &str) -> Result<Option<Done>, spi::E
         return Ok(None);
     }
     // What was captured when it was written is not its to send.
-    let is_noted = !run.again && !notes::find(run.mapping, vec![row.noted_as])?.is_empty();
+    let is_noted = !run.again && !notes::find(run.mapping, vec![row.noted_as.clone()])?.is_empty();
     if !is_noted {
         let given = [arg(run.account.as_str()), arg(kind), arg(row.message), arg(fault)];
         value::<Uuid>(BURY, &given)?;
+        run.note(vec![Some(row.noted_as)])?;
     }
     let refused = i64::from(!is_noted);
     let done = Done { rows: 1, kind, more: true, ..Done::default() };
@@ -233,7 +236,7 @@ impl Run {
     /// the transaction's isolation sees to.
     fn page(&self, most: usize) -> String {
         let mut after = vec!["true".to_owned()];
-        after.extend(self.position.as_ref().map(|key| self.table.is_after(key)));
+        after.extend(self.position.iter().chain(&self.earlier).map(|key| self.table.is_after(key)));
         if let Some(boundary) = self.plan.boundary.as_ref().filter(|_| !self.again) {
             after.push(boundary.holds(&self.table));
         }
@@ -283,7 +286,6 @@ impl Run {
         let conditions = [action.condition.as_deref(), self.condition.as_deref()];
         let mut conditions: Vec<String> =
             conditions.into_iter().flatten().map(|it| format!("({it})")).collect();
-        conditions.extend(self.earlier.iter().map(|key| self.table.is_after(key)));
         conditions.push("true".to_owned());
         let message = format!("CASE WHEN {} THEN ({})::text END", conditions.join(" AND "), action.message());
         self.select(&message, most)
@@ -353,11 +355,13 @@ impl Run {
                 None => refused += 1,
             }
         }
-        // Which these were its condition may not tell any more when the rest is sent.
-        if self.condition.is_some() && !self.again {
-            notes::add(self.mapping, sent)?;
-        }
+        self.note(sent)?;
         Ok(refused)
+    }
+
+    /// Notes rows that have been dealt with, where its condition may not tell any more which these were when the rest is sent.
+    fn note(&self, keys: Vec<Option<String>>) -> Result<(), spi::Error> {
+        if self.condition.is_some() && !self.again { notes::add(self.mapping, keys) } else { Ok(()) }
     }
 
     /// Writes down how far it has come.

@@ -224,6 +224,18 @@ SELECT klaviyo_backfill('gone');
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT klaviyo_sync_events('gone', 'y', external_id => 'n');
 ROLLBACK;
+-- Rows that are kept from the table's owner are no history that he could send.
+CREATE ROLE backfill_keeper IN ROLE klaviyo_writer;
+CREATE TABLE "Odd One".hidden (n int PRIMARY KEY);
+INSERT INTO "Odd One".hidden VALUES (1);
+ALTER TABLE "Odd One".hidden OWNER TO backfill_keeper, ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SELECT klaviyo_sync_events('"Odd One".hidden', 'x', external_id => 'n') > 0 AS mapped;
+GRANT CREATE, USAGE ON SCHEMA "Odd One" TO backfill_keeper;
+SELECT klaviyo_sync_events('"Odd One".hidden', 'x', external_id => 'n') > 0 AS mapped;
+SELECT klaviyo_backfill('"Odd One".hidden');
+DROP TABLE "Odd One".hidden;
+REVOKE CREATE, USAGE ON SCHEMA "Odd One" FROM backfill_keeper;
+DROP ROLE backfill_keeper;
 CREATE ROLE backfill_clerk IN ROLE klaviyo_admin;
 SET ROLE backfill_clerk;
 SELECT klaviyo_backfill('people');
