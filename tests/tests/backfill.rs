@@ -380,6 +380,37 @@ fn a_dump_carries_it_on() {
     assert_eq!(count(&mut copy, queued), 12_000, "what was captured is not in it");
 }
 
+/// What waits for an account that sends nothing keeps nothing of another from being queued, and what waits for an account
+/// keeps more of it.
+#[test]
+fn an_account_that_sends_nothing_is_in_no_others_way() {
+    let shop = Shop::builder().setting("klaviyo.enabled", "off").start();
+    let mut db = shop.connect();
+    sql(
+        &mut db,
+        &format!(
+            "{ORDERS}; {}; {MAP};
+             CREATE TABLE visits (id int PRIMARY KEY);
+             INSERT INTO visits SELECT generate_series(1, 4000);
+             SELECT klaviyo_set_account('other');
+             SELECT klaviyo_sync_events('visits', 'Visited', external_id => 'id', account => 'other');
+             SELECT klaviyo_backfill('orders')",
+            place(1, 12_000)
+        ),
+    );
+    let queued =
+        |of: &str| format!("SELECT rows_queued FROM klaviyo.backfill WHERE name = '{of}' ORDER BY id DESC");
+    shop.eventually("as much is queued as may wait", PATIENCE, || {
+        count(&mut db, &queued("Placed Order")) > 4_000
+    });
+    sql(&mut db, "SELECT klaviyo_backfill('visits')");
+    shop.eventually("the other's is done", PATIENCE, || {
+        query::<bool>(&mut db, "SELECT state = 'done' FROM klaviyo.backfill WHERE name = 'Visited'", &[])
+    });
+    assert_eq!(count(&mut db, &queued("Visited")), 4_000);
+    assert!(count(&mut db, &queued("Placed Order")) <= 5_000);
+}
+
 /// Where no background worker is free the log says so, and delivery goes on.
 #[test]
 fn without_a_process_it_waits() {
