@@ -31,6 +31,9 @@ const PROFILES_WAITING: usize = 10_000;
 /// Rows that may fail one after the other before it is thought to be no row's fault.
 const ROWS: usize = 10;
 
+/// How often a row is tried again at once that somebody has changed in the same moment.
+const TRIES: usize = 10;
+
 /// How soon it looks whether there is room again, and for backfills that others have begun, paused or resumed; it looks less
 /// often, up to every [`AGAIN`], while nothing moves.
 const LOOK: Duration = Duration::from_millis(50);
@@ -109,8 +112,10 @@ struct Backfill {
     kind: &'static str,
     /// The messages that may still wait, chunk by chunk.
     waiting: Vec<Vec<i64>>,
-    /// Rows that have failed, one after the other, or tries of one that others were in the way of.
+    /// Rows that have failed, one after the other.
     failed: usize,
+    /// Tries of one row that others were in the way of, one after the other.
+    disturbed: usize,
     /// Not before then.
     again_at: Option<Instant>,
 }
@@ -123,6 +128,7 @@ impl Default for Backfill {
             kind: "event",
             waiting: Vec::new(),
             failed: 0,
+            disturbed: 0,
             again_at: None,
         }
     }
@@ -193,7 +199,7 @@ impl Backfill {
             Ok(Some(done)) => {
                 self.kind = done.kind;
                 self.account = done.account;
-                self.failed = 0;
+                (self.failed, self.disturbed) = (0, 0);
                 self.resize(began.elapsed(), done.bytes);
                 if !done.seqs.is_empty() {
                     self.waiting.push(done.seqs);
@@ -238,8 +244,8 @@ impl Backfill {
             return true;
         }
         match (fault, key) {
-            (Fault::Others, _) if self.failed < ROWS => {
-                self.failed += 1;
+            (Fault::Others, _) if self.disturbed < TRIES => {
+                self.disturbed += 1;
                 return true;
             }
             (Fault::Row, Some(_)) if self.failed >= ROWS => {
@@ -259,6 +265,7 @@ impl Backfill {
             }
             (fault, _) => {
                 self.size = (self.size / 2).max(1);
+                self.disturbed = 0;
                 self.note(id, error, fault == Fault::Mapping);
             }
         }

@@ -255,7 +255,7 @@ fn who_changes_a_row_holds_it_up_and_it_holds_up_nobody() {
 /// While there is more history than can be sent, what is queued behind it goes before it.
 #[test]
 fn what_happens_now_overtakes_what_is_history() {
-    let shop = Shop::builder().rate_share(0.2).start();
+    let shop = Shop::builder().rate_share(0.1).start();
     let mut db = shop.connect();
     sql(&mut db, &format!("{ORDERS}; {}; {MAP}", place(1, 30_000)));
     sql(&mut db, "SELECT klaviyo_backfill('orders')");
