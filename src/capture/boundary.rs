@@ -27,12 +27,10 @@ impl Boundary {
         if !table.has_order() || table.hides_rows {
             return Ok(None);
         }
-        let texts: Vec<String> =
-            table.key_columns().iter().map(|column| format!("({column})::text")).collect();
         let order: Vec<String> = table.key_columns().iter().map(|column| format!("{column} DESC")).collect();
         let query = format!(
             "SELECT ARRAY[{}] FROM {} AS \"row\" ORDER BY {} LIMIT 1",
-            texts.join(", "),
+            table.key_texts(),
             table.rows(),
             order.join(", ")
         );

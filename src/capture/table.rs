@@ -211,9 +211,14 @@ impl Table {
 
     /// A row's primary key as a JSON array of texts, as SQL over the row.
     pub fn key_as_json(&self) -> String {
+        format!("jsonb_build_array({})::text", self.key_texts())
+    }
+
+    /// The columns of a row's primary key, each as a text, as SQL over the row.
+    pub fn key_texts(&self) -> String {
         let texts: Vec<String> =
             self.key_columns().iter().map(|column| format!("({column})::text")).collect();
-        format!("jsonb_build_array({})::text", texts.join(", "))
+        texts.join(", ")
     }
 
     /// Whether a row comes after that primary key, as SQL over the row.

@@ -257,11 +257,9 @@ impl Run {
 
     /// Reads the next rows, with what is to be queued of each as SQL over it.
     fn select(&self, message: &str, most: usize) -> Result<Vec<Row>, spi::Error> {
-        let texts: Vec<String> =
-            self.table.key_columns().iter().map(|column| format!("({column})::text")).collect();
         let query = format!(
             "SELECT ARRAY[{key}], {noted_as}, {message} FROM {page} ORDER BY {order}",
-            key = texts.join(", "),
+            key = self.table.key_texts(),
             noted_as = self.table.key_as_json(),
             page = self.page(most),
             order = self.table.key_columns().join(", "),
