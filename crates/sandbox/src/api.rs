@@ -1,7 +1,10 @@
 //! Requests to the API: read to the end, written down, and then treated as a fault says or as Klaviyo would.
 
 mod calls;
+mod consent;
+mod filter;
 mod klaviyo;
+mod lists;
 mod query;
 mod refuse;
 

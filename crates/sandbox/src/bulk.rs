@@ -20,7 +20,7 @@ pub enum Repeats {
 pub struct BulkSettings {
     /// When a repeated `unique_id` fails a call.
     pub repeats: Repeats,
-    /// How long an import job waits before its first profile is taken, in milliseconds.
+    /// How long a job waits before its first profile is taken, in milliseconds.
     pub queued_ms: u64,
     /// How long it takes from then to its last profile, in milliseconds.
     pub processing_ms: u64,
@@ -39,6 +39,18 @@ pub struct BulkChange {
 }
 
 impl BulkSettings {
+    /// How many of its profiles a job of this age should have taken, evenly over the time that it works. `None` while it
+    /// waits.
+    pub fn due(&self, total: usize, age_us: u64) -> Option<usize> {
+        let working_us = u128::from(age_us).checked_sub(u128::from(self.queued_ms) * 1_000)?;
+        let length_us = u128::from(self.processing_ms) * 1_000;
+        if working_us >= length_us {
+            return Some(total);
+        }
+        // Less than the total, which is a usize.
+        Some((total as u128 * working_us / length_us) as usize)
+    }
+
     pub fn changed(self, change: &BulkChange) -> Self {
         Self {
             repeats: change.repeats.unwrap_or(self.repeats),

@@ -21,6 +21,38 @@ pub enum Call {
     ImportErrors,
     /// `POST /api/data-privacy-deletion-jobs`: delete the profiles that an address or a number matches.
     RequestDeletion,
+    /// `POST /api/profile-subscription-bulk-create-jobs`: profiles that consent to be sent to.
+    Subscribe,
+    /// `POST /api/profile-subscription-bulk-delete-jobs`: profiles that do no more.
+    Unsubscribe,
+    /// `POST /api/profile-suppression-bulk-create-jobs`: a job that suppresses addresses.
+    Suppress,
+    /// `GET /api/profile-suppression-bulk-create-jobs/{job_id}`: how far the job is.
+    SuppressJob,
+    /// `POST /api/profile-suppression-bulk-delete-jobs`: a job that lifts suppressions.
+    Unsuppress,
+    /// `GET /api/profile-suppression-bulk-delete-jobs/{job_id}`: how far the job is.
+    UnsuppressJob,
+    /// `GET /api/lists`: which lists there are.
+    Lists,
+    /// `POST /api/lists`: a new list.
+    CreateList,
+    /// `GET /api/lists/{id}`: one list.
+    List,
+    /// `PATCH /api/lists/{id}`: another name for it.
+    UpdateList,
+    /// `DELETE /api/lists/{id}`: it is no more; its profiles are.
+    DeleteList,
+    /// `GET /api/lists/{id}/profiles`: who is on the list.
+    ListMembers,
+    /// `POST /api/lists/{id}/relationships/profiles`: puts profiles on the list, whatever they consented to.
+    AddToList,
+    /// `DELETE /api/lists/{id}/relationships/profiles`: takes them off it.
+    RemoveFromList,
+    /// `GET /api/profiles`: which profiles there are.
+    Profiles,
+    /// `GET /api/profiles/{id}`: one profile.
+    Profile,
 }
 
 /// How many requests each of the two fixed windows of a call allows, for one account.
@@ -35,7 +67,7 @@ pub struct Limits {
 
 impl Call {
     /// All calls, in the order of their discriminants.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 24] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
@@ -44,6 +76,22 @@ impl Call {
         Self::ImportJob,
         Self::ImportErrors,
         Self::RequestDeletion,
+        Self::Subscribe,
+        Self::Unsubscribe,
+        Self::Suppress,
+        Self::SuppressJob,
+        Self::Unsuppress,
+        Self::UnsuppressJob,
+        Self::Lists,
+        Self::CreateList,
+        Self::List,
+        Self::UpdateList,
+        Self::DeleteList,
+        Self::ListMembers,
+        Self::AddToList,
+        Self::RemoveFromList,
+        Self::Profiles,
+        Self::Profile,
     ];
 
     /// The call that a request is, and the id in its path, empty where the call has none. Of a path that does not answer
@@ -52,6 +100,11 @@ impl Call {
         let mut at = Self::ALL.into_iter().filter_map(|call| Some((call, id_in(call.path(), path)?)));
         let first = at.next()?;
         std::iter::once(first).chain(at).find(|(call, _)| call.method() == method).or(Some(first))
+    }
+
+    /// The methods that a path answers to.
+    pub fn methods_at(path: &str) -> Vec<Method> {
+        Self::ALL.into_iter().filter(|call| id_in(call.path(), path).is_some()).map(Self::method).collect()
     }
 
     /// The path as the OpenAPI document writes it.
@@ -64,6 +117,18 @@ impl Call {
             Self::ImportJob => "/api/profile-bulk-import-jobs/{job_id}",
             Self::ImportErrors => "/api/profile-bulk-import-jobs/{id}/import-errors",
             Self::RequestDeletion => "/api/data-privacy-deletion-jobs",
+            Self::Subscribe => "/api/profile-subscription-bulk-create-jobs",
+            Self::Unsubscribe => "/api/profile-subscription-bulk-delete-jobs",
+            Self::Suppress => "/api/profile-suppression-bulk-create-jobs",
+            Self::SuppressJob => "/api/profile-suppression-bulk-create-jobs/{job_id}",
+            Self::Unsuppress => "/api/profile-suppression-bulk-delete-jobs",
+            Self::UnsuppressJob => "/api/profile-suppression-bulk-delete-jobs/{job_id}",
+            Self::Lists | Self::CreateList => "/api/lists",
+            Self::List | Self::UpdateList | Self::DeleteList => "/api/lists/{id}",
+            Self::ListMembers => "/api/lists/{id}/profiles",
+            Self::AddToList | Self::RemoveFromList => "/api/lists/{id}/relationships/profiles",
+            Self::Profiles => "/api/profiles",
+            Self::Profile => "/api/profiles/{id}",
         }
     }
 
@@ -74,31 +139,85 @@ impl Call {
             | Self::EventBulkCreate
             | Self::ProfileImport
             | Self::ProfileBulkImport
-            | Self::RequestDeletion => Method::POST,
-            Self::ImportJobs | Self::ImportJob | Self::ImportErrors => Method::GET,
+            | Self::RequestDeletion
+            | Self::Subscribe
+            | Self::Unsubscribe
+            | Self::Suppress
+            | Self::Unsuppress
+            | Self::CreateList
+            | Self::AddToList => Method::POST,
+            Self::ImportJobs
+            | Self::ImportJob
+            | Self::ImportErrors
+            | Self::SuppressJob
+            | Self::UnsuppressJob
+            | Self::Lists
+            | Self::List
+            | Self::ListMembers
+            | Self::Profiles
+            | Self::Profile => Method::GET,
+            Self::UpdateList => Method::PATCH,
+            Self::DeleteList | Self::RemoveFromList => Method::DELETE,
         }
     }
 
     pub const fn limits(self) -> Limits {
         match self {
             Self::Events => Limits { burst: 350, steady: 3_500 },
-            Self::ProfileImport => Limits { burst: 75, steady: 750 },
+            Self::ProfileImport
+            | Self::Subscribe
+            | Self::Unsubscribe
+            | Self::Suppress
+            | Self::SuppressJob
+            | Self::Unsuppress
+            | Self::UnsuppressJob
+            | Self::Lists
+            | Self::List
+            | Self::ListMembers
+            | Self::Profiles
+            | Self::Profile => Limits { burst: 75, steady: 750 },
             Self::RequestDeletion => Limits { burst: 3, steady: 60 },
             Self::EventBulkCreate
             | Self::ProfileBulkImport
             | Self::ImportJobs
             | Self::ImportJob
-            | Self::ImportErrors => Limits { burst: 10, steady: 150 },
+            | Self::ImportErrors
+            | Self::CreateList
+            | Self::UpdateList
+            | Self::DeleteList
+            | Self::AddToList
+            | Self::RemoveFromList => Limits { burst: 10, steady: 150 },
         }
     }
 
     /// The largest request body, in bytes; none for a call that has no body. Klaviyo's descriptions say "5 MB" and
-    /// "100KB"; read as decimal, so that a client which keeps to the sandbox's limit keeps to either reading.
+    /// "100KB"; read as decimal, so that a client which keeps to the sandbox's limit keeps to either reading. Of the calls
+    /// about consent and lists they say nothing, and those have the larger one.
     pub const fn max_body(self) -> Option<usize> {
         match self {
-            Self::Events | Self::EventBulkCreate | Self::ProfileBulkImport => Some(5_000_000),
+            Self::Events
+            | Self::EventBulkCreate
+            | Self::ProfileBulkImport
+            | Self::Subscribe
+            | Self::Unsubscribe
+            | Self::Suppress
+            | Self::Unsuppress
+            | Self::CreateList
+            | Self::UpdateList
+            | Self::AddToList
+            | Self::RemoveFromList => Some(5_000_000),
             Self::ProfileImport | Self::RequestDeletion => Some(100_000),
-            Self::ImportJobs | Self::ImportJob | Self::ImportErrors => None,
+            Self::ImportJobs
+            | Self::ImportJob
+            | Self::ImportErrors
+            | Self::SuppressJob
+            | Self::UnsuppressJob
+            | Self::Lists
+            | Self::List
+            | Self::DeleteList
+            | Self::ListMembers
+            | Self::Profiles
+            | Self::Profile => None,
         }
     }
 }
@@ -133,8 +252,35 @@ mod tests {
             (Method::GET, "/api/profile-bulk-import-jobs//import-errors", None),
             (Method::GET, "/api/profile-bulk-import-jobs/01J/profiles", None),
             (Method::POST, "/api/events/01J", None),
+            (Method::GET, "/api/lists", Some((Call::Lists, ""))),
+            (Method::PATCH, "/api/lists/Y6nRLr", Some((Call::UpdateList, "Y6nRLr"))),
+            (Method::DELETE, "/api/lists/Y6nRLr", Some((Call::DeleteList, "Y6nRLr"))),
+            (Method::GET, "/api/lists/Y6nRLr/profiles", Some((Call::ListMembers, "Y6nRLr"))),
+            (
+                Method::DELETE,
+                "/api/lists/Y6nRLr/relationships/profiles",
+                Some((Call::RemoveFromList, "Y6nRLr")),
+            ),
+            (Method::GET, "/api/lists/Y6nRLr/tags", None),
         ] {
             assert_eq!(Call::at(&method, path), call, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_path_answers_to_methods() {
+        for (path, methods) in [
+            ("/api/events", &[Method::POST][..]),
+            ("/api/lists", &[Method::GET, Method::POST]),
+            ("/api/lists/Y6nRLr", &[Method::GET, Method::PATCH, Method::DELETE]),
+            ("/api/nothing", &[]),
+        ] {
+            assert_eq!(Call::methods_at(path), methods, "{path}");
+        }
+    }
+
+    #[test]
+    fn all_are_in_the_order_of_their_discriminants() {
+        assert!(Call::ALL.into_iter().enumerate().all(|(index, call)| call as usize == index));
     }
 }

@@ -8,8 +8,11 @@ mod event_bulk;
 mod fields;
 mod identifiers;
 mod limits;
+mod list;
 mod profile;
 mod profile_bulk;
+mod subscription;
+mod suppression;
 
 use jiff::Timestamp;
 use serde_json_borrow::Value;
@@ -17,8 +20,10 @@ use serde_json_borrow::Value;
 pub use deletion::Whose;
 pub use event::EventDraft;
 pub use event_bulk::EventGroup;
+pub use list::{ListChange, ListDraft};
 pub use profile::{ProfileDraft, PropertyPatch};
 pub use profile_bulk::ImportItem;
+pub use subscription::{ConsentDraft, ConsentItem};
 
 use crate::error::ApiError;
 use fields::{Findings, Object};
@@ -49,6 +54,38 @@ pub fn profile_bulk(body: &Value<'_>) -> Result<Vec<ImportItem>, Vec<ApiError>> 
 /// Checks the body of `POST /api/data-privacy-deletion-jobs` (`DataPrivacyCreateDeletionJobQuery`).
 pub fn deletion(body: &Value<'_>) -> Result<Whose, Vec<ApiError>> {
     checked(body, deletion::check)
+}
+
+/// Checks the body of `POST /api/profile-subscription-bulk-create-jobs` (`SubscriptionCreateJobCreateQuery`).
+pub fn subscription(body: &Value<'_>, now: Timestamp) -> Result<ConsentDraft, Vec<ApiError>> {
+    checked(body, |findings, root| subscription::check_create(findings, root, now))
+}
+
+/// Checks the body of `POST /api/profile-subscription-bulk-delete-jobs` (`SubscriptionDeleteJobCreateQuery`).
+pub fn unsubscription(body: &Value<'_>, now: Timestamp) -> Result<ConsentDraft, Vec<ApiError>> {
+    checked(body, |findings, root| subscription::check_delete(findings, root, now))
+}
+
+/// Checks the body of `POST /api/profile-suppression-bulk-create-jobs` or its counterpart
+/// (`SuppressionCreateJobCreateQuery`, `SuppressionDeleteJobCreateQuery`), which this resource is made by.
+pub fn suppression(body: &Value<'_>, resource: &str) -> Result<Vec<String>, Vec<ApiError>> {
+    checked(body, |findings, root| suppression::check(findings, root, resource))
+}
+
+/// Checks the body of `POST /api/lists` (`ListCreateQuery`).
+pub fn list(body: &Value<'_>) -> Result<ListDraft, Vec<ApiError>> {
+    checked(body, list::check_create)
+}
+
+/// Checks the body of `PATCH /api/lists/{id}` (`ListPartialUpdateQuery`).
+pub fn list_change(body: &Value<'_>, id: &str) -> Result<ListChange, Vec<ApiError>> {
+    checked(body, |findings, root| list::check_update(findings, root, id))
+}
+
+/// Checks the body of `POST` and `DELETE /api/lists/{id}/relationships/profiles` (`ListMembersAddQuery`,
+/// `ListMembersDeleteQuery`).
+pub fn list_members(body: &Value<'_>) -> Result<Vec<String>, Vec<ApiError>> {
+    checked(body, list::check_members)
 }
 
 /// A draft only if nothing was found.

@@ -22,7 +22,7 @@ use crate::receipts::ReceiptView;
 use crate::reply::Reply;
 use crate::sandbox::Sandbox;
 use crate::server::Command;
-use crate::store::EventView;
+use crate::store::{ConsentView, EventView};
 
 /// What all control paths begin with.
 const PREFIX: &str = "/_sandbox";
@@ -65,6 +65,11 @@ struct Events<'a> {
     events: Vec<EventView<'a>>,
 }
 
+#[derive(Serialize)]
+struct Consents<'a> {
+    consents: Vec<ConsentView<'a>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FaultList {
@@ -104,6 +109,8 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/events", get(events))
         .route("/profiles", get(profiles))
         .route("/jobs", get(jobs))
+        .route("/consents", get(consents))
+        .route("/lists", get(lists))
         .route("/faults", get(faults).put(set_faults).delete(clear_faults))
         .route("/rates", put(set_rates))
         .route("/bulk", put(set_bulk))
@@ -155,6 +162,14 @@ async fn profiles(State(control): State<Control>) -> Answer {
 
 async fn jobs(State(control): State<Control>) -> Answer {
     answer(&json!({"jobs": control.sandbox.state().jobs.views()}))
+}
+
+async fn consents(State(control): State<Control>) -> Answer {
+    answer(&Consents { consents: control.sandbox.state().store.consents() })
+}
+
+async fn lists(State(control): State<Control>) -> Answer {
+    answer(&json!({"lists": control.sandbox.state().store.list_views()}))
 }
 
 async fn faults(State(control): State<Control>) -> Answer {

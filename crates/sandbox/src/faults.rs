@@ -29,7 +29,8 @@ pub enum Kind {
     /// Waits, then goes on; later rules still apply.
     Latency,
     /// Each event or profile that contains the rule's text is one that Klaviyo would not take: alone or among many
-    /// events the call is refused, in an import job the profile becomes an import error. Later rules still apply.
+    /// events or consents the call is refused, in an import job the profile becomes an import error. Later rules still
+    /// apply.
     Refuse,
 }
 

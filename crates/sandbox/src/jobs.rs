@@ -15,7 +15,6 @@ use crate::bulk::BulkSettings;
 use crate::check::ImportItem;
 use crate::error::ApiError;
 use crate::store::{self, Store};
-pub use document::Page;
 
 /// Where a profile is in the body that creates a job, before its number.
 pub const PROFILES: &str = "/data/attributes/profiles/data";
@@ -55,6 +54,17 @@ pub enum Status {
     Queued,
     Processing,
     Complete,
+}
+
+impl Status {
+    /// That of a job which has begun its work, or has ended it.
+    pub fn of(started: bool, completed: bool) -> Self {
+        match (started, completed) {
+            (_, true) => Self::Complete,
+            (true, false) => Self::Processing,
+            (false, false) => Self::Queued,
+        }
+    }
 }
 
 /// A job as the control path shows it.
@@ -133,7 +143,7 @@ impl Jobs {
         let Self { random, jobs, open, .. } = self;
         open.retain(|&index| {
             let job = &mut jobs[index];
-            let due = job.due(settings, now_us);
+            let due = settings.due(job.total, now_us.saturating_sub(job.created_us));
             job.work(due, store, random, now);
             job.completed.is_none()
         });
@@ -141,18 +151,6 @@ impl Jobs {
 }
 
 impl Job {
-    /// How many profiles should have been taken by now, evenly over the time that it works. `None` while it waits.
-    fn due(&self, settings: &BulkSettings, now_us: u64) -> Option<usize> {
-        let age_us = u128::from(now_us.saturating_sub(self.created_us));
-        let working_us = age_us.checked_sub(u128::from(settings.queued_ms) * 1_000)?;
-        let length_us = u128::from(settings.processing_ms) * 1_000;
-        if working_us >= length_us {
-            return Some(self.total);
-        }
-        // Less than the total, which is a usize.
-        Some((self.total as u128 * working_us / length_us) as usize)
-    }
-
     fn work(&mut self, due: Option<usize>, store: &mut Store, random: &mut fastrand::Rng, now: Timestamp) {
         let Some(due) = due else { return };
         self.started.get_or_insert(now);
@@ -188,11 +186,7 @@ impl Job {
     }
 
     fn status(&self) -> Status {
-        match (self.started, self.completed) {
-            (_, Some(_)) => Status::Complete,
-            (Some(_), None) => Status::Processing,
-            (None, None) => Status::Queued,
-        }
+        Status::of(self.started.is_some(), self.completed.is_some())
     }
 
     fn view(&self) -> JobView<'_> {

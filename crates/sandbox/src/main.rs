@@ -12,12 +12,14 @@ mod control;
 mod error;
 mod faults;
 mod jobs;
+mod page;
 mod rates;
 mod receipts;
 mod reply;
 mod sandbox;
 mod server;
 mod store;
+mod suppressions;
 mod tls;
 
 use std::io::Write;
@@ -78,10 +80,10 @@ struct Arguments {
     /// When a bulk call of events fails that has a unique_id of before: at once, with a 400, or after its 202.
     #[arg(long, value_enum, default_value_t = Repeats::AtOnce, value_name = "at_once|after")]
     bulk_repeats: Repeats,
-    /// How long an import job is queued, in milliseconds.
+    /// How long a job is queued, in milliseconds.
     #[arg(long, default_value_t = 100, value_name = "MS")]
     job_queued: u64,
-    /// How long an import job then takes to process its profiles, in milliseconds.
+    /// How long a job then takes to process its profiles, in milliseconds.
     #[arg(long, default_value_t = 400, value_name = "MS")]
     job_processing: u64,
     /// Whether the import errors of a job name the profile as it was sent, or null.

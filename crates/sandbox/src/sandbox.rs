@@ -13,6 +13,7 @@ use crate::rates::{RateSettings, Rates};
 use crate::receipts::Receipts;
 use crate::server::Command;
 use crate::store::Store;
+use crate::suppressions::SuppressionJobs;
 
 /// What the command line fixed.
 pub struct Settings {
@@ -44,6 +45,7 @@ pub struct State {
     pub rates: Rates,
     pub faults: Faults,
     pub jobs: Jobs,
+    pub suppressions: SuppressionJobs,
     pub bulk: BulkSettings,
 }
 
@@ -55,6 +57,8 @@ impl Sandbox {
             rates: Rates::new(settings.rates, settings.seed),
             faults: Faults::new(settings.seed),
             jobs: Jobs::new(settings.seed),
+            // Another seed, so that no two jobs have one id.
+            suppressions: SuppressionJobs::new(settings.seed.wrapping_add(1)),
             bulk: settings.bulk,
         };
         Self {
@@ -67,12 +71,14 @@ impl Sandbox {
         }
     }
 
-    /// What changes, with the import jobs as far as they are by now.
+    /// What changes, with all jobs as far as they are by now.
     pub fn state(&self) -> MutexGuard<'_, State> {
         // A panic in one request must not end the sandbox for all others: the lock is taken even if poisoned.
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { jobs, bulk, store, .. } = &mut *guard;
-        jobs.advance(bulk, store, self.now_us());
+        let State { jobs, suppressions, bulk, store, .. } = &mut *guard;
+        let now_us = self.now_us();
+        jobs.advance(bulk, store, now_us);
+        suppressions.advance(bulk, store, now_us);
         guard
     }
 
@@ -98,12 +104,13 @@ impl Sandbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Forgets profiles, events, jobs, receipts and faults, and begins new rate windows. The settings of rates and bulk
+    /// Forgets profiles, events, lists, consents, jobs, receipts and faults, and begins new rate windows. The settings of rates and bulk
     /// calls stay, and so does the number of connections, which are still open.
     pub fn reset(&self) {
         let mut state = self.state();
         state.store.clear();
         state.jobs.clear();
+        state.suppressions.clear();
         state.receipts.clear();
         state.faults.replace(Vec::new());
         state.rates.restart();

@@ -1,7 +1,9 @@
-//! Profiles and events, as Klaviyo would keep them.
+//! Profiles, events, consents and lists, as Klaviyo would keep them.
 
 mod bulk;
+mod consent;
 mod identifiers;
+mod lists;
 mod profile;
 
 use std::borrow::Cow;
@@ -18,7 +20,10 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::check::{EventDraft, ProfileDraft, Whose};
 use crate::error::ApiError;
 pub use bulk::BulkRefusal;
+use consent::Entry;
+pub use consent::{Channel, ConsentView};
 pub use identifiers::Identifier;
+pub use lists::{List, OptIn, unknown_list};
 pub use profile::{Profile, ProfileView};
 
 /// Crockford's base 32, which Klaviyo's profile ids (ULIDs) are written in.
@@ -112,6 +117,10 @@ pub struct Store {
     repeats: u64,
     /// Bulk calls that a repeat failed.
     bulk_repeats: u64,
+    /// In the order of their creation.
+    lists: Vec<List>,
+    /// Every change of a profile's consent.
+    consents: Vec<Entry>,
 }
 
 impl Store {
@@ -131,6 +140,8 @@ impl Store {
             hasher: DefaultHashBuilder::default(),
             repeats: 0,
             bulk_repeats: 0,
+            lists: Vec::new(),
+            consents: Vec::new(),
         }
     }
 
@@ -258,13 +269,23 @@ impl Store {
         index
     }
 
-    /// Deletes a profile and its events. Whoever comes by its identifiers later is another.
-    pub fn delete(&mut self, whose: &Whose) {
-        let found = match whose {
+    /// The profile with an id or an identifier. An address is the same however it is written.
+    fn who(&self, whose: &Whose) -> Option<usize> {
+        match whose {
             Whose::Id(id) => self.by_id.get(id).copied(),
+            Whose::Has(Identifier::Email, text) => self.owner(Identifier::Email, &text.to_lowercase()),
             Whose::Has(identifier, text) => self.owner(*identifier, text),
-        };
-        let Some(index) = found else { return };
+        }
+    }
+
+    /// Deletes a profile, its events, and what lists and the log of consents know of it. Whoever comes by its identifiers
+    /// later is another.
+    pub fn delete(&mut self, whose: &Whose) {
+        let Some(index) = self.who(whose) else { return };
+        for list in &mut self.lists {
+            list.forget(index);
+        }
+        self.forget_consents(index);
         let profile = &mut self.profiles[index];
         profile.is_deleted = true;
         self.by_id.remove(&profile.id);
@@ -308,7 +329,8 @@ impl Store {
     }
 
     pub fn profiles(&self) -> Vec<ProfileView<'_>> {
-        self.profiles.iter().filter(|profile| !profile.is_deleted).map(Profile::view).collect()
+        let kept = self.profiles.iter().enumerate().filter(|(_, profile)| !profile.is_deleted);
+        kept.map(|(index, profile)| profile.view(self.lists_of(index))).collect()
     }
 
     fn view<'a>(&'a self, event: &'a Event) -> EventView<'a> {

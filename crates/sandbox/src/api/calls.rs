@@ -2,6 +2,7 @@
 
 use hyper::StatusCode;
 use jiff::Timestamp;
+use serde_json::json;
 use serde_json_borrow::Value;
 
 use super::Received;
@@ -16,6 +17,7 @@ use crate::receipts::Ticket;
 use crate::reply::{JSON_API, Reply};
 use crate::sandbox::State;
 use crate::store::BulkRefusal;
+use crate::suppressions::Work;
 
 /// The groups of a bulk call of events.
 const GROUPS: &str = "/data/attributes/events-bulk-create/data";
@@ -36,12 +38,28 @@ impl Received<'_> {
         match call {
             Call::Events => self.event(state, &body, ticket),
             Call::EventBulkCreate => self.event_bulk(state, &body, ticket),
-            Call::ProfileImport => self.profile(state, &body),
+            Call::ProfileImport => self.import(state, &body),
             Call::ProfileBulkImport => self.profile_bulk(state, &body, ticket),
             Call::ImportJobs => self.jobs(state),
             Call::ImportJob => self.job(state, id),
             Call::ImportErrors => self.job_errors(state, id),
             Call::RequestDeletion => self.deletion(state, &body),
+            Call::Subscribe => self.subscribe(state, &body, ticket),
+            Call::Unsubscribe => self.unsubscribe(state, &body, ticket),
+            Call::Suppress => self.suppression(state, &body, Work::Suppress, ticket),
+            Call::SuppressJob => self.suppression_job(state, Work::Suppress, id),
+            Call::Unsuppress => self.suppression(state, &body, Work::Unsuppress, ticket),
+            Call::UnsuppressJob => self.suppression_job(state, Work::Unsuppress, id),
+            Call::Lists => self.lists(state),
+            Call::CreateList => self.create_list(state, &body),
+            Call::List => self.list(state, id),
+            Call::UpdateList => self.update_list(state, &body, id),
+            Call::DeleteList => self.delete_list(state, id),
+            Call::ListMembers => self.list_members(state, id),
+            Call::AddToList => self.add_to_list(state, &body, id),
+            Call::RemoveFromList => self.remove_from_list(state, &body, id),
+            Call::Profiles => self.profiles(state),
+            Call::Profile => self.profile(state, id),
         }
     }
 
@@ -90,7 +108,7 @@ impl Received<'_> {
         }
     }
 
-    fn profile(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
+    fn import(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
         let draft = check::profile_import(body).map_err(|errors| Reply::errors(&errors))?;
         none(draft.unreachable_at("/data").into_iter().collect())?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
@@ -99,7 +117,10 @@ impl Received<'_> {
             .import(draft, Timestamp::now())
             .map_err(|refusal| Reply::errors(&[refusal.to_error("/data")]))?;
         let status = if upserted.created { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(document(status, &upserted.profile.resource(&self.sandbox.settings.api_url)))
+        let api_url = &self.sandbox.settings.api_url;
+        let link = format!("{api_url}{}", Call::ProfileImport.path());
+        let answer = json!({"data": upserted.profile.resource(api_url), "links": {"self": link}});
+        Ok(document(status, &answer))
     }
 
     fn profile_bulk(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
@@ -139,17 +160,18 @@ impl Received<'_> {
     }
 }
 
-fn none(errors: Vec<ApiError>) -> Result<(), Reply> {
+pub(super) fn none(errors: Vec<ApiError>) -> Result<(), Reply> {
     if errors.is_empty() { Ok(()) } else { Err(Reply::errors(&errors)) }
 }
 
 fn find<'a>(state: &'a State, id: &str) -> Result<&'a Job, Reply> {
-    state.jobs.get(id).ok_or_else(|| {
-        let detail = "A job with this id does not exist.";
-        Reply::errors(&[ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail)])
-    })
+    state.jobs.get(id).ok_or_else(|| not_found("A job with this id does not exist."))
 }
 
-fn document(status: StatusCode, document: &serde_json::Value) -> Reply {
+pub(super) fn not_found(detail: &str) -> Reply {
+    Reply::errors(&[ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail)])
+}
+
+pub(super) fn document(status: StatusCode, document: &serde_json::Value) -> Reply {
     Reply::with_body(status, JSON_API, document.to_string())
 }

@@ -31,11 +31,7 @@ impl Received<'_> {
             ))
         })?;
         if self.head.method != call.method() {
-            let detail = format!("Method \"{}\" not allowed.", self.head.method);
-            let title = "Method not allowed.";
-            let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail);
-            let allowed = if call.method() == Method::GET { "GET" } else { "POST" };
-            return Err(refused(error).header(ALLOW, HeaderValue::from_static(allowed)));
+            return Err(not_allowed(&self.head.method, path));
         }
         let key = self.authenticate().map_err(refused)?;
         self.check_revision().map_err(refused)?;
@@ -97,6 +93,20 @@ impl Received<'_> {
             "Unsupported media type.",
             format!("Unsupported media type \"{media_type}\" in request."),
         ))
+    }
+}
+
+/// The refusal of a method that the path does not take, with those that it does.
+fn not_allowed(method: &Method, path: &str) -> Reply {
+    let (title, detail) = ("Method not allowed.", format!("Method \"{method}\" not allowed."));
+    let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail);
+    let reply = Reply::errors(&[error]);
+    let methods = Call::methods_at(path);
+    let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    match HeaderValue::try_from(allowed.join(", ")) {
+        Ok(allowed) => reply.header(ALLOW, allowed),
+        // The names of methods can always stand in a header.
+        Err(_) => reply,
     }
 }
 

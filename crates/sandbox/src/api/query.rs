@@ -2,35 +2,73 @@
 
 use axum::extract::Query;
 use hyper::Uri;
+use serde_json::Value;
 
+use super::filter::{FILTER, Filter};
 use crate::error::ApiError;
-use crate::jobs::Page;
+use crate::page::Page;
 
 /// Rows of a page: by default and at most. Source: `page[size]` of the call in Klaviyo's OpenAPI document.
-const PAGE_SIZE: usize = 20;
-const MAX_PAGE_SIZE: usize = 100;
+#[derive(Clone, Copy)]
+struct Sizes {
+    default: usize,
+    most: usize,
+}
+
+const SIZES: Sizes = Sizes { default: 20, most: 100 };
+const SIZES_OF_LISTS: Sizes = Sizes { default: 10, most: 10 };
+
+/// The parameter that names attributes of profiles.
+const FIELDS: &str = "fields[profile]";
+/// What it may name. The document has more of it: members of a location, subscriptions and predictions.
+const PROFILE: [&str; 15] = [
+    "created",
+    "email",
+    "external_id",
+    "first_name",
+    "id",
+    "image",
+    "last_event_date",
+    "last_name",
+    "locale",
+    "location",
+    "organization",
+    "phone_number",
+    "properties",
+    "title",
+    "updated",
+];
+/// What it may name besides of a profile on a list.
+pub const JOINED: &str = "joined_group_at";
 
 /// The page that a query asks for. No other parameter is known here.
 pub fn page(uri: &Uri) -> Result<Page, ApiError> {
-    page_with(uri, |_, _| false)
+    page_with(uri, SIZES, |_, _| Ok(false))
 }
 
 /// The same, with further parameters, of which `known` says whether it knows them.
-fn page_with(uri: &Uri, mut known: impl FnMut(&str, &str) -> bool) -> Result<Page, ApiError> {
-    let mut page = Page { start: 0, size: PAGE_SIZE };
+fn page_with(
+    uri: &Uri,
+    sizes: Sizes,
+    mut known: impl FnMut(&str, &str) -> Result<bool, ApiError>,
+) -> Result<Page, ApiError> {
+    let mut page = Page { start: 0, size: sizes.default };
     for (name, value) in parameters(uri)? {
         let number: Option<usize> = value.parse().ok();
         match name.as_str() {
             "page[size]" => {
-                let detail = format!("Page size must be between 1 and {MAX_PAGE_SIZE}.");
-                let size = number.filter(|size| (1..=MAX_PAGE_SIZE).contains(size));
+                let detail = format!("Page size must be between 1 and {}.", sizes.most);
+                let size = number.filter(|size| (1..=sizes.most).contains(size));
                 page.size = size.ok_or_else(|| ApiError::parameter(&name, detail))?;
             }
             "page[cursor]" => {
                 page.start = number.ok_or_else(|| ApiError::parameter(&name, "Invalid cursor."))?;
             }
-            _ if known(&name, &value) => {}
-            _ => return Err(unknown(&name)),
+            _ => {
+                if !known(&name, &value)? {
+                    return Err(unknown(&name));
+                }
+            }
         }
     }
     Ok(page)
@@ -40,20 +78,119 @@ fn page_with(uri: &Uri, mut known: impl FnMut(&str, &str) -> bool) -> Result<Pag
 /// filters this one is known.
 pub fn jobs(uri: &Uri) -> Result<(Page, bool), ApiError> {
     let mut open = false;
-    let page = page_with(uri, |name, value| match (name, value) {
-        ("filter", r#"any(status,["queued","processing"])"#) => {
+    let page = page_with(uri, SIZES, |name, value| match (name, value) {
+        (FILTER, r#"any(status,["queued","processing"])"#) => {
             open = true;
-            true
+            Ok(true)
         }
-        ("sort", "-created_at") => true,
-        _ => false,
+        ("sort", "-created_at") => Ok(true),
+        _ => Ok(false),
     })?;
     Ok((page, open))
+}
+
+/// Which lists a query asks for.
+pub fn lists(uri: &Uri) -> Result<Selection, ApiError> {
+    selection(uri, SIZES_OF_LISTS, &["id", "name"], &[])
+}
+
+/// Which profiles a query asks for.
+pub fn profiles(uri: &Uri) -> Result<Selection, ApiError> {
+    selection(uri, SIZES, &["id", "email", "phone_number", "external_id"], &PROFILE)
+}
+
+/// Which profiles on a list a query asks for.
+pub fn members(uri: &Uri) -> Result<Selection, ApiError> {
+    selection(uri, SIZES, &["email", "phone_number"], &[&PROFILE[..], &[JOINED]].concat())
+}
+
+/// What of the one profile a query asks for.
+pub fn profile(uri: &Uri) -> Result<Fields, ApiError> {
+    let mut fields = Fields::default();
+    for (name, value) in parameters(uri)? {
+        if name != FIELDS {
+            return Err(unknown(&name));
+        }
+        fields = Fields::parse(&value, &PROFILE)?;
+    }
+    Ok(fields)
 }
 
 /// Refuses any parameter.
 pub fn none(uri: &Uri) -> Result<(), ApiError> {
     parameters(uri)?.first().map_or(Ok(()), |(name, _)| Err(unknown(name)))
+}
+
+/// What a query asks for.
+pub struct Selection {
+    pub page: Page,
+    pub filter: Option<Filter>,
+    pub fields: Fields,
+    /// The path, and the parameters that another page has too.
+    link: String,
+}
+
+impl Selection {
+    /// The address of the list, for the links to its pages.
+    pub fn url(&self, api_url: &str) -> String {
+        format!("{api_url}{}", self.link)
+    }
+}
+
+/// The attributes that an answer shows: all, unless some are named.
+#[derive(Default)]
+pub struct Fields(Option<Vec<String>>);
+
+impl Fields {
+    fn parse(text: &str, known: &[&str]) -> Result<Self, ApiError> {
+        let names: Vec<String> = text.split(',').map(str::to_owned).collect();
+        match names.iter().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => {
+                Err(ApiError::parameter(FIELDS, format!("'{name}' is no field that is known here.")))
+            }
+            None => Ok(Self(Some(names))),
+        }
+    }
+
+    /// Takes the others out of a resource.
+    pub fn narrow(&self, mut resource: Value) -> Value {
+        if let (Some(names), Some(attributes)) = (&self.0, resource["attributes"].as_object_mut()) {
+            attributes.retain(|name, _| names.contains(name));
+        }
+        resource
+    }
+}
+
+/// A selection by a filter on one of these fields. Without fields to name, there is no parameter for them.
+fn selection(
+    uri: &Uri,
+    sizes: Sizes,
+    filters: &[&'static str],
+    names: &[&str],
+) -> Result<Selection, ApiError> {
+    let (mut filter, mut fields) = (None, Fields::default());
+    let (mut link, mut before) = (uri.path().to_owned(), '?');
+    let page = page_with(uri, sizes, |name, value| {
+        match name {
+            FILTER => filter = Some(Filter::parse(value, filters)?),
+            FIELDS if !names.is_empty() => fields = Fields::parse(value, names)?,
+            _ => return Ok(false),
+        }
+        link += &format!("{before}{}={}", encoded(name), encoded(value));
+        before = '&';
+        Ok(true)
+    })?;
+    Ok(Selection { page, filter, fields, link })
+}
+
+/// A text as an address has it.
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
@@ -68,11 +205,16 @@ fn unknown(name: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    fn uri(query: &str) -> Uri {
+        format!("http://k/api/x?{query}").parse().unwrap()
+    }
+
     fn read(query: &str) -> Result<(usize, usize), String> {
-        let uri: Uri = format!("http://k/api/x?{query}").parse().unwrap();
-        page(&uri).map(|page| (page.start, page.size)).map_err(|error| error.pointer)
+        page(&uri(query)).map(|page| (page.start, page.size)).map_err(|error| error.pointer)
     }
 
     #[test]
@@ -87,5 +229,48 @@ mod tests {
         ] {
             assert_eq!(read(query), Err(parameter.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_selection_has_a_filter_fields_and_links_that_keep_them() {
+        let found =
+            members(&uri("page[size]=5&fields[profile]=email,id&filter=any(email,%5B%22a%2Bb@a.co%22%5D)"));
+        let found = found.map_err(|error| error.pointer).unwrap();
+        assert_eq!(found.page, Page { start: 0, size: 5 });
+        assert_eq!(found.filter.as_ref().unwrap().values, ["a+b@a.co"]);
+        assert_eq!(
+            found.url("http://k"),
+            "http://k/api/x?fields%5Bprofile%5D=email%2Cid&filter=any%28email%2C%5B%22a%2Bb%40a.co%22%5D%29"
+        );
+        let resource = json!({"id": "01X", "attributes": {"email": "a@a.co", "title": null}});
+        assert_eq!(
+            found.fields.narrow(resource.clone()),
+            json!({"id": "01X", "attributes": {"email": "a@a.co"}})
+        );
+        assert_eq!(profiles(&uri("")).ok().unwrap().fields.narrow(resource.clone()), resource);
+    }
+
+    #[test]
+    fn each_list_has_parameters_of_its_own() {
+        type Read = fn(&Uri) -> Result<Selection, ApiError>;
+        for (read, query, parameter) in [
+            (lists as Read, "page[size]=11", "page[size]"),
+            (lists, "fields[list]=name", "fields[list]"),
+            (lists, "fields[profile]=email", "fields[profile]"),
+            (lists, "filter=equals(created,%222026-07-15%22)", "filter"),
+            (profiles, "fields[profile]=joined_group_at", "fields[profile]"),
+            (profiles, "fields[profile]=email,subscriptions", "fields[profile]"),
+            (profiles, "sort=id", "sort"),
+            (members, "filter=equals(external_id,%227%22)", "filter"),
+            (members, "additional-fields[profile]=subscriptions", "additional-fields[profile]"),
+        ] {
+            assert_eq!(
+                read(&uri(query)).err().map(|error| error.pointer).as_deref(),
+                Some(parameter),
+                "{query}"
+            );
+        }
+        assert!(members(&uri("fields[profile]=joined_group_at")).is_ok());
+        assert_eq!(lists(&uri("")).ok().unwrap().page.size, 10);
     }
 }

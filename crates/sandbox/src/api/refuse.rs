@@ -4,6 +4,7 @@ use serde_json_borrow::Value;
 
 use crate::error::ApiError;
 use crate::faults::Rule;
+use crate::jobs::PROFILES;
 
 /// An event or a profile in a body, and the pointer to it.
 pub type Part<'a> = (String, &'a Value<'a>);
@@ -27,6 +28,12 @@ pub fn events_and_profiles<'v>(body: &'v Value<'v>) -> Vec<Part<'v>> {
         [profile].into_iter().chain(events)
     });
     parts.collect()
+}
+
+/// The profiles of a call that changes consent.
+pub fn profiles<'v>(body: &'v Value<'v>) -> Vec<Part<'v>> {
+    let profiles = items(body.get("data").get("attributes").get("profiles"));
+    profiles.map(|(index, value)| (format!("{PROFILES}/{index}"), value)).collect()
 }
 
 fn items<'v>(member: &'v Value<'v>) -> impl Iterator<Item = (usize, &'v Value<'v>)> {

@@ -108,7 +108,7 @@ fn check_era(findings: &mut Findings, at: At<'_>, time: Timestamp, now: Timestam
 }
 
 /// jiff reads more than RFC 3339 (spaces, missing seconds, offsets without a colon), so the shape is checked first.
-fn rfc3339(text: &str) -> Option<Timestamp> {
+pub fn rfc3339(text: &str) -> Option<Timestamp> {
     const SHAPE: &[u8] = b"0000-00-00T00:00:00";
     let (head, rest) = text.as_bytes().split_at_checked(SHAPE.len())?;
     let fits = |(byte, shape): (&u8, &u8)| match shape {
@@ -140,10 +140,7 @@ fn check_metric<'v>(findings: &mut Findings, attributes: Object<'v, '_>) -> Opti
     let attributes = data.object(findings, "attributes")?;
     attributes.only(findings, "metric", &["name", "service"]);
     attributes.text(findings, "service");
-    if attributes.map.get("name").is_none_or(Value::is_null) {
-        attributes.missing(findings, "name");
-    }
-    let name = attributes.text(findings, "name")?;
+    let name = attributes.required_text(findings, "name")?;
     if !(1..=MAX_METRIC_NAME).contains(&name.chars().count()) {
         let detail = format!("A metric's name has 1 to {MAX_METRIC_NAME} characters.");
         findings.add(attributes.at.key("name"), detail);

@@ -101,18 +101,28 @@ impl<'v, 'p> Object<'v, 'p> {
         &self,
         findings: &mut Findings,
         key: &str,
-        mut check: impl FnMut(&mut Findings, Object<'v, '_>) -> Option<T>,
+        check: impl FnMut(&mut Findings, Object<'v, '_>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let member = self.object(findings, key)?;
         member.only(findings, key, &["data"]);
-        if member.map.get("data").is_none_or(Value::is_null) {
-            member.missing(findings, "data");
+        member.items(findings, "data", check)
+    }
+
+    /// The same of a field that must be the array itself.
+    pub fn items<T>(
+        &self,
+        findings: &mut Findings,
+        key: &str,
+        mut check: impl FnMut(&mut Findings, Object<'v, '_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        if self.map.get(key).is_none_or(Value::is_null) {
+            self.missing(findings, key);
         }
-        let items = member.typed(findings, "data", "an array", Value::as_array)?;
-        let data = member.at.key("data");
+        let items = self.typed(findings, key, "an array", Value::as_array)?;
+        let array = self.at.key(key);
         let mut drafts = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            let at = data.index(index);
+            let at = array.index(index);
             match item.as_object() {
                 Some(map) => drafts.extend(check(findings, Object { map, at })),
                 None => findings.add(at, "This must be an object."),
@@ -124,6 +134,14 @@ impl<'v, 'p> Object<'v, 'p> {
     /// A string that may be absent or null.
     pub fn text(&self, findings: &mut Findings, key: &str) -> Option<&'v str> {
         self.typed(findings, key, "a string", Value::as_str)
+    }
+
+    /// A string that must be there.
+    pub fn required_text(&self, findings: &mut Findings, key: &str) -> Option<&'v str> {
+        if self.map.get(key).is_none_or(Value::is_null) {
+            self.missing(findings, key);
+        }
+        self.text(findings, key)
     }
 
     /// A field of some type that may be absent or null; `name` is the type's, with its article.

@@ -58,7 +58,7 @@ fn check_relationships(findings: &mut Findings, relationships: Object<'_, '_>) {
     let Some(lists) = relationships.optional_object(findings, "lists") else { return };
     lists.only(findings, "lists", &["data"]);
     if lists.typed(findings, "data", "an array", Value::as_array).is_some_and(|lists| !lists.is_empty()) {
-        findings.add(lists.at.key("data"), "klaviyo-sandbox keeps no lists.");
+        findings.add(lists.at.key("data"), "klaviyo-sandbox imports into no list.");
     }
 }
 

@@ -1,24 +1,15 @@
 //! Jobs and their errors as Klaviyo's API shows them.
 
-use std::ops::Range;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Failure, Job, Jobs};
 use crate::call::Call;
+use crate::page::Page;
 use crate::store::rfc3339;
 
 /// How long Klaviyo keeps a job. A guess: the document has an `expires_at` and says nothing of it.
 const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
-
-/// A page of a list.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Page {
-    /// The place of its first row in the list.
-    pub start: usize,
-    pub size: usize,
-}
 
 impl Jobs {
     /// A page of the jobs, or of those not at their end (`GetProfileImportJobResponseCollectionCompoundDocument`).
@@ -27,23 +18,6 @@ impl Jobs {
         let (range, links) = page.of(jobs.len(), &format!("{api_url}{}", Call::ImportJobs.path()));
         let jobs = jobs[range].iter().map(|job| job.resource(api_url));
         json!({"data": jobs.collect::<Vec<_>>(), "links": links})
-    }
-}
-
-impl Page {
-    /// The rows of it that there are, and the links of a list that has so many.
-    fn of(self, count: usize, url: &str) -> (Range<usize>, Value) {
-        let Range { start, end } = self.start.min(count)..self.start.saturating_add(self.size).min(count);
-        let link = |start: usize| format!("{url}?page%5Bcursor%5D={start}&page%5Bsize%5D={}", self.size);
-        let mut links = json!({"self": link(self.start)});
-        // The document's links are strings: where there is none, the member is missing.
-        if end < count {
-            links["next"] = link(end).into();
-        }
-        if start > 0 {
-            links["prev"] = link(start.saturating_sub(self.size)).into();
-        }
-        (start..end, links)
     }
 }
 

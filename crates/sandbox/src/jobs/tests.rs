@@ -1,9 +1,9 @@
 use serde_json::{Value, json};
 
-use super::document::Page;
 use super::*;
 use crate::bulk::Repeats;
 use crate::check;
+use crate::page::Page;
 
 const SETTINGS: BulkSettings =
     BulkSettings { repeats: Repeats::AtOnce, queued_ms: 10, processing_ms: 100, original_payloads: true };

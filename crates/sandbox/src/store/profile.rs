@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::consent::{Consent, Reason, Subscriptions};
 use super::rfc3339;
 use crate::check::{ProfileDraft, PropertyPatch};
 
@@ -33,6 +34,7 @@ pub struct Profile {
     pub updates: u64,
     /// Klaviyo was asked to delete it: it is known to nobody any more.
     pub is_deleted: bool,
+    pub consent: Consent,
     attributes: Map<String, Value>,
     created: Timestamp,
     updated: Timestamp,
@@ -45,6 +47,12 @@ pub struct ProfileView<'a> {
     id: &'a str,
     attributes: &'a Map<String, Value>,
     updates: u64,
+    subscriptions: Subscriptions,
+    suppressions: &'a [Reason],
+    /// The lists that it is on.
+    lists: Vec<&'a str>,
+    /// Those that it unsubscribed from, whatever its subscriptions are.
+    list_suppressions: Vec<&'a str>,
 }
 
 impl Profile {
@@ -53,6 +61,7 @@ impl Profile {
             id,
             updates: 0,
             is_deleted: false,
+            consent: Consent::default(),
             attributes: Map::new(),
             created: now,
             updated: now,
@@ -113,11 +122,20 @@ impl Profile {
         }
     }
 
-    pub fn view(&self) -> ProfileView<'_> {
-        ProfileView { id: &self.id, attributes: &self.attributes, updates: self.updates }
+    /// With the lists that it is on, and those that it unsubscribed from.
+    pub fn view<'a>(&'a self, [lists, list_suppressions]: [Vec<&'a str>; 2]) -> ProfileView<'a> {
+        ProfileView {
+            id: &self.id,
+            attributes: &self.attributes,
+            updates: self.updates,
+            subscriptions: self.consent.subscriptions,
+            suppressions: &self.consent.suppressions,
+            lists,
+            list_suppressions,
+        }
     }
 
-    /// The answer to `profile-import` (`PostProfileResponse`).
+    /// The profile as answers have it (`PostProfileResponse`, `ListMemberResponseObjectResource` and their like).
     pub fn resource(&self, api_url: &str) -> Value {
         let location = self.attributes.get("location").and_then(Value::as_object);
         let mut attributes = with_nulls(&SHOWN, self.attributes.clone());
@@ -131,18 +149,15 @@ impl Profile {
         let url = format!("{api_url}/api/profiles/{}/", self.id);
         let related = |name: &str| json!({"links": {"self": format!("{url}relationships/{name}/"), "related": format!("{url}{name}/")}});
         json!({
-            "data": {
-                "type": "profile",
-                "id": self.id,
-                "attributes": attributes,
-                "relationships": {
-                    "lists": related("lists"),
-                    "segments": related("segments"),
-                    "push-tokens": related("push-tokens"),
-                },
-                "links": {"self": url},
+            "type": "profile",
+            "id": self.id,
+            "attributes": attributes,
+            "relationships": {
+                "lists": related("lists"),
+                "segments": related("segments"),
+                "push-tokens": related("push-tokens"),
             },
-            "links": {"self": format!("{api_url}/api/profile-import")},
+            "links": {"self": url},
         })
     }
 }

@@ -14,6 +14,12 @@ pub const EVENTS: &str = "/api/events";
 pub const IMPORT: &str = "/api/profile-import";
 pub const EVENT_BULK: &str = "/api/event-bulk-create-jobs";
 pub const JOBS: &str = "/api/profile-bulk-import-jobs";
+pub const SUBSCRIBE: &str = "/api/profile-subscription-bulk-create-jobs";
+pub const UNSUBSCRIBE: &str = "/api/profile-subscription-bulk-delete-jobs";
+pub const SUPPRESS: &str = "/api/profile-suppression-bulk-create-jobs";
+pub const UNSUPPRESS: &str = "/api/profile-suppression-bulk-delete-jobs";
+pub const LISTS: &str = "/api/lists";
+pub const PROFILES: &str = "/api/profiles";
 
 /// A running sandbox, which ends with the test.
 pub struct Sandbox {
@@ -151,7 +157,13 @@ impl Connection {
 
     /// An API request with all the headers that Klaviyo asks for.
     pub fn post(&mut self, path: &str, body: &Value) -> io::Result<Answer> {
-        self.send("POST", path, &api_headers(), body.to_string().as_bytes())
+        self.request("POST", path, body)
+    }
+
+    /// The same by another method; null is no body.
+    pub fn request(&mut self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(method, path, &api_headers(), body.as_bytes())
     }
 
     /// The same without a body, for a path or a whole link.
@@ -277,6 +289,19 @@ pub fn import_job(profiles: impl IntoIterator<Item = Value>) -> Value {
     let profiles: Vec<Value> =
         profiles.into_iter().map(|attributes| json!({"type": "profile", "attributes": attributes})).collect();
     json!({"data": {"type": "profile-bulk-import-job", "attributes": {"profiles": {"data": profiles}}}})
+}
+
+/// A call about consent, of profiles with these attributes, for the list if there is one.
+pub fn consents(path: &str, profiles: &[Value], list: Option<&str>) -> Value {
+    // The path names the resource in the plural.
+    let resource = path.trim_start_matches("/api/").trim_end_matches('s');
+    let profiles: Vec<Value> =
+        profiles.iter().map(|attributes| json!({"type": "profile", "attributes": attributes})).collect();
+    let mut body = json!({"data": {"type": resource, "attributes": {"profiles": {"data": profiles}}}});
+    if let Some(id) = list {
+        body["data"]["relationships"] = json!({"list": {"data": {"type": "list", "id": id}}});
+    }
+    body
 }
 
 /// Asks until there is an answer.

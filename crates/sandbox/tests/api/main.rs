@@ -3,8 +3,11 @@
 mod bulk_faults;
 mod calls;
 mod client;
+mod consent;
 mod control;
 mod event_bulk;
 mod faults;
 mod import_jobs;
+mod lists;
 mod protocols;
+mod suppressions;

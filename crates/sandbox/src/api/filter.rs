@@ -1,0 +1,133 @@
+//! Filters of lists: `equals(field,"value")` and `any(field,["value",…])`. Klaviyo's guide to filtering has more.
+
+use crate::check::Whose;
+use crate::error::ApiError;
+use crate::store::Identifier;
+
+/// The parameter that has the filter.
+pub const FILTER: &str = "filter";
+
+/// Whatever has one of the values there.
+#[derive(Debug, PartialEq)]
+pub struct Filter {
+    pub field: &'static str,
+    pub values: Vec<String>,
+}
+
+impl Filter {
+    /// Reads a filter on one of these fields.
+    pub fn parse(text: &str, fields: &[&'static str]) -> Result<Self, ApiError> {
+        let invalid = |detail: String| ApiError::parameter(FILTER, detail);
+        let (operator, field, values) =
+            split(text).ok_or_else(|| invalid(format!("Invalid filter: {text}.")))?;
+        let known = fields.iter().copied().find(|known| *known == field);
+        let field = known.ok_or_else(|| invalid(format!("'{field}' cannot be filtered by here.")))?;
+        let values = match operator {
+            "any" => list(values),
+            // The document writes equals(email,['example']) too.
+            "equals" => {
+                string(values).map(one).or_else(|| list(values).filter(|(values, _)| values.len() == 1))
+            }
+            _ => return Err(invalid(format!("'{operator}' is not an operator for '{field}'."))),
+        };
+        match values {
+            Some((values, ")")) => Ok(Self { field, values }),
+            _ => Err(invalid(format!("Invalid value in the filter: {text}."))),
+        }
+    }
+
+    /// The profiles that a filter of them means.
+    pub fn whose(&self) -> Vec<Whose> {
+        let identifier = Identifier::ALL.into_iter().find(|identifier| identifier.attribute() == self.field);
+        let whose = |value: &String| match identifier {
+            Some(identifier) => Whose::Has(identifier, value.clone()),
+            None => Whose::Id(value.clone()),
+        };
+        self.values.iter().map(whose).collect()
+    }
+}
+
+/// The operator, the field, and the rest of the text.
+fn split(text: &str) -> Option<(&str, &str, &str)> {
+    let (operator, rest) = text.split_once('(')?;
+    let (field, rest) = rest.split_once(',')?;
+    Some((operator, field.trim(), rest.trim_start()))
+}
+
+fn one((value, rest): (String, &str)) -> (Vec<String>, &str) {
+    (vec![value], rest)
+}
+
+/// The strings of a list that has some, and what comes after it.
+fn list(text: &str) -> Option<(Vec<String>, &str)> {
+    let mut rest = text.strip_prefix('[')?;
+    let mut values = Vec::new();
+    loop {
+        let (value, after) = string(rest.trim_start())?;
+        values.push(value);
+        let after = after.trim_start();
+        if let Some(after) = after.strip_prefix(']') {
+            return Some((values, after));
+        }
+        rest = after.strip_prefix(',')?;
+    }
+}
+
+/// A string as JSON has it, or in single quotes, and what comes after it.
+fn string(text: &str) -> Option<(String, &str)> {
+    if let Some(rest) = text.strip_prefix('\'') {
+        let (value, rest) = rest.split_once('\'')?;
+        return Some((value.to_owned(), rest));
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<String>();
+    let value = values.next()?.ok()?;
+    Some((value, &text[values.byte_offset()..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(&'static str, Vec<String>), String> {
+        let filter = Filter::parse(text, &["email", "id"]).map_err(|error| error.pointer);
+        filter.map(|filter| (filter.field, filter.values))
+    }
+
+    #[test]
+    fn values_are_strings_and_lists_of_them() {
+        for (text, values) in [
+            (r#"equals(email,"a@a.co")"#, &["a@a.co"][..]),
+            ("equals(email,'a@a.co')", &["a@a.co"]),
+            ("equals(email,['a@a.co'])", &["a@a.co"]),
+            (r#"any(email,["a@a.co", "q\"u)o,t]e\u00e9"])"#, &["a@a.co", "q\"u)o,t]eé"]),
+            ("any(email,['a@a.co','b@a.co'])", &["a@a.co", "b@a.co"]),
+        ] {
+            let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+            assert_eq!(read(text), Ok(("email", values)), "{text}");
+        }
+        assert_eq!(read(r#"any(id,["01X"])"#), Ok(("id", vec!["01X".to_owned()])));
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused() {
+        for text in [
+            "",
+            "email",
+            "equals(email)",
+            "equals(email,a@a.co)",
+            "equals(email,7)",
+            r#"equals(email,"a@a.co""#,
+            r#"equals(email,"a@a.co"))"#,
+            r#"equals(email,"a@a.co"),equals(id,"01X")"#,
+            r#"equals(email,["a@a.co","b@a.co"])"#,
+            r#"any(email,"a@a.co")"#,
+            "any(email,[])",
+            r#"any(email,["a@a.co",])"#,
+            r#"any(email,["a@a.co" "b@a.co"])"#,
+            r#"contains(email,"a")"#,
+            r#"equals(phone_number,"+15005550006")"#,
+        ] {
+            assert_eq!(read(text), Err(FILTER.to_owned()), "{text}");
+        }
+    }
+}
