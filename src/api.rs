@@ -2,7 +2,9 @@
 
 mod backfill;
 mod capture;
+mod consent;
 mod gauges;
+mod given;
 mod mapping;
 mod messages;
 mod server;

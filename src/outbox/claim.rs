@@ -297,6 +297,7 @@ impl Claimer {
                 unique_id,
                 carries_state: reading.carries_state,
                 backfill: reading.backfill,
+                may_be_done: !fresh,
             };
             self.take(account, message, claimed);
         }

@@ -110,6 +110,29 @@ pub struct StoredProfile {
     pub attributes: Value,
     /// How often it was written.
     pub updates: u64,
+    /// Its consent, by channel: `SUBSCRIBED`, `UNSUBSCRIBED`, `NEVER_SUBSCRIBED`.
+    pub subscriptions: BTreeMap<String, String>,
+    /// Why no e-mails go to it.
+    pub suppressions: Vec<String>,
+    /// The lists it is on.
+    pub lists: Vec<String>,
+}
+
+/// A change of somebody's consent.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ConsentChange {
+    /// The receipt that brought it.
+    pub n: u64,
+    /// Whose it is.
+    pub profile_id: String,
+    /// The address it is of, as long as Klaviyo keeps it.
+    pub email: Option<String>,
+    /// What it is: `subscribed`, `unsubscribed`, `unsubscribed_everywhere`, `suppressed`, `unsuppressed`.
+    pub change: String,
+    /// Of which channels.
+    pub channels: Vec<String>,
+    /// Of which list.
+    pub list: Option<String>,
 }
 
 /// A job that imports profiles.
@@ -429,6 +452,15 @@ impl Control {
             profiles: Vec<StoredProfile>,
         }
         self.get::<Answer>("profiles").profiles
+    }
+
+    /// Every change of consent, in the order in which they took effect.
+    pub fn consents(&self) -> Vec<ConsentChange> {
+        #[derive(Deserialize)]
+        struct Answer {
+            consents: Vec<ConsentChange>,
+        }
+        self.get::<Answer>("consents").consents
     }
 
     /// Every import job, in the order of creation.

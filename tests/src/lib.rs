@@ -30,12 +30,14 @@ mod workers;
 pub use accounts::{stopped_reason, under_way};
 pub use cluster::{Cluster, Stop, explain};
 pub use cluster_builder::ClusterBuilder;
-pub use control::{Bulk, Control, Fault, ImportJob, Rates, Stats, StatsRow, StoredEvent, StoredProfile};
+pub use control::{
+    Bulk, ConsentChange, Control, Fault, ImportJob, Rates, Stats, StatsRow, StoredEvent, StoredProfile,
+};
 pub use directory::Directory;
 pub use ledger::Ledger;
 pub use messages::{ORDER, hint, place, place_orders, place_orders_of, status};
 pub use nix::sys::signal::Signal;
-pub use openapi::{BULK_CALLS, CALLS, DELETION_CALL, OpenApi};
+pub use openapi::{BULK_CALLS, CALLS, CONSENT_CALLS, DELETION_CALL, OpenApi};
 pub use pg_bin::PgBin;
 pub use port::Port;
 pub use process::{Process, kill};

@@ -30,6 +30,26 @@ pub const BULK_CALLS: [(&str, &str); 5] = [
 /// The call that asks for a person's data to be deleted; its answer has no body.
 pub const DELETION_CALL: &str = "/api/data-privacy-deletion-jobs";
 
+/// The calls about consent, and about lists and who is on them.
+pub const CONSENT_CALLS: [(&str, &str); 16] = [
+    ("post", "/api/profile-subscription-bulk-create-jobs"),
+    ("post", "/api/profile-subscription-bulk-delete-jobs"),
+    ("post", "/api/profile-suppression-bulk-create-jobs"),
+    ("post", "/api/profile-suppression-bulk-delete-jobs"),
+    ("get", "/api/profile-suppression-bulk-create-jobs/{job_id}"),
+    ("get", "/api/profile-suppression-bulk-delete-jobs/{job_id}"),
+    ("get", "/api/lists"),
+    ("post", "/api/lists"),
+    ("get", "/api/lists/{id}"),
+    ("patch", "/api/lists/{id}"),
+    ("delete", "/api/lists/{id}"),
+    ("get", "/api/lists/{id}/profiles"),
+    ("post", "/api/lists/{id}/relationships/profiles"),
+    ("delete", "/api/lists/{id}/relationships/profiles"),
+    ("get", "/api/profiles"),
+    ("get", "/api/profiles/{id}"),
+];
+
 /// What JSON:API bodies are sent and answered as.
 const MEDIA_TYPE: &str = "application/vnd.api+json";
 
@@ -64,13 +84,13 @@ impl OpenApi {
     fn new(document: &Value) -> Self {
         let mut revision = None;
         let posts = CALLS.into_iter().chain([DELETION_CALL]).map(|path| ("post", path));
-        let calls = posts.chain(BULK_CALLS).map(|(method, path)| {
+        let calls = posts.chain(BULK_CALLS).chain(CONSENT_CALLS).map(|(method, path)| {
             let call = &document["paths"][path][method];
             let parameters = call["parameters"].as_array().expect("a call has parameters");
             let header = parameters.iter().find(|parameter| parameter["name"] == "revision");
             revision = header.and_then(|header| header["schema"]["default"].as_str()).map(str::to_owned);
             let request = &call["requestBody"]["content"][MEDIA_TYPE]["schema"];
-            assert_eq!(request.is_object(), method == "post", "whether {path} has a body in the document");
+            assert!(request.is_object() || method != "post", "{path} has a body in the document");
             let request = request.is_object().then(|| compile(&closed(document, request)));
             let answers = call["responses"].as_object().expect("a call has answers").iter();
             let answers = answers.map(|(status, answer)| {
@@ -174,6 +194,11 @@ fn follow<'a>(document: &'a Value, node: &'a Value) -> &'a Value {
 fn closed(document: &Value, node: &Value) -> Value {
     let nullable = |node: &Value| node["nullable"] == json!(true);
     let target = follow(document, node);
+    if let Some(parts) = target["allOf"].as_array() {
+        assert_eq!(target.as_object().map(Map::len), Some(1), "allOf stands by itself");
+        let all = parts.iter().fold(json!({}), |all, part| both(document, &all, part));
+        return closed(document, &all);
+    }
     let mut schema = Map::new();
     for (keyword, value) in target.as_object().expect("a schema is an object") {
         let value = match keyword.as_str() {
@@ -213,6 +238,35 @@ fn closed(document: &Value, node: &Value) -> Value {
     if nullable(node) || nullable(target) { json!({"anyOf": [schema, {"type": "null"}]}) } else { schema }
 }
 
+/// The schema of what is of both of these: for objects that describe parts of one.
+fn both(document: &Value, one: &Value, other: &Value) -> Value {
+    let (one, other) = (follow(document, one), follow(document, other));
+    let mut all = one.as_object().expect("a schema is an object").clone();
+    for (keyword, value) in other.as_object().expect("a schema is an object") {
+        let merged = match (keyword.as_str(), all.get(keyword)) {
+            (_, None) => value.clone(),
+            ("properties", Some(before)) => {
+                let mut properties = before.as_object().expect("properties are an object").clone();
+                for (name, of) in value.as_object().expect("properties are an object") {
+                    let of =
+                        properties.get(name).map_or_else(|| of.clone(), |before| both(document, before, of));
+                    properties.insert(name.clone(), of);
+                }
+                properties.into()
+            }
+            ("required", Some(Value::Array(before))) => {
+                before.iter().chain(value.as_array().into_iter().flatten()).cloned().collect()
+            }
+            (_, Some(before)) => {
+                assert_eq!(before, value, "two schemas of one thing differ in {keyword}");
+                continue;
+            }
+        };
+        all.insert(keyword.clone(), merged);
+    }
+    all.into()
+}
+
 /// Lets error objects have the members that the document does not list.
 fn admit_error_members(schema: &mut Value) {
     let members = schema.pointer_mut("/properties/errors/items/properties").and_then(Value::as_object_mut);
@@ -246,6 +300,20 @@ mod tests {
         let name = json!({"$ref": "#/components/schemas/Name"});
         assert!(fault(name, json!({"first": "Ada", "fisrt": "Ada"})).is_some());
         assert_eq!(fault(json!({"type": "object"}), json!({"anything": 1})), None);
+    }
+
+    #[test]
+    fn parts_of_an_object_are_one() {
+        let name = json!({"$ref": "#/components/schemas/Name"});
+        let person = json!({"allOf": [
+            {"properties": {"name": {"properties": {"last": {"type": "string"}}}}},
+            {"type": "object", "properties": {"name": name, "born": {"type": "integer"}}, "required": ["name"]},
+        ]});
+        assert_eq!(fault(person.clone(), json!({"name": {"first": "Ada", "last": "L"}, "born": 1815})), None);
+        for wrong in [json!({}), json!({"name": {"last": "L"}}), json!({"name": {"first": "Ada"}, "age": 1})]
+        {
+            assert!(fault(person.clone(), wrong.clone()).is_some(), "{wrong}");
+        }
     }
 
     #[test]

@@ -52,8 +52,8 @@ impl Receipt {
     pub fn messages(&self) -> Vec<Self> {
         let head = self.without_body();
         let mut messages = Vec::new();
-        if self.path == BULK_PROFILES {
-            for profile in list(self.at("data.attributes.profiles.data")) {
+        if let Some(profiles) = self.at("data.attributes.profiles.data") {
+            for profile in list(Some(profiles)) {
                 messages.push(Self { body: json!({ "data": profile }), ..head.clone() });
             }
             return messages;

@@ -8,10 +8,13 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde::Deserialize;
+use serde_json::{Value, json};
+use ureq::Agent;
 
 use crate::control::Control;
 use crate::port::Port;
 use crate::process::{Process, spawn_bound, spawn_free};
+use crate::shop::SANDBOX_KEY;
 use crate::wait::{PATIENCE, becomes_true};
 
 /// Names the program, when it does not lie where cargo builds it.
@@ -125,6 +128,21 @@ impl Sandbox {
     /// The base URL of what looks like Klaviyo's API.
     pub fn api(&self) -> &str {
         &self.api
+    }
+
+    /// Makes a list, and returns its id.
+    pub fn make_list(&self, name: &str) -> String {
+        let body = json!({"data": {"type": "list", "attributes": {"name": name}}});
+        let config = Agent::config_builder().timeout_global(Some(PATIENCE)).proxy(None);
+        let agent: Agent = config.build().into();
+        let call = agent
+            .post(format!("{}/api/lists", self.api))
+            .header("Authorization", format!("Klaviyo-API-Key {SANDBOX_KEY}"))
+            .header("revision", delivery::klaviyo::REVISION)
+            .content_type("application/vnd.api+json");
+        let mut answer = call.send(body.to_string()).expect("the list can be made");
+        let list: Value = answer.body_mut().read_json().expect("an answer");
+        list["data"]["id"].as_str().expect("an id").to_owned()
     }
 
     /// Its process.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::{Answer, ENDPOINTS, Request, Session, TransportError};
+use klaviyo::{Answer, ENDPOINTS, Method, Request, Session, TransportError};
 
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
 use crate::call::{Call, Carried, Purpose};
+use crate::draw;
 use crate::gauges::Place;
 use crate::import::not_made;
 use crate::lane::{Lane, Start};
@@ -21,8 +22,11 @@ use crate::verdict::{self, Verdict};
 
 mod choice;
 mod endings;
+mod follow;
 mod imports;
+mod questions;
 
+use follow::Jobs;
 use imports::Imports;
 
 /// What the engine is told of an account.
@@ -67,6 +71,7 @@ pub struct Account {
     stops: Stops,
     preflight: Preflight,
     imports: Imports,
+    jobs: Jobs,
 }
 
 impl Account {
@@ -82,6 +87,7 @@ impl Account {
             stops: Stops::default(),
             preflight: Preflight::default(),
             imports: Imports::default(),
+            jobs: Jobs::default(),
         };
         account.queue.stale = options.stale;
         account.spend(options.session, options.place, now);
@@ -131,14 +137,15 @@ impl Account {
     }
 
     /// It was removed: nothing of it is ours any more but what its calls have spent. Another may come by its name, or
-    /// have its place. Reports that it is not stopped, if it was.
-    pub fn forget(&mut self, now: Instant) -> Option<Report> {
+    /// have its place. Reports what it has done, and that it is not stopped, if it was.
+    pub fn forget(&mut self, now: Instant) -> Vec<Report> {
+        let done = self.forget_followed(now);
         self.life += 1;
         self.spend(None, None, now);
         self.queue.clear();
         self.imports = Imports::default();
         self.preflight = Preflight::default();
-        self.go_on(now)
+        done.into_iter().chain(self.go_on(now)).collect()
     }
 
     /// Lets all go that was stopped. Reports that, if there was anything.
@@ -171,37 +178,41 @@ impl Account {
             let request = preflight::request(self.lanes[lane].endpoint);
             return self.start(lane, request, Carried::default(), Purpose::Preflight, now);
         }
-        if let Some(question) = self.next_question(now, policy) {
+        if let Some(question) = self.next_question(now, policy).or_else(|| self.next_follow(now, policy)) {
             return Some(question);
         }
         let lanes = 0..self.lanes.len();
         for (backfill, number) in
             lanes.clone().map(|lane| (false, lane)).chain(lanes.map(|lane| (true, lane)))
         {
-            let Lane { kind: Some(kind), bulk, endpoint, .. } = self.lanes[number] else { continue };
-            let line = Line { kind, backfill };
+            let Some(draw) = self.lanes[number].draw else { continue };
+            let line = Line { lane: draw.from, backfill };
             while self.ready(number, backfill, now, policy) > 0
                 && self.starts_when(number, backfill, now, policy) == Start::Now
                 && self.lanes[number].take(now, policy.max_in_flight)
             {
-                let next = match bulk {
-                    true => self.queue.next_bulk(kind, now).map(|bulk| Ok(Carried::bulk(bulk))),
+                let next = match self.is_next_bulk(number, draw, backfill, policy) {
+                    true => draw::batch(self.lanes[number].endpoint)
+                        .and_then(|batch| self.queue.next_bulk(draw.from, batch, now))
+                        .map(|bulk| Ok(Carried::bulk(bulk, draw))),
                     false => {
-                        let riders = !self.rides(line, now, policy);
+                        let riders = draw.many || !self.rides(line, now, policy);
                         self.queue.next(line, riders, now).map(Carried::single)
                     }
                 };
                 match next {
-                    Some(Ok((body, mut carried))) => {
+                    Some(Ok((request, mut carried))) => {
                         self.stops.started(number);
                         for queued in &mut carried.messages {
                             queued.seen.get_or_insert_with(|| Seen::of(&self.lanes[number]));
                         }
-                        let purpose = match self.lanes[number].is_followed() {
-                            true => Purpose::Import(imports::new_id()),
-                            false => Purpose::Deliver,
+                        let lane = &self.lanes[number];
+                        let purpose = match lane.endpoint.method {
+                            Method::Get => Purpose::Question,
+                            Method::Post if lane.is_followed() => Purpose::Import(imports::new_id()),
+                            Method::Post => Purpose::Deliver,
                         };
-                        return self.start(number, Request::post(endpoint, body), carried, purpose, now);
+                        return self.start(number, request, carried, purpose, now);
                     }
                     Some(Err((message, failure))) => {
                         self.lanes[number].budget.give_back(now);
@@ -264,6 +275,7 @@ impl Account {
             wake = earlier(wake, Some(at));
         }
         wake = earlier(wake, self.asks_at(now, policy));
+        wake = earlier(wake, self.follows_at(now, policy));
         for number in 0..self.lanes.len() {
             for backfill in [false, true] {
                 if self.ready(number, backfill, now, policy) > 0 {
@@ -284,15 +296,24 @@ impl Account {
     ) -> Report {
         let lane = &mut self.lanes[call.lane];
         let rate = result.as_ref().ok().and_then(|answer| answer.rate);
-        let is_question = matches!(call.purpose, Purpose::Ask(_) | Purpose::AskLatest | Purpose::TryAsking);
-        let body = result.as_ref().ok().filter(|_| is_question).map(|answer| answer.body.clone());
-        let verdict = verdict::of(lane.endpoint, result);
+        let asks_about_jobs = matches!(
+            call.purpose,
+            Purpose::Ask(_) | Purpose::AskLatest | Purpose::TryAsking | Purpose::Follow(_)
+        );
+        let is_question = call.purpose == Purpose::Question;
+        let body = result.as_ref().ok().filter(|_| asks_about_jobs || is_question);
+        let body = body.map(|answer| answer.body.clone()).unwrap_or_default();
+        let mut verdict = verdict::of(lane.endpoint, result);
+        let mut told = None;
+        if is_question && matches!(verdict, Verdict::Accepted { .. }) {
+            match questions::read(lane.endpoint, &body) {
+                Some(answer) => told = Some(answer),
+                None => verdict = verdict::unreadable(),
+            }
+        }
         if call.life != self.life {
             lane.undecided();
             lane.ended(now, None);
-            if is_question {
-                lane.settled();
-            }
             return self.late(call, &verdict);
         }
         match &verdict {
@@ -316,20 +337,28 @@ impl Account {
             report.account_state = self.news(before, now);
             return report;
         }
-        let messages = &call.carried.messages;
+        // An answer to a question brings none of them to Klaviyo.
+        let messages = if is_question { &[][..] } else { &call.carried.messages };
         if let Some(gauges) = lane.gauges() {
             let enqueued = messages.iter().map(|queued| queued.message.enqueued_at);
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
         let stopped = self.learn(&verdict, &mut call, now, policy);
+        if let Some(told) = told {
+            let mut report = self.told(call, &*told, now, report);
+            report.account_state = self.news(before, now);
+            return report;
+        }
         for queued in &mut call.carried.messages {
             queued.message.attempts += 1;
         }
-        let body = body.unwrap_or_default();
         let mut report = match call.purpose {
             Purpose::Ask(id) => self.answered(id, call.lane, (&verdict, &body), (now, policy), report),
             Purpose::AskLatest => {
                 self.looked(call.lane, call.started, (&verdict, &body), (now, policy), report)
+            }
+            Purpose::Follow(number) => {
+                self.followed(number, call.lane, (&verdict, &body), (now, policy), report)
             }
             Purpose::TryAsking => self.tried_asking((&verdict, &body), call.lane, (now, policy), report),
             Purpose::Import(id) if imports::may_have_made(&verdict) => {
@@ -342,8 +371,11 @@ impl Account {
                 }
                 self.delivered(call, &verdict, (now, policy), (held, stopped), report)
             }
-            Purpose::Deliver | Purpose::Preflight => {
-                self.delivered(call, &verdict, (now, policy), (held, stopped), report)
+            Purpose::Deliver | Purpose::Question | Purpose::Preflight => {
+                match self.follows(call, &verdict, now) {
+                    Some(call) => self.delivered(call, &verdict, (now, policy), (held, stopped), report),
+                    None => report,
+                }
             }
         };
         report.account_state = self.news(before, now);
@@ -371,6 +403,9 @@ pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> 
 #[cfg(test)]
 #[path = "account/backfill_tests.rs"]
 mod backfill_tests;
+#[cfg(test)]
+#[path = "account/consent_tests.rs"]
+mod consent_tests;
 #[cfg(test)]
 #[path = "account_tests.rs"]
 mod tests;

@@ -50,6 +50,7 @@ fn message(seq: i64, kind: &str, key: &str) -> Message {
         unique_id: None,
         carries_state: kind == "profile",
         backfill: false,
+        may_be_done: false,
     }
 }
 
@@ -300,8 +301,9 @@ fn a_removed_account_leaves_no_stop_to_its_successor() {
     let mut account = Account::new(options("pk"), now);
     account.queue().add(message(1, "event", "a"), now);
     play(&mut account, now, 401).expect("refused");
-    let report = account.forget(now).expect("news");
-    assert_eq!(report.account_state, Some(AccountState::Running));
+    let reports = account.forget(now);
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].account_state, Some(AccountState::Running));
     account.queue().add(message(2, "profile", "b"), now);
     account.set(options("pk"), now);
     assert_eq!(play(&mut account, now, 201).expect("it is tried at once").outcomes[0].seq, 2);
@@ -318,7 +320,7 @@ fn a_removed_account_leaves_its_place_and_its_late_calls_say_only_what_was_accep
     }
     let calls = [202, 400, 401]
         .map(|status| (status, account.next_call(now, &POLICY, &mut Vec::new()).expect("a call")));
-    assert!(account.forget(now).is_none(), "it was not stopped");
+    assert!(account.forget(now).is_empty(), "it was not stopped");
     board.clear(0);
     for (status, call) in calls {
         let report = account.ended(call, answer(status), now, &POLICY);

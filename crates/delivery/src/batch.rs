@@ -1,4 +1,6 @@
-//! The body of a call that carries many messages, while it is being filled.
+//! A call that carries many messages, while it is being filled.
+
+use klaviyo::Request;
 
 /// What became of a message that was offered to a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -6,6 +8,8 @@ pub enum Offered {
     Taken,
     /// The batch is full; the message may go in the next.
     Full,
+    /// It goes in another call than those that were taken, which others may still join.
+    Elsewhere,
     /// It must go in a call of its own.
     Alone,
 }
@@ -14,8 +18,8 @@ pub trait Batch {
     /// Adds a payload, which stands for so many messages.
     fn offer(&mut self, payload: &str, messages: usize) -> Offered;
 
-    /// The body, and where what was taken stands in it.
-    fn finish(self: Box<Self>) -> (Vec<u8>, Box<dyn Places>);
+    /// The call, and where what was taken stands in its body.
+    fn finish(self: Box<Self>) -> (Request, Box<dyn Places>);
 }
 
 /// Where the messages of a call stand in its body.

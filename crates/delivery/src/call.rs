@@ -7,10 +7,13 @@ use klaviyo::{Request, Session};
 
 use crate::account::Policy;
 use crate::batch::Places;
+use crate::draw::Draw;
 use crate::import::{ImportId, ImportReport, ImportStep};
+use crate::kind::Lost;
 use crate::kind::profile_batch::ProfilePlaces;
 use crate::message::{Failure, Report};
 use crate::queue::{Bulk, GroupId, Next, Queued};
+use crate::strikes::may_be_its_doing;
 use crate::verdict::Verdict;
 
 /// Calls of many below this size are not worth their place: what is left goes one by one.
@@ -51,7 +54,11 @@ pub enum Purpose {
     Deliver,
     /// The same, by a job that Klaviyo makes of them.
     Import(ImportId),
-    /// To find out how a job stands.
+    /// To find out what the messages that it carries must be told before they may go.
+    Question,
+    /// To find out how a job stands that was made of messages, by its number.
+    Follow(u64),
+    /// The same of one that imports profiles.
     Ask(ImportId),
     /// To find out how all stand that were made last.
     AskLatest,
@@ -72,9 +79,12 @@ pub struct Carried {
 }
 
 impl Carried {
-    pub fn bulk(bulk: Bulk) -> (Vec<u8>, Self) {
-        let Bulk { messages, groups, body, places } = bulk;
-        (body, Self { messages, groups, places: Some(places) })
+    /// What a call of many carries, or one that could have carried many and has found one: of that it is clear what an answer
+    /// is about.
+    pub fn bulk(bulk: Bulk, draw: Draw) -> (Request, Self) {
+        let Bulk { messages, groups, request, places } = bulk;
+        let places = Some(places).filter(|_| !draw.one || messages.len() > 1);
+        (request, Self { messages, groups, places })
     }
 
     /// What a call carried whose messages have been read again, with their places in its body.
@@ -83,10 +93,10 @@ impl Carried {
     }
 
     /// A message with those that merge into it, or one of which no call can be made, and why.
-    pub fn single(next: Next) -> Result<(Vec<u8>, Self), (Box<Queued>, Failure)> {
+    pub fn single(next: Next) -> Result<(Request, Self), (Box<Queued>, Failure)> {
         match next {
-            Next::Call { group, messages, body } => {
-                Ok((body, Self { groups: vec![(group, messages.len())], messages, places: None }))
+            Next::Call { group, messages, request } => {
+                Ok((request, Self { groups: vec![(group, messages.len())], messages, places: None }))
             }
             Next::Unsendable { message, code, reason } => {
                 Err((message, Failure { code: code.to_owned(), reason, ..Failure::default() }))
@@ -130,7 +140,8 @@ impl Carried {
     ///
     /// Of a call of many that is refused nothing was done. What the answer points at goes by itself, and hears then what
     /// is wrong with it; the others go in calls half as large, so that a bad one that nobody points at is found as well.
-    /// What may have been done is not done again in a call of many.
+    /// What may have been done, and is dropped where it comes again by itself, is not done again in a call of many. The rest
+    /// is, unless one of them may be what Klaviyo has failed at.
     pub fn part(&mut self, verdict: &Verdict) {
         let size = self.messages.len();
         let half = half(size);
@@ -141,7 +152,13 @@ impl Carried {
                     queued.rides = if is_named { 0 } else { queued.rides.min(half) };
                 }
                 (Verdict::Refused { .. }, None) => queued.alone |= size > 1,
-                (Verdict::Trouble { ambiguous: true, .. }, _) => queued.rides = 0,
+                (Verdict::Trouble { ambiguous: true, failure, .. }, _) => match queued.message.kind.lost() {
+                    Lost::RepeatedAlone => queued.rides = 0,
+                    Lost::Repeated | Lost::ReadBack if size == 1 || may_be_its_doing(failure) => {
+                        queued.rides = queued.rides.min(half);
+                    }
+                    Lost::Repeated | Lost::ReadBack => {}
+                },
                 _ => {}
             }
         }

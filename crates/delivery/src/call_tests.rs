@@ -65,6 +65,7 @@ pub(crate) fn message(seq: i64, kind: &str, key: &str) -> Message {
         unique_id: None,
         carries_state: kind == "profile",
         backfill: false,
+        may_be_done: false,
     }
 }
 

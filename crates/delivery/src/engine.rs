@@ -253,9 +253,8 @@ impl State {
             Command::Check { account } => self.account(&account).check(),
             Command::Forget { account } => {
                 let account = self.accounts.get_mut(&account);
-                if let Some(report) = account.and_then(|account| account.forget(now)) {
-                    self.report(report);
-                }
+                let reports = account.map(|account| account.forget(now)).unwrap_or_default();
+                reports.into_iter().for_each(|report| self.report(report));
             }
             Command::Settled { account, lane } => {
                 if let Some(lane) = self.account(&account).lane(lane) {

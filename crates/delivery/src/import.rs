@@ -19,9 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{
-    Endpoint, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, ImportError, ImportJob, ImportStatus,
-    Request, ask_import_errors, ask_import_job, ask_open_import_jobs, import_errors_of, import_job_of,
-    import_jobs_of,
+    Endpoint, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, ImportError, ImportJob, JobStatus, Request,
+    ask_import_errors, ask_import_job, ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of,
 };
 
 use crate::account::Policy;
@@ -37,11 +36,11 @@ pub use report::{ImportEnding, ImportReport, ImportStep, PastImport, not_made};
 pub type ImportId = [u8; 16];
 
 /// Between two questions how a job stands, at first and at the most.
-const FIRST_QUESTION: Duration = Duration::from_millis(500);
+pub const FIRST_QUESTION: Duration = Duration::from_millis(500);
 const LATER_QUESTIONS: Duration = Duration::from_secs(10);
 
 /// How long Klaviyo may not say anything of a job that can be understood: refuse to, or answer what nobody can read.
-const UNKNOWN: Duration = Duration::from_secs(300);
+pub const UNKNOWN: Duration = Duration::from_secs(300);
 
 /// How long it may fail to say what a complete job could not import: an outage is worth waiting for, but not for ever.
 const NO_ERRORS: Duration = Duration::from_secs(3_600);
@@ -285,15 +284,15 @@ impl Import {
     fn stands(&mut self, job: &ImportJob, now: Instant) {
         self.heard_at = now;
         match (job.status, job.failed) {
-            (ImportStatus::Cancelled, _) => self.ends(ImportEnding::Cancelled),
-            (ImportStatus::Complete, Some(0)) => self.ends(ImportEnding::Complete),
-            (ImportStatus::Complete, failed) => {
+            (JobStatus::Cancelled, _) => self.ends(ImportEnding::Cancelled),
+            (JobStatus::Complete, Some(0)) => self.ends(ImportEnding::Complete),
+            (JobStatus::Complete, failed) => {
                 let (klaviyo_id, failed) = (job.id.clone(), failed.unwrap_or_default());
                 self.stage = Stage::Complete { klaviyo_id, failed, errors: Vec::new(), cursor: None };
                 self.asked = 0;
                 self.later(now, Duration::ZERO);
             }
-            (ImportStatus::Queued | ImportStatus::Processing, _) => self.later(now, self.pause()),
+            (JobStatus::Queued | JobStatus::Processing, _) => self.later(now, self.pause()),
         }
     }
 
@@ -353,9 +352,13 @@ impl Import {
         self.ask_at = now + wait;
     }
 
-    /// Longer from question to question.
     fn pause(&self) -> Duration {
-        let factor = 1.5_f64.powi(i32::try_from(self.asked).unwrap_or(i32::MAX).min(30));
-        FIRST_QUESTION.mul_f64(factor).min(LATER_QUESTIONS)
+        pause(self.asked)
     }
+}
+
+/// How long to wait with the next question how a job stands, of which so many were asked: longer from one to the next.
+pub fn pause(asked: u32) -> Duration {
+    let factor = 1.5_f64.powi(i32::try_from(asked).unwrap_or(i32::MAX).min(30));
+    FIRST_QUESTION.mul_f64(factor).min(LATER_QUESTIONS)
 }

@@ -47,6 +47,13 @@ faults! {
     UnknownAccount "KS013" "unknown_account",
     Clear "KS014" "invalid_clear",
     TwoIdentifiers "KS015" "two_identifiers",
+    List "KS060" "invalid_list",
+    Channels "KS061" "invalid_channels",
+    ConsentedAt "KS062" "invalid_consented_at",
+    DateOfBirth "KS063" "invalid_date_of_birth",
+    CustomSource "KS064" "invalid_custom_source",
+    OrderId "KS065" "invalid_order_id",
+    Items "KS066" "invalid_items",
 }
 
 /// A refusal. The texts name the argument and never carry an address or a phone number.

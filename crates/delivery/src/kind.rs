@@ -1,20 +1,26 @@
 //! Kinds of message. A kind is a file: how its input is checked and laid down, which call carries it, and how two
 //! of it merge. [`ALL`] is the list.
 
+pub mod consent;
+mod consent_batch;
 pub mod deletion;
 pub mod event;
 mod event_batch;
 pub mod profile;
 pub mod profile_batch;
 pub mod profile_change;
+pub mod subscribe;
+pub mod suppress;
+pub mod unsubscribe;
+pub mod unsuppress;
 
 use klaviyo::{Endpoint, REQUEST_DELETION};
 
 use crate::batch::Batch;
+use crate::question::Question;
 use crate::unique_id::UniqueId;
 
-/// What the scheduler and the HTTP thread must know of a message. Where an answer is lost it is sent again: of an
-/// event Klaviyo drops the repeat, by its `unique_id`, and the same state again ends in the same state.
+/// What the scheduler and the HTTP thread must know of a message.
 pub trait Kind: Sync {
     /// `outbox.kind`.
     fn name(&self) -> &'static str;
@@ -28,28 +34,64 @@ pub trait Kind: Sync {
     /// Says why the payload is none of ours; then it was not queued by our functions.
     fn body(&self, payload: &str) -> Result<Vec<u8>, String>;
 
-    /// One payload that does what `earlier` and then `later` would do, where there is one. A kind that merges
-    /// describes a state: a later message stands above an earlier one.
-    fn merge(&self, earlier: &str, later: &str) -> Option<String>;
-
-    /// Whether messages describe a state and nothing else, so that an old one must not follow a newer one.
-    fn is_state(&self) -> bool;
-
-    /// What is sent of a message that is redriven, where that is not all of it: no state that may be old by now.
-    fn redriven(&self, payload: &str) -> Option<String>;
-
-    /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing. None of
-    /// what is history already.
-    fn stale(&self, payload: &str) -> Option<String>;
+    /// What it means for a message that the answer to its call is lost.
+    fn lost(&self) -> Lost;
 
     /// What the payload tells of a message of an account.
     fn read(&self, account: &str, id: [u8; 16], payload: &str) -> Reading;
 
-    /// The call that carries many messages of it, where there is one.
-    fn bulk(&self) -> Option<&'static Endpoint>;
+    /// One payload that does what `earlier` and then `later` would do, where there is one. A kind that merges
+    /// describes a state: a later message stands above an earlier one.
+    fn merge(&self, _earlier: &str, _later: &str) -> Option<String> {
+        None
+    }
 
-    /// An empty body of that call.
-    fn batch(&self) -> Option<Box<dyn Batch>>;
+    /// Whether messages describe a state and nothing else, so that an old one must not follow a newer one.
+    fn is_state(&self) -> bool {
+        false
+    }
+
+    /// What is sent of a message that is redriven, where that is not all of it: no state that may be old by now.
+    fn redriven(&self, _payload: &str) -> Option<String> {
+        None
+    }
+
+    /// What is sent of a message that is stale, where that is not the same: it is recorded and starts nothing. None of
+    /// what is history already.
+    fn stale(&self, _payload: &str) -> Option<String> {
+        None
+    }
+
+    /// The call that carries many messages of it, where there is one. It may be the same that carries one.
+    fn bulk(&self) -> Option<&'static Endpoint> {
+        None
+    }
+
+    /// An empty call of that kind.
+    fn batch(&self) -> Option<Box<dyn Batch>> {
+        None
+    }
+
+    /// Whether such a call may carry more than one message of a key.
+    fn rides_with_its_own(&self) -> bool {
+        false
+    }
+
+    /// What some of its messages must be told before they may go, where there is any such thing.
+    fn question(&self) -> Option<&'static dyn Question> {
+        None
+    }
+}
+
+/// What it means that an answer is lost: nobody knows whether Klaviyo has done what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// It is sent again, by itself: Klaviyo drops the repeat.
+    RepeatedAlone,
+    /// It is sent again: done twice is as good as done once.
+    Repeated,
+    /// Klaviyo is asked whether it is still to be done.
+    ReadBack,
 }
 
 /// What a payload tells of its message. It is read once, for there may be many and they may be long.
@@ -103,17 +145,15 @@ impl Rides {
 }
 
 /// Every kind there is.
-pub const ALL: [&dyn Kind; 3] = [&event::Event, &profile::Profile, &deletion::Deletion];
-
-/// The number of a kind in [`ALL`].
-pub fn number(kind: &dyn Kind) -> usize {
-    ALL.iter().position(|other| other.name() == kind.name()).expect("all kinds are listed")
-}
-
-/// Which kind an endpoint's calls are of, by its number in [`ALL`].
-pub fn of(endpoint: &Endpoint) -> Option<usize> {
-    ALL.iter().position(|kind| [Some(kind.endpoint()), kind.bulk()].contains(&Some(endpoint)))
-}
+pub const ALL: [&dyn Kind; 7] = [
+    &event::Event,
+    &profile::Profile,
+    &deletion::Deletion,
+    &subscribe::SUBSCRIBE,
+    &unsubscribe::UNSUBSCRIBE,
+    &suppress::SUPPRESS,
+    &unsuppress::UNSUPPRESS,
+];
 
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static dyn Kind> {

@@ -8,8 +8,8 @@ use klaviyo::{BULK_IMPORT_PROFILES, Endpoint, Method, RateHeaders};
 use crate::backoff::Backoff;
 use crate::breaker::Breaker;
 use crate::budget::Budget;
+use crate::draw::{self, Draw};
 use crate::gauges::{LaneGauges, Place, microseconds};
-use crate::kind;
 
 /// Calls of many that may be under way: each is worth a thousand, which a crash sends again, one by one. Also questions,
 /// of which there are a few for each such call.
@@ -21,9 +21,8 @@ const THROTTLED: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Lane {
     pub endpoint: &'static Endpoint,
-    /// What it carries, by number, and whether many in a call; nothing where its calls only ask.
-    pub kind: Option<usize>,
-    pub bulk: bool,
+    /// What its calls carry.
+    pub draw: Option<Draw>,
     pub budget: Budget,
     breaker: Breaker,
     /// When the next call is due, where they are made evenly.
@@ -83,8 +82,7 @@ impl Lane {
     pub fn new(endpoint: &'static Endpoint, share: f64, now: Instant) -> Self {
         Self {
             endpoint,
-            kind: kind::of(endpoint),
-            bulk: endpoint.max_items > 1,
+            draw: draw::of(endpoint),
             budget: Budget::new(endpoint, share, now),
             breaker: Breaker::default(),
             due: None,

@@ -40,6 +40,8 @@ pub struct Message {
     pub carries_state: bool,
     /// Whether it is history, see [`crate::kind::Reading`]: any other message goes first.
     pub backfill: bool,
+    /// Whether an earlier call may have done what it asks for.
+    pub may_be_done: bool,
 }
 
 /// What one call, or the refusal to make it, meant for a message.

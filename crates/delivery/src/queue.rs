@@ -8,11 +8,14 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use klaviyo::{ENDPOINTS, Request};
+
+use crate::draw;
 use crate::key::{self, Aliases, Counts, Identifier};
-use crate::kind;
 use crate::message::{Message, Parked};
+use crate::question::Question;
 use crate::recent::Recent;
 use crate::stale::{Stale, StaleAction};
 use crate::stops::{Refusal, Stops};
@@ -21,6 +24,9 @@ use crate::strikes::Seen;
 /// Identifiers whose last accepted state is remembered, far more than can be unsettled at a time. What is settled is
 /// looked up in the database when a redriven message is read, and one that is here by then learns of it at once.
 const REMEMBERED: usize = 50_000;
+
+/// How long what a message was told is good. Klaviyo may know better by then.
+const TOLD: Duration = Duration::from_secs(30);
 
 mod bulk;
 mod groups;
@@ -44,6 +50,11 @@ pub struct Queued {
     pub alone: bool,
     /// How many may be in the call that carries it at the most; 0 where it must have one of its own.
     pub rides: usize,
+    /// The number of the endpoint that a call of its own is of.
+    lane: usize,
+    /// What it must be told before such a call, and when it was.
+    question: Option<&'static dyn Question>,
+    pub told: Option<Instant>,
     /// The number of a newer state that was accepted before this has had its turn, having been redriven.
     newer: Option<i64>,
     identifiers: Vec<Identifier>,
@@ -53,7 +64,30 @@ impl Queued {
     fn new(message: Message, identifiers: Vec<Identifier>, not_before: Option<Instant>) -> Self {
         let bulk = message.kind.bulk().filter(|_| message.rides && message.attempts == 0);
         let rides = bulk.map_or(0, |bulk| bulk.max_items);
-        Self { message, not_before, seen: None, refusal: None, alone: false, rides, newer: None, identifiers }
+        let question = message.kind.question().filter(|question| question.is_for(&message.payload));
+        Self {
+            lane: draw::number(message.kind.endpoint()),
+            message,
+            not_before,
+            seen: None,
+            refusal: None,
+            alone: false,
+            rides,
+            question,
+            told: None,
+            newer: None,
+            identifiers,
+        }
+    }
+
+    /// What is to be asked now: nothing where the last answer is as good as a new one.
+    pub fn asks(&self, now: Instant) -> Option<&'static dyn Question> {
+        self.question.filter(|_| self.told.is_none_or(|told| now.saturating_duration_since(told) > TOLD))
+    }
+
+    /// The number of the endpoint that its next call is of, by itself.
+    fn lane(&self, now: Instant) -> usize {
+        self.asks(now).map_or(self.lane, |question| draw::number(question.endpoint()))
     }
 }
 
@@ -83,11 +117,12 @@ enum Place {
     Sleeping(Instant),
 }
 
-/// Where groups stand whose oldest message is of one kind, by the kind's number. Those of which all that waits is history
-/// stand by themselves; where anything else waits behind history, that goes for its sake as if it were none.
+/// Where groups stand whose oldest message's next call is of one endpoint, if it goes by itself, by the endpoint's number.
+/// Those of which all that waits is history stand by themselves; where anything else waits behind history, that goes for
+/// its sake as if it were none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Line {
-    pub kind: usize,
+    pub lane: usize,
     pub backfill: bool,
 }
 
@@ -101,21 +136,26 @@ struct Ready {
     riding: usize,
 }
 
-/// All lines: those of history behind the others.
-#[derive(Default)]
-struct Lines([[Ready; kind::ALL.len()]; 2]);
+/// All lines, by the number of their endpoint: those that are not of history, and those that are.
+struct Lines(Vec<[Ready; 2]>);
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self(ENDPOINTS.iter().map(|_| Default::default()).collect())
+    }
+}
 
 impl Index<Line> for Lines {
     type Output = Ready;
 
     fn index(&self, line: Line) -> &Ready {
-        &self.0[usize::from(line.backfill)][line.kind]
+        &self.0[line.lane][usize::from(line.backfill)]
     }
 }
 
 impl IndexMut<Line> for Lines {
     fn index_mut(&mut self, line: Line) -> &mut Ready {
-        &mut self.0[usize::from(line.backfill)][line.kind]
+        &mut self.0[line.lane][usize::from(line.backfill)]
     }
 }
 
@@ -128,7 +168,7 @@ impl Ready {
 /// What to do with the oldest message of a lane.
 pub enum Next {
     /// Send this, and tell the queue when the call has ended.
-    Call { group: GroupId, messages: Vec<Queued>, body: Vec<u8> },
+    Call { group: GroupId, messages: Vec<Queued>, request: Request },
     /// Nothing can be sent; the message has left the queue.
     Unsendable { message: Box<Queued>, code: &'static str, reason: String },
 }
@@ -220,6 +260,12 @@ impl Queue {
         ready.alone.len() + if riders { ready.riders.len() } else { 0 }
     }
 
+    /// Whether the oldest message of a line that may go must go by itself.
+    pub fn is_next_alone(&self, line: Line) -> bool {
+        let Ready { alone, riders, .. } = &self.ready[line];
+        alone.first().is_some_and(|first| riders.first().is_none_or(|rider| first < rider))
+    }
+
     /// Forgets all messages. Calls under way may still end.
     pub fn clear(&mut self) {
         // Numbers go on, so that a call of before is no group's of after.
@@ -269,7 +315,12 @@ impl Queue {
         let firsts = [ready.alone.first(), ready.riders.first().filter(|_| riders)];
         let (_, id) = firsts.into_iter().flatten().min().copied()?;
         self.displace(id);
-        let first = self.groups.get_mut(&id)?.queue.pop_front()?;
+        let group = self.groups.get_mut(&id)?;
+        if group.queue.front()?.lane(now) != line.lane {
+            self.place(id, now);
+            return None;
+        }
+        let first = group.queue.pop_front()?;
         let kind = first.message.kind;
         let superseded = first.message.redriven && self.newer(&first).is_some();
         let redriven = if first.message.redriven { kind.redriven(&first.message.payload) } else { None };
@@ -277,16 +328,20 @@ impl Queue {
         let stale = self.stale.filter(|stale| stale.applies(&first.message));
         let history = stale.and_then(|_| kind.stale(payload));
         let aside = stale.is_some_and(|stale| stale.action == StaleAction::DeadLetter);
-        let body = if superseded {
+        let request = if superseded {
             Err(("superseded", "a newer state of this profile has been accepted since".to_owned()))
         } else if aside && history.is_some() && !first.message.redriven {
             Err(("stale", "it has waited for longer than the account's stale_after".to_owned()))
         } else {
             let payload = history.as_ref().unwrap_or(payload);
-            kind.body(payload).map_err(|reason| ("malformed_payload", reason))
+            let request = match first.asks(now) {
+                Some(question) => question.request(payload),
+                None => kind.body(payload).map(|body| Request::post(kind.endpoint(), body)),
+            };
+            request.map_err(|reason| ("malformed_payload", reason))
         };
-        let body = match body {
-            Ok(body) => body,
+        let request = match request {
+            Ok(request) => request,
             Err((code, reason)) => {
                 self.place(id, now);
                 return Some(Next::Unsendable { message: Box::new(first), code, reason });
@@ -297,11 +352,14 @@ impl Queue {
         let mut messages = vec![first];
         messages.extend(group.queue.drain(..more));
         group.calls += 1;
-        let body = match payload {
-            Some(payload) => kind.body(&payload).expect("what merges out of two states is one"),
-            None => body,
+        let request = match payload {
+            Some(payload) => {
+                let body = kind.body(&payload).expect("what merges out of two states is one");
+                Request::post(kind.endpoint(), body)
+            }
+            None => request,
         };
-        Some(Next::Call { group: id, messages, body })
+        Some(Next::Call { group: id, messages, request })
     }
 
     /// A call has ended: `again` goes back to its place, the accepted states are remembered.

@@ -4,13 +4,17 @@ use super::groups::IDENTIFIERS;
 use super::*;
 use crate::kind;
 
-const EVENTS: Line = Line { kind: 0, backfill: false };
-const PROFILES: Line = Line { kind: 1, backfill: false };
+const EVENTS: Line = Line { lane: 0, backfill: false };
+const PROFILES: Line = Line { lane: 1, backfill: false };
 const LINES: [Line; 4] =
-    [EVENTS, PROFILES, Line { kind: 0, backfill: true }, Line { kind: 1, backfill: true }];
+    [EVENTS, PROFILES, Line { lane: 0, backfill: true }, Line { lane: 1, backfill: true }];
 
 fn queue() -> Queue {
     Queue::new()
+}
+
+fn body(request: &Request) -> String {
+    String::from_utf8(request.body().to_vec()).expect("text")
 }
 
 fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
@@ -33,6 +37,7 @@ fn message(seq: i64, kind: &str, key: &[&str]) -> Message {
         unique_id: None,
         carries_state: kind == "profile",
         backfill: false,
+        may_be_done: false,
     }
 }
 
@@ -100,11 +105,11 @@ fn states_side_by_side_merge_and_an_event_between_keeps_them_apart() {
     for (seq, kind) in [(1, "profile"), (2, "profile"), (3, "event"), (4, "profile")] {
         queue.add(message(seq, kind, &["a"]), now);
     }
-    let Some(Next::Call { group, messages, body }) = queue.next(PROFILES, true, now) else {
+    let Some(Next::Call { group, messages, request }) = queue.next(PROFILES, true, now) else {
         panic!("a call")
     };
     assert_eq!(messages.len(), 2);
-    let body = String::from_utf8(body).expect("UTF-8");
+    let body = body(&request);
     assert!(body.contains("\"n1\":1") && body.contains("\"n2\":2") && !body.contains("\"n4\""), "{body}");
     let mut alone = messages;
     alone.iter_mut().for_each(|queued| queued.alone = true);
@@ -314,9 +319,7 @@ fn a_stale_event_goes_as_history_or_is_put_aside_and_a_state_goes_as_ever() {
         queue.stale = Some(Stale { after: day, action });
         queue.add(old(1, "event", redriven), now);
         let sent = match queue.next(EVENTS, true, now).expect("the event") {
-            Next::Call { body, .. } => {
-                Some(String::from_utf8(body).expect("text").contains("\"backfill\":true"))
-            }
+            Next::Call { request, .. } => Some(body(&request).contains("\"backfill\":true")),
             Next::Unsendable { code, .. } => {
                 assert_eq!(code, "stale");
                 None
@@ -326,8 +329,8 @@ fn a_stale_event_goes_as_history_or_is_put_aside_and_a_state_goes_as_ever() {
         queue.add(old(2, "profile", false), now);
         assert!(matches!(queue.next(PROFILES, true, now), Some(Next::Call { .. })));
         queue.add(Message { enqueued_at: SystemTime::now(), ..old(3, "event", false) }, now);
-        let Some(Next::Call { body, .. }) = queue.next(EVENTS, true, now) else { panic!("a fresh event") };
-        assert!(!String::from_utf8(body).expect("text").contains("backfill"));
+        let Some(Next::Call { request, .. }) = queue.next(EVENTS, true, now) else { panic!("a fresh event") };
+        assert!(!body(&request).contains("backfill"));
     }
 }
 

@@ -44,6 +44,6 @@ pub fn is_healthy(succeeded: u64, failed: u64) -> bool {
 
 /// An internal error of Klaviyo's can be the message's doing, and so can the refusal of a firewall in between, which looks
 /// at what is sent. No answer, a late one (408, 425), or 502 to 504 is the doing of the way to Klaviyo.
-fn may_be_its_doing(failure: &Failure) -> bool {
+pub fn may_be_its_doing(failure: &Failure) -> bool {
     matches!(failure.status, Some(300..=407 | 409..=424 | 426..=500))
 }

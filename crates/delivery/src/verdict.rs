@@ -83,8 +83,10 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
             stopped(Scope::Account, failure, "Klaviyo does not accept the revision")
         }
         400 | 409 | 422 => refused(failure, errors),
-        // What was asked for is not there; the path is.
-        404 if endpoint.method == Method::Get => refused(failure, errors),
+        // What was asked for, or what the body names, is not there; the path is.
+        404 if endpoint.method == Method::Get || errors.iter().any(is_about_a_part) => {
+            refused(failure, errors)
+        }
         403 => {
             let Endpoint { path, scopes, .. } = endpoint;
             let why = format!("the private key may not call {path}; it needs {}", scopes.join(" and "));
@@ -96,6 +98,18 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
             stopped(Scope::Lane, failure, &why)
         }
     }
+}
+
+/// An answer that says that all is well, and cannot be read.
+pub fn unreadable() -> Verdict {
+    let reason = "Klaviyo's answer cannot be read".to_owned();
+    let failure = Failure { code: "unreadable_answer".to_owned(), reason, ..Failure::default() };
+    Verdict::Trouble { retry_after: None, failure, ambiguous: false }
+}
+
+/// Whether an error is about a part of the body.
+fn is_about_a_part(error: &klaviyo::ApiError) -> bool {
+    error.source.pointer.as_ref().is_some_and(|pointer| pointer.starts_with("/data/"))
 }
 
 fn refused(failure: Failure, errors: Vec<klaviyo::ApiError>) -> Verdict {
@@ -163,6 +177,8 @@ mod tests {
         for status in [400, 409, 413, 422] {
             assert!(matches!(verdict(status, &invalid), Verdict::Refused { .. }), "{status}");
         }
+        let part = error("not_found", r#"{"pointer":"/data/relationships/list/data/id"}"#);
+        assert!(matches!(verdict(404, &part), Verdict::Refused { .. }), "the list is not there");
         for status in [408, 500, 502, 503, 504, 524] {
             assert!(matches!(verdict(status, ""), Verdict::Trouble { .. }), "{status}");
         }

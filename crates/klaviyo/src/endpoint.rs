@@ -61,7 +61,7 @@ pub struct Endpoint {
     pub limits: Limits,
     /// Largest request body in bytes (spec: the call's description); none where there is no body.
     pub max_body: usize,
-    /// How many events or profiles a call may carry (spec: the call's description).
+    /// How many events or profiles a call may carry, or ask about (spec: the call's description).
     pub max_items: usize,
     /// Whether what it does can be done without it, only slower: a key that may not make it stops nothing.
     pub optional: bool,
@@ -127,6 +127,88 @@ pub const REQUEST_DELETION: Endpoint = Endpoint {
     optional: false,
 };
 
+/// `bulk_subscribe_profiles`: consent of many to be written to.
+pub const SUBSCRIBE: Endpoint = consent(
+    "profile-subscription-bulk-create-jobs",
+    "/api/profile-subscription-bulk-create-jobs",
+    &["lists:write", "profiles:write", "subscriptions:write"],
+    1_000,
+);
+
+/// `bulk_unsubscribe_profiles`: many take it back. With a list, who is not on it is unsubscribed from everything.
+pub const UNSUBSCRIBE: Endpoint = consent(
+    "profile-subscription-bulk-delete-jobs",
+    "/api/profile-subscription-bulk-delete-jobs",
+    &["lists:write", "profiles:write", "subscriptions:write"],
+    100,
+);
+
+/// `bulk_suppress_profiles`: a job after which no e-mails go to many, whatever their consent.
+pub const SUPPRESS: Endpoint = consent(
+    "profile-suppression-bulk-create-jobs",
+    "/api/profile-suppression-bulk-create-jobs",
+    &["profiles:write", "subscriptions:write"],
+    100,
+);
+
+/// `bulk_unsuppress_profiles`: a job that takes that back.
+pub const UNSUPPRESS: Endpoint = consent(
+    "profile-suppression-bulk-delete-jobs",
+    "/api/profile-suppression-bulk-delete-jobs",
+    &["subscriptions:write"],
+    100,
+);
+
+/// `get_profiles_for_list`: who is on a list.
+pub const GET_LIST_PROFILES: Endpoint = Endpoint {
+    limits: CONSENT_LIMITS,
+    max_items: 100,
+    optional: false,
+    ..question("get-list-profiles", "/api/lists/{id}/profiles", &["lists:read", "profiles:read"])
+};
+
+/// `get_bulk_suppress_profiles_job`: how such a job stands.
+pub const GET_SUPPRESS_JOB: Endpoint = Endpoint {
+    limits: CONSENT_LIMITS,
+    ..question(
+        "get-profile-suppression-bulk-create-job",
+        "/api/profile-suppression-bulk-create-jobs/{job_id}",
+        &["subscriptions:read"],
+    )
+};
+
+/// `get_bulk_unsuppress_profiles_job`: how such a job stands.
+pub const GET_UNSUPPRESS_JOB: Endpoint = Endpoint {
+    limits: CONSENT_LIMITS,
+    ..question(
+        "get-profile-suppression-bulk-delete-job",
+        "/api/profile-suppression-bulk-delete-jobs/{job_id}",
+        &["subscriptions:read"],
+    )
+};
+
+const CONSENT_LIMITS: Limits = Limits { burst: 75, steady: 750, daily: None };
+
+/// A call about what many have agreed to.
+const fn consent(
+    name: &'static str,
+    path: &'static str,
+    scopes: &'static [&'static str],
+    max_items: usize,
+) -> Endpoint {
+    Endpoint {
+        name,
+        method: Method::Post,
+        path,
+        scopes,
+        limits: CONSENT_LIMITS,
+        // The document names none; this is that of the other calls of many.
+        max_body: 5_000_000,
+        max_items,
+        optional: false,
+    }
+}
+
 /// `get_bulk_import_profiles_jobs`: which jobs there are.
 pub const GET_IMPORT_JOBS: Endpoint = question(
     "get-profile-bulk-import-jobs",
@@ -147,7 +229,7 @@ pub const GET_IMPORT_ERRORS: Endpoint =
 
 const JOB_LIMITS: Limits = Limits { burst: 10, steady: 150, daily: None };
 
-/// A call that only asks about jobs.
+/// A call that only asks, as of jobs.
 const fn question(name: &'static str, path: &'static str, scopes: &'static [&'static str]) -> Endpoint {
     Endpoint {
         name,
@@ -162,7 +244,7 @@ const fn question(name: &'static str, path: &'static str, scopes: &'static [&'st
 }
 
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 8] = [
+pub const ENDPOINTS: [&Endpoint; 15] = [
     &CREATE_EVENT,
     &UPSERT_PROFILE,
     &BULK_CREATE_EVENTS,
@@ -171,6 +253,13 @@ pub const ENDPOINTS: [&Endpoint; 8] = [
     &GET_IMPORT_JOB,
     &GET_IMPORT_ERRORS,
     &REQUEST_DELETION,
+    &SUBSCRIBE,
+    &UNSUBSCRIBE,
+    &SUPPRESS,
+    &UNSUPPRESS,
+    &GET_LIST_PROFILES,
+    &GET_SUPPRESS_JOB,
+    &GET_UNSUPPRESS_JOB,
 ];
 
 #[cfg(test)]

@@ -1,16 +1,11 @@
-//! Jobs that import profiles: what makes one, how it stands, and what it could not import.
+//! Jobs that import profiles: how one stands, and what it could not import.
 
 use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{ApiError, BULK_IMPORT_PROFILES, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, Request};
-
-const HEAD: &str = r#"{"data":{"type":"profile-bulk-import-job","attributes":{"profiles":{"data":["#;
-const TAIL: &str = "]}}}}";
-const PROFILE_HEAD: &str = r#"{"type":"profile","attributes":"#;
-const PROFILE_TAIL: &str = "}";
+use crate::{ApiError, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, Request, profile_at};
 
 /// Errors on a page. Each may come with its profile, of 100 KB, so a page of them stays within what is read of an answer.
 const PAGE: usize = 20;
@@ -18,49 +13,10 @@ const PAGE: usize = 20;
 /// Jobs on a page, as many as Klaviyo gives.
 const JOBS: usize = 100;
 
-/// Body of `bulk_import_profiles`, written one by one and never parsed again.
-#[derive(Debug)]
-pub struct ProfilesBody(String);
-
-impl Default for ProfilesBody {
-    fn default() -> Self {
-        // As large as it may become: growing by doubling takes three times as much, for a moment.
-        let mut body = String::with_capacity(BULK_IMPORT_PROFILES.max_body);
-        body.push_str(HEAD);
-        Self(body)
-    }
-}
-
-impl ProfilesBody {
-    /// Adds a profile's attributes, a JSON object. False, and nothing is added, if the body would become longer than
-    /// `max` bytes.
-    pub fn push(&mut self, attributes: &str, max: usize) -> bool {
-        let more = 1 + PROFILE_HEAD.len() + attributes.len() + PROFILE_TAIL.len();
-        if self.0.len() + more + TAIL.len() > max {
-            return false;
-        }
-        if self.0.len() > HEAD.len() {
-            self.0.push(',');
-        }
-        self.0.push_str(PROFILE_HEAD);
-        self.0.push_str(attributes);
-        self.0.push_str(PROFILE_TAIL);
-        true
-    }
-
-    /// The body; of no profile none.
-    pub fn finish(mut self) -> Option<Vec<u8>> {
-        (self.0.len() > HEAD.len()).then(|| {
-            self.0.push_str(TAIL);
-            self.0.into_bytes()
-        })
-    }
-}
-
-/// How far a job is (spec: `ProfileImportJobResponseObjectResource`).
+/// How far a job is (spec: `ProfileImportJobResponseObjectResource`, `BulkProfileSuppressionsCreateJobResponseObjectResource`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ImportStatus {
+pub enum JobStatus {
     Queued,
     Processing,
     Complete,
@@ -68,7 +24,7 @@ pub enum ImportStatus {
     Cancelled,
 }
 
-impl ImportStatus {
+impl JobStatus {
     /// Whether it will do nothing more.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Complete | Self::Cancelled)
@@ -80,7 +36,7 @@ impl ImportStatus {
 pub struct ImportJob {
     /// Klaviyo's.
     pub id: String,
-    pub status: ImportStatus,
+    pub status: JobStatus,
     /// Profiles it was made of.
     pub total: usize,
     /// Those of them that could not be imported, so far; none where it does not say.
@@ -95,7 +51,7 @@ struct JobResource {
 
 #[derive(Deserialize)]
 struct JobAttributes {
-    status: ImportStatus,
+    status: JobStatus,
     total_count: usize,
     failed_count: Option<usize>,
 }
@@ -161,6 +117,23 @@ pub fn import_job_of(body: &[u8]) -> Option<ImportJob> {
         data: JobResource,
     }
     Some(serde_json::from_slice::<Body>(body).ok()?.data.into())
+}
+
+/// How a job of any kind stands, by an answer that is about it.
+pub fn job_status_of(body: &[u8]) -> Option<JobStatus> {
+    #[derive(Deserialize)]
+    struct Body {
+        data: Resource,
+    }
+    #[derive(Deserialize)]
+    struct Resource {
+        attributes: Attributes,
+    }
+    #[derive(Deserialize)]
+    struct Attributes {
+        status: JobStatus,
+    }
+    Some(serde_json::from_slice::<Body>(body).ok()?.data.attributes.status)
 }
 
 /// Asks for the jobs that are not at their end, the latest first.
@@ -242,10 +215,4 @@ impl Profile {
         let text = |raw: Box<RawValue>| serde_json::from_str(raw.get()).ok();
         all.into_iter().filter_map(|(name, raw)| Some((name.to_owned(), text(raw?)?))).collect()
     }
-}
-
-/// Which profile of such a body a JSON pointer is about.
-pub fn profile_at(pointer: &str) -> Option<usize> {
-    let rest = pointer.strip_prefix("/data/attributes/profiles/data/")?;
-    rest.split('/').next()?.parse().ok()
 }

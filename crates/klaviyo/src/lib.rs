@@ -8,6 +8,8 @@ mod client;
 mod endpoint;
 mod error;
 mod import;
+mod list;
+mod profiles;
 mod request;
 mod session;
 mod types;
@@ -16,14 +18,16 @@ pub use bulk::{EventsBody, Place, event_at};
 pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
 pub use endpoint::{
     BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, ENDPOINTS, Endpoint, GET_IMPORT_ERRORS,
-    GET_IMPORT_JOB, GET_IMPORT_JOBS, Limits, Method, REQUEST_DELETION, UPSERT_PROFILE,
+    GET_IMPORT_JOB, GET_IMPORT_JOBS, GET_LIST_PROFILES, GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB, Limits, Method,
+    REQUEST_DELETION, SUBSCRIBE, SUPPRESS, UNSUBSCRIBE, UNSUPPRESS, UPSERT_PROFILE,
 };
 pub use error::{ApiError, errors_of};
 pub use import::{
-    ImportError, ImportJob, ImportStatus, Page, ProfilesBody, ask_import_errors, ask_import_job,
-    ask_latest_import_jobs, ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of,
-    profile_at,
+    ImportError, ImportJob, JobStatus, Page, ask_import_errors, ask_import_job, ask_latest_import_jobs,
+    ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of, job_status_of,
 };
+pub use list::{Member, ask_list_members, list_members_of};
+pub use profiles::{Job, ProfilesBody, profile_at};
 pub use request::Request;
 pub use session::{Session, SessionError, is_loopback};
 pub use types::{deletion_body, event_body, profile_body, resource_id};

@@ -32,6 +32,11 @@ impl Request {
         self
     }
 
+    /// What it brings; nothing where it only asks.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     pub(crate) fn url(&self, session: &Session) -> Url {
         let mut url = session.url("");
         if let Ok(mut segments) = url.path_segments_mut() {

@@ -128,6 +128,7 @@ impl Claimer {
                 // What a redriven event says of the person besides is not sent.
                 carries_state: reading.carries_state && (kind.is_state() || !redriven),
                 backfill: reading.backfill,
+                may_be_done: attempts > 0,
             };
             self.take(account, message, claimed);
         })?;

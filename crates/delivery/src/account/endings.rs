@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Account, Policy};
-use crate::call::{Call, Carried};
+use crate::call::{Call, Carried, Purpose};
 use crate::message::{Ending, Outcome, Report};
 use crate::queue::Queued;
 use crate::strikes::strike;
@@ -22,6 +22,12 @@ impl Account {
     ) -> Report {
         let mut carried = call.carried;
         carried.part(verdict);
+        if call.purpose != Purpose::Question && matches!(verdict, Verdict::Trouble { ambiguous: true, .. }) {
+            for queued in &mut carried.messages {
+                queued.message.may_be_done = true;
+                queued.told = None;
+            }
+        }
         // Where another call does as well, nobody waits for this one.
         let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
         let goes_otherwise = lane_only && self.lanes[call.lane].endpoint.optional;
@@ -31,28 +37,29 @@ impl Account {
                 true => Some(Duration::ZERO),
                 false => carried.wait(verdict, queued, policy, holds),
             };
-            (account.ending(verdict, queued, wait), wait)
+            (Some(account.ending(verdict, queued, wait)), wait)
         };
         self.end(carried, call.sent_at, now, end, &mut report);
         report
     }
 
-    /// What a call has carried goes back to its place or leaves, as `how` says of each message: how it ended, and after
-    /// what wait it is tried again.
+    /// What a call has carried goes back to its place or leaves, as `how` says of each message: how it ended, where that is
+    /// to be recorded, and after what wait its next call may go.
     pub(super) fn end(
         &mut self,
         carried: Carried,
         sent_at: SystemTime,
         now: Instant,
-        how: impl Fn(&Self, &Carried, usize) -> (Ending, Option<Duration>),
+        how: impl Fn(&Self, &Carried, usize) -> (Option<Ending>, Option<Duration>),
         report: &mut Report,
     ) {
         let bulk = carried.is_bulk();
         let mut waits = VecDeque::with_capacity(carried.messages.len());
         for (number, queued) in carried.messages.iter().enumerate() {
             let (ending, wait) = how(self, &carried, number);
-            let accepted = matches!(ending, Ending::Accepted { .. });
-            report.outcomes.push(Outcome::of(&queued.message, sent_at, bulk, ending));
+            let accepted = matches!(ending, Some(Ending::Accepted { .. }));
+            let outcome = ending.map(|ending| Outcome::of(&queued.message, sent_at, bulk, ending));
+            report.outcomes.extend(outcome);
             waits.push_back((wait, accepted));
         }
         let mut messages = carried.messages.into_iter();

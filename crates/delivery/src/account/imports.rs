@@ -170,14 +170,14 @@ impl Account {
             Asking::Trying | Asking::Allowed => false,
         };
         let mut followed = self.lanes.iter().filter(|lane| lane.is_followed());
-        is_time && followed.any(|lane| lane.kind.is_some_and(|kind| self.is_backlog(kind, policy)))
+        is_time && followed.any(|lane| lane.draw.is_some_and(|draw| self.is_backlog(draw.from, policy)))
     }
 
     fn number(&self, endpoint: &Endpoint) -> Option<usize> {
         self.lanes.iter().position(|lane| lane.endpoint == endpoint)
     }
 
-    fn may_start(&mut self, lane: usize, now: Instant, policy: &Policy) -> bool {
+    pub(super) fn may_start(&mut self, lane: usize, now: Instant, policy: &Policy) -> bool {
         let may = self.starts_when(lane, false, now, policy) == Start::Now
             && self.lanes[lane].take(now, policy.max_in_flight);
         if may {
@@ -348,9 +348,9 @@ impl Account {
             match refused.or_else(|| unknown.clone().map(|failure| (failure, wait))) {
                 Some((failure, wait)) => {
                     let strikes = queued.message.strikes;
-                    (Ending::Retry { wait, strikes, failure }, Some(wait))
+                    (Some(Ending::Retry { wait, strikes, failure }), Some(wait))
                 }
-                None => (accepted(account.queue.state_of(queued)), None),
+                None => (Some(accepted(account.queue.state_of(queued))), None),
             }
         };
         self.end(carried, import.sent_at, now, how, report);

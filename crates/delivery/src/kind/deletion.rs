@@ -5,8 +5,7 @@
 use klaviyo::{Endpoint, REQUEST_DELETION};
 use serde::Deserialize;
 
-use super::{Checked, Kind, Reading, Rides, push_string};
-use crate::batch::Batch;
+use super::{Checked, Kind, Lost, Reading, Rides, push_string};
 use crate::identifiers::Identifiers;
 use crate::invalid::{Fault, Invalid};
 
@@ -76,33 +75,12 @@ impl Kind for Deletion {
         }
     }
 
-    fn merge(&self, _: &str, _: &str) -> Option<String> {
-        None
-    }
-
-    fn is_state(&self) -> bool {
-        false
-    }
-
-    fn redriven(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    /// What is asked for is to be done, however late.
-    fn stale(&self, _: &str) -> Option<String> {
-        None
+    fn lost(&self) -> Lost {
+        Lost::Repeated
     }
 
     fn read(&self, _: &str, _: [u8; 16], _: &str) -> Reading {
         Reading { rides: Rides::Never, carries_state: false, backfill: false }
-    }
-
-    fn bulk(&self) -> Option<&'static Endpoint> {
-        None
-    }
-
-    fn batch(&self) -> Option<Box<dyn Batch>> {
-        None
     }
 }
 

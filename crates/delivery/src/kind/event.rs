@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::event_batch::EventBatch;
 use super::profile::{check_attributes, open_object};
-use super::{Checked, Kind, Reading, Rides, push_raw, push_string};
+use super::{Checked, Kind, Lost, Reading, Rides, push_raw, push_string};
 use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
@@ -186,7 +186,7 @@ pub(super) fn too_large(limit: usize) -> Invalid {
 }
 
 /// Microseconds since 1970 as Klaviyo reads a time. The range was checked.
-fn rfc3339(micros: i64) -> String {
+pub(super) fn rfc3339(micros: i64) -> String {
     Timestamp::from_microsecond(micros).unwrap_or_default().to_string()
 }
 
@@ -292,12 +292,13 @@ impl Kind for Event {
         Ok(klaviyo::event_body(event, profile))
     }
 
-    fn merge(&self, _: &str, _: &str) -> Option<String> {
-        None
+    /// By its `unique_id`, which is the message's id where the user gave none.
+    fn lost(&self) -> Lost {
+        Lost::RepeatedAlone
     }
 
-    fn is_state(&self) -> bool {
-        false
+    fn rides_with_its_own(&self) -> bool {
+        true
     }
 
     /// The event as it was, about the person it named; what it said of that person besides may be old.

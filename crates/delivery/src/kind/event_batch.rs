@@ -4,7 +4,7 @@
 //! not say whether it tells (spec: `bulk_create_events`). So only events that cannot have been sent before may be in one,
 //! see [`crate::Message::rides`]. The others go by themselves, for of those a repeat is dropped.
 
-use klaviyo::{BULK_CREATE_EVENTS, EventsBody, Place, event_at};
+use klaviyo::{BULK_CREATE_EVENTS, EventsBody, Place, Request, event_at};
 
 use super::event::Payload;
 use crate::batch::{Batch, Offered, Places};
@@ -27,8 +27,9 @@ impl Batch for EventBatch {
         Offered::Taken
     }
 
-    fn finish(self: Box<Self>) -> (Vec<u8>, Box<dyn Places>) {
-        (self.body.finish().unwrap_or_default(), Box::new(EventPlaces(self.places)))
+    fn finish(self: Box<Self>) -> (Request, Box<dyn Places>) {
+        let body = self.body.finish().unwrap_or_default();
+        (Request::post(&BULK_CREATE_EVENTS, body), Box::new(EventPlaces(self.places)))
     }
 }
 
@@ -70,8 +71,8 @@ mod tests {
         let mut batch = EventBatch::default();
         let offered = [&long, &long, &payload("")].map(|payload| batch.offer(payload, 1));
         assert_eq!(offered, [Offered::Taken, Offered::Full, Offered::Taken]);
-        let (body, places) = Box::new(batch).finish();
-        assert!(body.len() <= BULK_CREATE_EVENTS.max_body);
+        let (request, places) = Box::new(batch).finish();
+        assert!(request.body().len() <= BULK_CREATE_EVENTS.max_body);
         let event = "/data/attributes/events-bulk-create/data/0/attributes/events/data/1/attributes/time";
         assert_eq!([0, 1, 2].map(|message| places.is_about(event, message)), [false, true, false]);
         let profile = "/data/attributes/events-bulk-create/data/0/attributes/profile";

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::event::too_large;
 use super::profile_batch::ProfileBatch;
-use super::{Checked, Kind, Reading, Rides, push_raw, push_string};
+use super::{Checked, Kind, Lost, Reading, Rides, push_raw, push_string};
 use crate::batch::Batch;
 use crate::identifiers::{Identifiers, NAMES};
 use crate::invalid::{Fault, Invalid};
@@ -289,21 +289,17 @@ impl Kind for Profile {
         true
     }
 
-    fn redriven(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    /// A state starts nothing by itself.
-    fn stale(&self, _: &str) -> Option<String> {
-        None
-    }
-
     /// The same state again ends in the same state.
+    fn lost(&self) -> Lost {
+        Lost::Repeated
+    }
+
     fn read(&self, _: &str, _: [u8; 16], payload: &str) -> Reading {
         let rides = if self.body(payload).is_ok() { Rides::Always } else { Rides::Never };
         Reading { rides, carries_state: true, backfill: payload.starts_with(HISTORY) }
     }
 
+    /// Which of two states of a profile stays, where both are in one call, nobody says: so one rides.
     fn bulk(&self) -> Option<&'static Endpoint> {
         Some(&BULK_IMPORT_PROFILES)
     }

@@ -3,7 +3,7 @@
 //! The same state again ends in the same state, so unlike events a profile may go in such a call more than once; but in one
 //! call it stands once, for a job says nothing of the order in which it takes its profiles.
 
-use klaviyo::{BULK_IMPORT_PROFILES, ProfilesBody, UPSERT_PROFILE, profile_at};
+use klaviyo::{BULK_IMPORT_PROFILES, ProfilesBody, Request, UPSERT_PROFILE, profile_at};
 
 use super::profile::attributes;
 use crate::batch::{Batch, Offered, Places};
@@ -11,11 +11,16 @@ use crate::batch::{Batch, Offered, Places};
 /// What the frame of a profile adds to its attributes, with room to spare.
 const FRAME: usize = 64;
 
-#[derive(Default)]
 pub struct ProfileBatch {
     body: ProfilesBody,
     profiles: usize,
     positions: Vec<usize>,
+}
+
+impl Default for ProfileBatch {
+    fn default() -> Self {
+        Self { body: ProfilesBody::import(), profiles: 0, positions: Vec::new() }
+    }
 }
 
 impl Batch for ProfileBatch {
@@ -35,8 +40,9 @@ impl Batch for ProfileBatch {
         Offered::Taken
     }
 
-    fn finish(self: Box<Self>) -> (Vec<u8>, Box<dyn Places>) {
-        (self.body.finish().unwrap_or_default(), Box::new(ProfilePlaces(self.positions)))
+    fn finish(self: Box<Self>) -> (Request, Box<dyn Places>) {
+        let body = self.body.finish().unwrap_or_default();
+        (Request::post(&BULK_IMPORT_PROFILES, body), Box::new(ProfilePlaces(self.positions)))
     }
 }
 
@@ -75,7 +81,8 @@ mod tests {
         let mut batch = ProfileBatch::default();
         let large = payload(90_000);
         let taken = (0..100).take_while(|_| batch.offer(&large, 1) == Offered::Taken).count();
-        let (body, _) = Box::new(batch).finish();
+        let (request, _) = Box::new(batch).finish();
+        let body = request.body();
         assert!(taken > 50 && body.len() <= BULK_IMPORT_PROFILES.max_body);
         assert!(
             body.len() + large.len() + FRAME > BULK_IMPORT_PROFILES.max_body,

@@ -1,10 +1,12 @@
 //! Calls that carry many messages.
 
+use std::ops::Bound;
 use std::time::Instant;
+
+use klaviyo::Request;
 
 use super::{GroupId, Line, Queue, Queued, merged};
 use crate::batch::{Batch, Offered, Places};
-use crate::kind;
 use crate::stale::StaleAction;
 
 /// A call of many.
@@ -13,7 +15,7 @@ pub struct Bulk {
     pub messages: Vec<Queued>,
     /// Whose they are, one group after the other, and how many of each.
     pub groups: Vec<(GroupId, usize)>,
-    pub body: Vec<u8>,
+    pub request: Request,
     pub places: Box<dyn Places>,
 }
 
@@ -24,42 +26,43 @@ impl Queue {
         self.ready[line].riding
     }
 
-    /// Fills a call with the oldest messages of that kind that may ride in one, each followed by those of its key that
+    /// Fills a call with the oldest messages of those lines that may ride in one, each followed by those of its key that
     /// may go with it, and what is left of it with history. None if none may.
-    pub fn next_bulk(&mut self, kind: usize, now: Instant) -> Option<Bulk> {
-        let mut batch = kind::ALL[kind].batch()?;
+    pub fn next_bulk(&mut self, lane: usize, mut batch: Box<dyn Batch>, now: Instant) -> Option<Bulk> {
         let (mut messages, mut groups) = (Vec::new(), Vec::new());
         // The smallest number that any of them may go with.
         let mut most = usize::MAX;
-        let lines = [false, true].map(|backfill| Line { kind, backfill });
-        while let Some((_, id)) = lines.into_iter().find_map(|line| self.ready[line].riders.first().copied())
-        {
-            let before = messages.len();
-            self.displace(id);
-            let full = self.fill(id, now, &mut *batch, &mut messages, &mut most);
-            let taken = messages.len() - before;
-            if taken > 0 {
-                self.groups.get_mut(&id)?.calls += 1;
-                groups.push((id, taken));
-            }
-            // A group with a call under way has no place.
-            self.place(id, now);
-            if full {
-                break;
+        'lines: for line in [false, true].map(|backfill| Line { lane, backfill }) {
+            let mut after = Bound::Unbounded;
+            while let Some(first) = self.ready[line].riders.range((after, Bound::Unbounded)).next().copied() {
+                after = Bound::Excluded(first);
+                let (before, (_, id)) = (messages.len(), first);
+                self.displace(id);
+                let full = self.fill(id, (lane, now), &mut *batch, &mut messages, &mut most);
+                let taken = messages.len() - before;
+                if taken > 0 {
+                    self.groups.get_mut(&id)?.calls += 1;
+                    groups.push((id, taken));
+                }
+                // A group with a call under way has no place.
+                self.place(id, now);
+                if full {
+                    break 'lines;
+                }
             }
         }
         if messages.is_empty() {
             return None;
         }
-        let (body, places) = batch.finish();
-        Some(Bulk { messages, groups, body, places })
+        let (request, places) = batch.finish();
+        Some(Bulk { messages, groups, request, places })
     }
 
     /// Takes what rides of one group. Returns whether the batch is full.
     fn fill(
         &mut self,
         id: GroupId,
-        now: Instant,
+        (lane, now): (usize, Instant),
         batch: &mut dyn Batch,
         messages: &mut Vec<Queued>,
         most: &mut usize,
@@ -69,7 +72,7 @@ impl Queue {
         let Some(kind) = group.queue.front().map(|first| first.message.kind) else { return false };
         while let Some(next) = group.queue.front() {
             let waits = next.not_before.is_some_and(|at| at > now);
-            if next.rides == 0 || waits || next.message.kind.name() != kind.name() {
+            if next.rides == 0 || waits || next.lane(now) != lane {
                 return false;
             }
             if messages.len() >= next.rides.min(*most) {
@@ -94,12 +97,12 @@ impl Queue {
                 Offered::Taken => {
                     *most = next.rides.min(*most);
                     messages.extend(group.queue.drain(..=more));
-                    // Which of two states of a profile stays, where both are in one call, nobody says.
-                    if kind.is_state() {
+                    if !kind.rides_with_its_own() {
                         return false;
                     }
                 }
                 Offered::Full => return true,
+                Offered::Elsewhere => return false,
                 Offered::Alone => {
                     if let Some(next) = group.queue.front_mut() {
                         next.rides = 0;

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::{Group, GroupId, Line, Place, Queue, Queued, insert_by_seq};
 use crate::key::Identifier;
-use crate::kind;
 
 /// Identifiers of a group for each of its messages, above which those of messages that are gone are looked for: more
 /// than a message can have with all that are known to belong to its three, so that looking is always worth it.
@@ -83,11 +82,10 @@ impl Queue {
             }
             _ => {
                 let (seq, rides) = (first.message.seq, first.rides > 0);
-                let kind = kind::number(first.message.kind);
-                // Of a profile's states one may be in a call.
-                let most = if first.message.kind.is_state() { 1 } else { group.queue.len() };
+                let lane = first.lane(now);
+                let most = if first.message.kind.rides_with_its_own() { group.queue.len() } else { 1 };
                 let riding = rides.then_some(most);
-                let line = Line { kind, backfill: group.queue.iter().all(|queued| queued.message.backfill) };
+                let line = Line { lane, backfill: group.queue.iter().all(|queued| queued.message.backfill) };
                 group.place = Place::Ready(line, seq, riding);
                 let ready = &mut self.ready[line];
                 ready.set(rides).insert((seq, id));

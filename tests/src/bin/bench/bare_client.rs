@@ -122,10 +122,10 @@ fn events(payloads: &[Payload]) -> Result<Vec<u8>, String> {
 
 fn profiles(payloads: &[String]) -> Vec<Vec<u8>> {
     let mut bodies = Vec::new();
-    let (mut body, mut profiles) = (ProfilesBody::default(), 0);
+    let (mut body, mut profiles) = (ProfilesBody::import(), 0);
     for payload in payloads {
         if profiles == BULK_IMPORT_PROFILES.max_items || !body.push(payload, BULK_IMPORT_PROFILES.max_body) {
-            bodies.extend(std::mem::take(&mut body).finish());
+            bodies.extend(std::mem::replace(&mut body, ProfilesBody::import()).finish());
             body.push(payload, BULK_IMPORT_PROFILES.max_body);
             profiles = 0;
         }

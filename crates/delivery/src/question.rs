@@ -1,0 +1,48 @@
+//! Questions: what some messages must be told before they may go, since their call would do harm if it were not so.
+
+mod list_members;
+
+use klaviyo::{Endpoint, Request};
+
+use crate::batch::Batch;
+use crate::message::Failure;
+pub use list_members::ListMembers;
+
+/// A question about messages, one or many.
+pub trait Question: Sync {
+    /// The call that asks it, which is of no other.
+    fn endpoint(&self) -> &'static Endpoint;
+
+    /// Whether a message must be told.
+    fn is_for(&self, payload: &str) -> bool;
+
+    /// An empty call about many messages.
+    fn batch(&self) -> Box<dyn Batch>;
+
+    /// The call about one.
+    ///
+    /// # Errors
+    /// Says why the payload is none of ours.
+    fn request(&self, payload: &str) -> Result<Request, String>;
+
+    /// The answer to such a call, where it can be read.
+    fn read(&self, body: &[u8]) -> Option<Box<dyn Answer>>;
+}
+
+/// What Klaviyo has answered.
+pub trait Answer {
+    /// What that is to a message about which it was asked.
+    fn says(&self, payload: &str) -> Says;
+}
+
+/// What becomes of a message that was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Says {
+    /// It may go.
+    Go,
+    /// It must not go, for that reason.
+    Stop(Failure),
+}
+
+/// Every question there is.
+pub const ALL: [&dyn Question; 1] = [&ListMembers];
