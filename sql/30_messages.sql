@@ -58,3 +58,51 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_request_deletion';
 COMMENT ON FUNCTION @extschema@.klaviyo_request_deletion(text, text, text) IS
     'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after what was queued about the same person before; the key needs the scope data-privacy:write. Returns the message_id';
+
+-- Consent -----------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.klaviyo_subscribe(
+    email             text DEFAULT NULL,
+    phone_number      text DEFAULT NULL,
+    list              text DEFAULT NULL,
+    channels          text[] DEFAULT NULL,
+    consented_at      timestamptz DEFAULT NULL,
+    historical_import boolean DEFAULT false,
+    custom_source     text DEFAULT NULL,
+    date_of_birth     date DEFAULT NULL,
+    account           text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_subscribe';
+COMMENT ON FUNCTION @extschema@.klaviyo_subscribe(text, text, text, text[], timestamptz, boolean, text, date, text) IS
+    'Queues that a person consents to be written to, and comes onto the list with that id, if one is given. Sent when the transaction has committed, in order with all else about the person. channels are email, sms and sms_transactional; NULL means email where there is an email, and sms where there is a phone_number. historical_import: consent of the past, given at consented_at, which starts no flow and is not confirmed anew. date_of_birth is for accounts that sell by age. It lifts what a person did to be written to no more, and a suppression. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_unsubscribe(
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    list         text DEFAULT NULL,
+    channels     text[] DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_unsubscribe';
+COMMENT ON FUNCTION @extschema@.klaviyo_unsubscribe(text, text, text, text[], text) IS
+    'Queues that a person consents no more: to anything of these channels (as those of klaviyo_subscribe()), or, with a list''s id, to that list. Of a list Klaviyo is asked first whether the person is on it: who is not stays as they are, and the message becomes a dead letter with code not_on_list, for Klaviyo would unsubscribe them from everything. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_suppress(
+    email   text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_suppress';
+COMMENT ON FUNCTION @extschema@.klaviyo_suppress(text, text) IS
+    'Queues that no e-mail marketing goes to an address any more, whatever the person has agreed to. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_unsuppress(
+    email   text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_unsuppress';
+COMMENT ON FUNCTION @extschema@.klaviyo_unsuppress(text, text) IS
+    'Queues that klaviyo_suppress() of an address be taken back. Who has unsubscribed, or whose mailbox refuses mail, stays so. Returns the message_id';

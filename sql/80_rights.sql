@@ -112,7 +112,12 @@ $$;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_request_deletion,
+    @extschema@.klaviyo_subscribe,
+    @extschema@.klaviyo_suppress,
     @extschema@.klaviyo_track_event,
+    @extschema@.klaviyo_track_purchase,
+    @extschema@.klaviyo_unsubscribe,
+    @extschema@.klaviyo_unsuppress,
     @extschema@.klaviyo_upsert_changes,
     @extschema@.klaviyo_upsert_profile,
     -- What the triggers of a mapping call, as the table's owner.
@@ -120,7 +125,12 @@ GRANT EXECUTE ON FUNCTION
     klaviyo.fault_to_bury,
     klaviyo.is_capturing,
     klaviyo.note_keys,
-    klaviyo.notes_keys
+    klaviyo.notes_keys,
+    -- What klaviyo_track_purchase() calls, as whoever calls it.
+    klaviyo.items_fault,
+    klaviyo.of_items,
+    klaviyo.purchased_item,
+    klaviyo.refuse_message
 TO klaviyo_writer;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 

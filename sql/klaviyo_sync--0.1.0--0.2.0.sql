@@ -195,6 +195,207 @@ AS 'MODULE_PATHNAME', 'klaviyo_request_deletion';
 COMMENT ON FUNCTION @extschema@.klaviyo_request_deletion(text, text, text) IS
     'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after what was queued about the same person before; the key needs the scope data-privacy:write. Returns the message_id';
 
+CREATE FUNCTION @extschema@.klaviyo_subscribe(
+    email             text DEFAULT NULL,
+    phone_number      text DEFAULT NULL,
+    list              text DEFAULT NULL,
+    channels          text[] DEFAULT NULL,
+    consented_at      timestamptz DEFAULT NULL,
+    historical_import boolean DEFAULT false,
+    custom_source     text DEFAULT NULL,
+    date_of_birth     date DEFAULT NULL,
+    account           text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_subscribe';
+COMMENT ON FUNCTION @extschema@.klaviyo_subscribe(text, text, text, text[], timestamptz, boolean, text, date, text) IS
+    'Queues that a person consents to be written to, and comes onto the list with that id, if one is given. Sent when the transaction has committed, in order with all else about the person. channels are email, sms and sms_transactional; NULL means email where there is an email, and sms where there is a phone_number. historical_import: consent of the past, given at consented_at, which starts no flow and is not confirmed anew. date_of_birth is for accounts that sell by age. It lifts what a person did to be written to no more, and a suppression. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_unsubscribe(
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    list         text DEFAULT NULL,
+    channels     text[] DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_unsubscribe';
+COMMENT ON FUNCTION @extschema@.klaviyo_unsubscribe(text, text, text, text[], text) IS
+    'Queues that a person consents no more: to anything of these channels (as those of klaviyo_subscribe()), or, with a list''s id, to that list. Of a list Klaviyo is asked first whether the person is on it: who is not stays as they are, and the message becomes a dead letter with code not_on_list, for Klaviyo would unsubscribe them from everything. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_suppress(
+    email   text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_suppress';
+COMMENT ON FUNCTION @extschema@.klaviyo_suppress(text, text) IS
+    'Queues that no e-mail marketing goes to an address any more, whatever the person has agreed to. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_unsuppress(
+    email   text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_unsuppress';
+COMMENT ON FUNCTION @extschema@.klaviyo_unsuppress(text, text) IS
+    'Queues that klaviyo_suppress() of an address be taken back. Who has unsubscribed, or whose mailbox refuses mail, stays so. Returns the message_id';
+
+CREATE FUNCTION klaviyo.refuse_message(kind text, account text, code text, message text, detail text, hint text, given jsonb)
+RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_refuse_message';
+COMMENT ON FUNCTION klaviyo.refuse_message(text, text, text, text, text, text, jsonb) IS
+    'Refuses a message, for a reason by its code: raises an error, or, where klaviyo.on_invalid is dead_letter, writes one with what was given and returns its message_id';
+
+-- Takes: an item as a shop knows it. Returns: as Klaviyo names it, what else it has as it is.
+CREATE FUNCTION klaviyo.purchased_item(item jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (item - ARRAY['product_id', 'sku', 'name', 'quantity', 'price', 'row_total', 'url', 'image_url', 'categories', 'brand'])
+        || jsonb_strip_nulls(jsonb_build_object(
+            'ProductID', item -> 'product_id',
+            'SKU', item -> 'sku',
+            'ProductName', item -> 'name',
+            'Quantity', coalesce(nullif(item -> 'quantity', 'null'), '1'),
+            'ItemPrice', item -> 'price',
+            'RowTotal', coalesce(nullif(item -> 'row_total', 'null'), to_jsonb((item ->> 'price')::numeric * coalesce((item ->> 'quantity')::numeric, 1))),
+            'ProductURL', item -> 'url',
+            'ImageURL', item -> 'image_url',
+            'Categories', item -> 'categories',
+            'Brand', item -> 'brand'
+        ))
+$$;
+COMMENT ON FUNCTION klaviyo.purchased_item(jsonb) IS
+    'An item of klaviyo_track_purchase() under the names that Klaviyo''s templates use';
+
+-- Takes: the items of a purchase. Returns: what is wrong with them; NULL where nothing is.
+CREATE FUNCTION klaviyo.items_fault(items jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN jsonb_typeof(items) <> 'array' THEN 'It is not an array.'
+        ELSE (
+            SELECT format(
+                'Item %s %s.', i.number,
+                CASE
+                    WHEN jsonb_typeof(i.item) <> 'object' THEN 'is not an object'
+                    WHEN coalesce(i.item ->> 'product_id', '') = '' THEN 'has no product_id'
+                    WHEN jsonb_typeof(i.item -> 'product_id') NOT IN ('string', 'number') THEN 'has a product_id that is neither text nor a number'
+                    ELSE format('has a %s that is not a number', wrong.name)
+                END
+            )
+            FROM jsonb_array_elements(CASE jsonb_typeof(items) WHEN 'array' THEN items ELSE '[]' END) WITH ORDINALITY AS i (item, number)
+            LEFT JOIN LATERAL (
+                SELECT n.name
+                FROM unnest(ARRAY['quantity', 'price', 'row_total']) AS n (name)
+                WHERE jsonb_typeof(i.item) = 'object' AND jsonb_typeof(i.item -> n.name) NOT IN ('number', 'null')
+                LIMIT 1
+            ) AS wrong ON true
+            WHERE jsonb_typeof(i.item) <> 'object'
+               OR coalesce(i.item ->> 'product_id', '') = ''
+               OR jsonb_typeof(i.item -> 'product_id') NOT IN ('string', 'number')
+               OR wrong.name IS NOT NULL
+            ORDER BY i.number
+            LIMIT 1
+        )
+    END
+$$;
+COMMENT ON FUNCTION klaviyo.items_fault(jsonb) IS 'What is wrong with the items of klaviyo_track_purchase(), if anything is';
+
+-- Takes: items under Klaviyo's names, and a name. Returns: what they have under it, each once; what is an array by its elements.
+CREATE FUNCTION klaviyo.of_items(items jsonb, name text) RETURNS jsonb
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_agg(DISTINCT v.value)
+    FROM jsonb_array_elements(items) AS i
+    CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(i -> name) WHEN 'array' THEN i -> name ELSE jsonb_build_array(i -> name) END) AS v
+    WHERE i ? name
+$$;
+COMMENT ON FUNCTION klaviyo.of_items(jsonb, text) IS 'What the items of a purchase have under a name, each value once';
+
+-- Takes: an order. Returns: the message_id of Placed Order. Queues that, and then an Ordered Product for each item. Each has
+-- a unique_id by which Klaviyo knows it again, so a purchase that is queued twice counts once: order_id, and order_id with
+-- product_id, which is numbered where a product stands in several items.
+CREATE FUNCTION @extschema@.klaviyo_track_purchase(
+    email          text DEFAULT NULL,
+    order_id       text DEFAULT NULL,
+    total          numeric DEFAULT NULL,
+    items          jsonb DEFAULT NULL,
+    currency       text DEFAULT NULL,
+    discount_code  text DEFAULT NULL,
+    discount_value numeric DEFAULT NULL,
+    properties     jsonb DEFAULT NULL,
+    event_time     timestamptz DEFAULT NULL,
+    phone_number   text DEFAULT NULL,
+    external_id    text DEFAULT NULL,
+    profile        jsonb DEFAULT NULL,
+    account        text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    fault     text;
+    purchased jsonb;
+    of_order  jsonb;
+    placed    uuid;
+    item      record;
+BEGIN
+    IF coalesce(btrim(order_id), '') = '' THEN
+        RETURN klaviyo.refuse_message(
+            'event', account, 'invalid_order_id', 'argument "order_id" is not an order''s', 'It is NULL or blank.',
+            'Pass the primary key of the order''s row, as text: by it Klaviyo knows the order again.',
+            jsonb_strip_nulls(jsonb_build_object('email', email, 'phone_number', phone_number, 'external_id', external_id, 'total', total, 'items', items))
+        );
+    END IF;
+    fault := klaviyo.items_fault(items);
+    IF fault IS NOT NULL THEN
+        RETURN klaviyo.refuse_message(
+            'event', account, 'invalid_items', 'argument "items" is not a list of items', fault,
+            'Pass an array of objects such as {"product_id": "A1", "name": "Shirt", "quantity": 2, "price": 19.90}.',
+            jsonb_strip_nulls(jsonb_build_object('email', email, 'phone_number', phone_number, 'external_id', external_id, 'order_id', order_id, 'total', total, 'items', items))
+        );
+    END IF;
+    SELECT coalesce(jsonb_agg(klaviyo.purchased_item(i.item) ORDER BY i.number), '[]')
+    INTO purchased
+    FROM jsonb_array_elements(coalesce(items, '[]')) WITH ORDINALITY AS i (item, number);
+
+    of_order := jsonb_strip_nulls(jsonb_build_object(
+        'OrderId', order_id,
+        'DiscountCode', discount_code,
+        'DiscountValue', discount_value,
+        'ItemNames', klaviyo.of_items(purchased, 'ProductName'),
+        'Categories', klaviyo.of_items(purchased, 'Categories'),
+        'Brands', klaviyo.of_items(purchased, 'Brand')
+    )) || jsonb_build_object('Items', purchased) || coalesce(properties, '{}');
+    placed := @extschema@.klaviyo_track_event(
+        'Placed Order', email, properties => of_order, value => total, value_currency => currency, unique_id => order_id,
+        event_time => event_time, phone_number => phone_number, external_id => external_id, profile => profile, account => account
+    );
+    FOR item IN
+        SELECT i.item, i.item ->> 'ProductID' AS product_id,
+               row_number() OVER (PARTITION BY i.item ->> 'ProductID' ORDER BY i.number) AS nth
+        FROM jsonb_array_elements(purchased) WITH ORDINALITY AS i (item, number)
+        ORDER BY i.number
+    LOOP
+        PERFORM @extschema@.klaviyo_track_event(
+            'Ordered Product', email,
+            properties => (item.item - 'Brand') || jsonb_strip_nulls(jsonb_build_object('OrderId', order_id, 'ProductBrand', item.item -> 'Brand')),
+            value => (item.item ->> 'RowTotal')::numeric, value_currency => currency,
+            unique_id => concat_ws('_', order_id, item.product_id, nullif(item.nth, 1)), event_time => event_time,
+            phone_number => phone_number, external_id => external_id, account => account
+        );
+    END LOOP;
+    RETURN placed;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_track_purchase(text, text, numeric, jsonb, text, text, numeric, jsonb, timestamptz, text, text, jsonb, text) IS
+    'Queues an order as Klaviyo''s own integrations tell of it: an event Placed Order, worth total, and for each item one Ordered Product, worth price times quantity or its row_total. items is an array of objects with product_id, sku, name, quantity, price, row_total, url, image_url, categories, brand, of which product_id alone must be there, and whatever else; properties are added to those of Placed Order. A purchase that is queued again under its order_id counts once. Returns the message_id of Placed Order';
+
 -- Capture: triggers made from what a person says of a table's columns. Triggers and their functions are the table's
 -- owner's, and no members of the extension: dumps carry them with the table.
 
@@ -844,6 +1045,11 @@ BEGIN
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_subscribe'::pg_catalog.regproc, '@extschema@.klaviyo_suppress'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_track_purchase'::pg_catalog.regproc, 'klaviyo.items_fault'::pg_catalog.regproc,
+                            'klaviyo.of_items'::pg_catalog.regproc,
+                            'klaviyo.purchased_item'::pg_catalog.regproc, 'klaviyo.refuse_message'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_unsubscribe'::pg_catalog.regproc, '@extschema@.klaviyo_unsuppress'::pg_catalog.regproc,
                             '@extschema@.klaviyo_upsert_changes'::pg_catalog.regproc,
                             'klaviyo.adopt_mappings'::pg_catalog.regproc, 'klaviyo.bury_row'::pg_catalog.regproc,
                             'klaviyo.check_changes'::pg_catalog.regproc, 'klaviyo.check_event'::pg_catalog.regproc,
@@ -872,7 +1078,9 @@ GRANT SELECT ON klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, kl
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
-    @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
+    @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
+    @extschema@.klaviyo_unsubscribe, klaviyo.items_fault, klaviyo.of_items, klaviyo.purchased_item, klaviyo.refuse_message,
+    @extschema@.klaviyo_unsuppress, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
     klaviyo.notes_keys
 TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
@@ -1031,4 +1239,4 @@ AS $$
     ) AS j
 $$;
 
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress';

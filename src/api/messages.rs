@@ -11,6 +11,7 @@ use delivery::kind::{Checked, deletion, event, profile};
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 
+use super::given::Given;
 use crate::outbox::enqueue::{self, Name};
 use crate::pg;
 use crate::pg::function::{Arguments, Refusal, Returned, sql_function};
@@ -23,6 +24,7 @@ sql_function!(klaviyo_request_deletion, pg_finfo_klaviyo_request_deletion, reque
 sql_function!(klaviyo_check_event, pg_finfo_klaviyo_check_event, check_event);
 sql_function!(klaviyo_check_changes, pg_finfo_klaviyo_check_changes, check_changes);
 sql_function!(klaviyo_bury_row, pg_finfo_klaviyo_bury_row, bury_row);
+sql_function!(klaviyo_refuse_message, pg_finfo_klaviyo_refuse_message, refuse_message);
 sql_function!(klaviyo_backfill_event, pg_finfo_klaviyo_backfill_event, backfill_event);
 sql_function!(klaviyo_backfill_changes, pg_finfo_klaviyo_backfill_changes, backfill_changes);
 
@@ -31,12 +33,6 @@ pub const DEFAULT_ACCOUNT: &str = "default";
 
 /// `dead_letter.code` of a row that no message can be made of.
 const BROKEN_MAPPING: &str = "broken_mapping";
-
-/// Bytes of a text argument that a dead letter keeps. A longer one is never valid.
-const KEPT: usize = 100_000;
-
-/// Bytes of a JSON argument that a dead letter keeps: as many as an event may have.
-const KEPT_JSON: usize = 5_000_000;
 
 /// `klaviyo_track_event(metric, email, properties, value, value_currency, unique_id, event_time, phone_number,
 /// external_id, profile, account)`
@@ -235,6 +231,19 @@ fn bury_row(arguments: &Arguments) -> Returned {
     Ok(Uuid::from_bytes(*message_id.as_bytes()).into_datum())
 }
 
+/// `klaviyo.refuse_message(kind, account, code, message, detail, hint, given)`: what a function that is written in SQL does
+/// with arguments that no message can be made of, as `klaviyo.on_invalid` has it.
+fn refuse_message(arguments: &Arguments) -> Returned {
+    let text = |number: usize| arguments.get::<String>(number).unwrap_or_default();
+    let code = text(2);
+    let fault = Fault::ALL.iter().copied().find(|fault| fault.code() == code);
+    let fault = fault.unwrap_or_else(|| error!("there is no reason {code} to refuse a message"));
+    let invalid = Invalid::new(fault, text(3), text(4), text(5));
+    let kind = delivery::kind::find(&text(0)).unwrap_or_else(|| error!("there is no kind {}", text(0)));
+    let given = || Given::of(arguments, 6);
+    queue(kind.name(), &Name::next(), arguments.get(1), pg::now(), || Err(invalid), given)
+}
+
 /// What has changed between two states, the new and the old.
 fn change(arguments: &Arguments) -> Result<Option<Change>, Invalid> {
     let new = json(arguments, 0, profile::limits("new"))?;
@@ -244,7 +253,7 @@ fn change(arguments: &Arguments) -> Result<Option<Change>, Invalid> {
 }
 
 /// Queues what passes its checks. What does not is refused, or, if the shop prefers, buried.
-fn queue(
+pub fn queue(
     kind: &'static str,
     name: &Name,
     account: Option<&str>,
@@ -325,7 +334,7 @@ fn hint_if_not_preloaded() {
 }
 
 /// A jsonb argument as text, within Klaviyo's limits.
-fn json(arguments: &Arguments, number: usize, limits: JsonLimits) -> Result<Option<String>, Invalid> {
+pub fn json(arguments: &Arguments, number: usize, limits: JsonLimits) -> Result<Option<String>, Invalid> {
     let Some(datum) = arguments.datum(number) else { return Ok(None) };
     let mut writer = JsonWriter::new(limits);
     pg::jsonb::write(datum, &mut writer)?;
@@ -340,7 +349,7 @@ fn numeric(arguments: &Arguments, number: usize) -> Option<&str> {
 }
 
 /// A timestamptz as Postgres prints it, infinity included.
-fn timestamp_text(time: pg_sys::Datum) -> String {
+pub fn timestamp_text(time: pg_sys::Datum) -> String {
     // SAFETY: prints 64 bits into a buffer of its own, which is copied.
     unsafe { std::ffi::CStr::from_ptr(pg_sys::timestamptz_to_str(time.value() as i64)) }
         .to_string_lossy()
@@ -348,53 +357,6 @@ fn timestamp_text(time: pg_sys::Datum) -> String {
 }
 
 /// The first bytes of a text, at most so many.
-fn cut(text: &str, bytes: usize) -> &str {
+pub fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
-}
-
-/// The arguments of a refused message, for its dead letter, so that it can be put right from there. Only what is so
-/// large that it could not be sent anyway is cut or left out.
-#[derive(Default)]
-struct Given(String);
-
-impl Given {
-    fn text(&mut self, name: &str, text: Option<&str>) {
-        let Some(text) = text else { return };
-        let kept = cut(text, KEPT);
-        self.put(name, &serde_json::Value::from(kept).to_string());
-        if kept.len() < text.len() {
-            self.put(&format!("{name} (bytes before it was cut)"), &text.len().to_string());
-        }
-    }
-
-    fn texts(&mut self, name: &str, texts: Option<Vec<Option<String>>>) {
-        let Some(texts) = texts else { return };
-        let all = serde_json::Value::from(texts).to_string();
-        if all.len() <= KEPT {
-            self.put(name, &all);
-        } else {
-            self.put(&format!("{name} (bytes, left out)"), &all.len().to_string());
-        }
-    }
-
-    fn json(&mut self, name: &'static str, arguments: &Arguments, number: usize) {
-        let limits = JsonLimits { argument: name, properties: usize::MAX, bytes: KEPT_JSON, shaped: false };
-        match json(arguments, number, limits) {
-            Ok(None) => {}
-            Ok(Some(text)) => self.put(name, &text),
-            Err(_) => self.put(&format!("{name} (left out, more bytes than)"), &KEPT_JSON.to_string()),
-        }
-    }
-
-    /// `value` is JSON already, and is kept to the letter.
-    fn put(&mut self, name: &str, value: &str) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0.push_str(&serde_json::Value::from(name).to_string());
-        self.0.push(':');
-        self.0.push_str(value);
-    }
-
-    fn finish(self) -> String {
-        if self.0.is_empty() { "{}".to_owned() } else { self.0 + "}" }
-    }
 }
