@@ -73,6 +73,7 @@ CREATE TABLE klaviyo.account (
     created_at       timestamptz NOT NULL DEFAULT now(),
     changed_at       timestamptz NOT NULL DEFAULT now(),
     fresh_from       bigint NOT NULL DEFAULT 1,
+    person_salt      uuid NOT NULL DEFAULT gen_random_uuid(),
     CONSTRAINT account_base_url_check CHECK (klaviyo.is_base_url(base_url)),
     CONSTRAINT account_rate_share_check CHECK (
         rate_share >= 0.001 AND (rate_share <= 1 OR base_url LIKE 'http:%' AND rate_share <= 1e9)
@@ -99,6 +100,7 @@ COMMENT ON COLUMN klaviyo.account.paused_reason IS 'Why, in the words of whoever
 COMMENT ON COLUMN klaviyo.account.created_at IS 'When it was added';
 COMMENT ON COLUMN klaviyo.account.changed_at IS 'When a function last changed it';
 COMMENT ON COLUMN klaviyo.account.fresh_from IS 'Messages with a lower seq may have been sent by the database that this one is a copy of: they go in calls of their own';
+COMMENT ON COLUMN klaviyo.account.person_salt IS 'What the digests of people in klaviyo.deletion are made with';
 
 CREATE TABLE klaviyo.account_key (
     account     text PRIMARY KEY REFERENCES klaviyo.account ON DELETE CASCADE,

@@ -16,7 +16,7 @@ CREATE TYPE klaviyo.result AS (
     hint             text
 );
 COMMENT ON TYPE klaviyo.result IS
-    'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), unknown (no such message, or its record has been dropped)';
+    'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), discarded (not sent, since the person was to be deleted, see klaviyo.deletion), unknown (no such message, or its record has been dropped)';
 
 CREATE FUNCTION klaviyo.worker_pid() RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -74,6 +74,12 @@ AS $$
                ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'
            END
     FROM klaviyo.dead_letter AS d
+    WHERE d.message_id = settled_result.message_id
+    UNION ALL
+    SELECT d.message_id, 'discarded', d.kind, d.account, NULL, 0, NULL, 'person_deleted',
+           'the data of the person it is about was to be deleted', NULL, d.enqueued_at, d.discarded_at,
+           'If the person is back, call klaviyo_readmit() and queue it again.'
+    FROM klaviyo.discarded AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT r.message_id, 'retrying', r.kind, r.account, r.last_status, r.attempts, NULL, r.last_code, r.last_error,
@@ -139,7 +145,7 @@ AS $$
     SELECT klaviyo.result_of(klaviyo_result.message_id)
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_result(uuid) IS
-    'What became of a message: its status (waiting, retrying, accepted, dead, unknown), Klaviyo''s answer and what to do. While the message waits it reads the whole outbox';
+    'What became of a message: its status (waiting, retrying, accepted, dead, discarded, unknown), Klaviyo''s answer and what to do. While the message waits it reads the whole outbox';
 
 -- Takes: a message and how long to wait. Returns: as klaviyo_result().
 -- Looks again after 2 ms, then after twice as long each time, up to 100 ms.
@@ -168,7 +174,7 @@ BEGIN
     END IF;
     LOOP
         SELECT * INTO found_result FROM klaviyo.settled_result(klaviyo_await.message_id) LIMIT 1;
-        EXIT WHEN found_result.status IN ('accepted', 'dead') OR clock_timestamp() >= deadline;
+        EXIT WHEN found_result.status IN ('accepted', 'dead', 'discarded') OR clock_timestamp() >= deadline;
         IF pause = 0.002 AND found_result.status IS NULL THEN
             -- The only look into the outbox: no need to wait for what is not there.
             found_result := klaviyo.result_of(klaviyo_await.message_id);
@@ -184,4 +190,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_await(uuid, interval) IS
-    'Waits until a message is accepted or dead, or the timeout (at most an hour) is over, and tells what became of it as klaviyo_result() does. Call it after the transaction that queued the message has committed';
+    'Waits until a message is accepted, dead or discarded, or the timeout (at most an hour) is over, and tells what became of it as klaviyo_result() does. Call it after the transaction that queued the message has committed';

@@ -111,6 +111,7 @@ $$;
 -- What is not named here is the owner's alone: account_key, whatever the worker writes, and most helpers.
 
 GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_readmit,
     @extschema@.klaviyo_request_deletion,
     @extschema@.klaviyo_subscribe,
     @extschema@.klaviyo_suppress,
@@ -152,6 +153,7 @@ GRANT SELECT ON
     klaviyo.captured_key,
     klaviyo.dead_letter,
     klaviyo.delivery,
+    klaviyo.discarded,
     klaviyo.lane,
     klaviyo.latency,
     klaviyo.mapping,
@@ -163,6 +165,9 @@ GRANT SELECT ON
     klaviyo.sync,
     klaviyo.throughput
 TO klaviyo_reader;
+-- All but the digest.
+GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, discarded, readmitted_at, readmitted_seq)
+ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_health,
     @extschema@.klaviyo_sync_show,

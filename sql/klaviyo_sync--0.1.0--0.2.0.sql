@@ -7,6 +7,116 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 
 ALTER TABLE klaviyo.account ADD COLUMN fresh_from bigint NOT NULL DEFAULT 1;
 COMMENT ON COLUMN klaviyo.account.fresh_from IS 'Messages with a lower seq may have been sent by the database that this one is a copy of: they go in calls of their own';
+ALTER TABLE klaviyo.account ADD COLUMN person_salt uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid();
+COMMENT ON COLUMN klaviyo.account.person_salt IS 'What the digests of people in klaviyo.deletion are made with';
+
+CREATE TABLE klaviyo.deletion (
+    message_id     uuid PRIMARY KEY,
+    seq            bigint NOT NULL,
+    account        text NOT NULL,
+    digest         bytea NOT NULL,
+    identifier     text,
+    requested_at   timestamptz NOT NULL,
+    requested_by   text NOT NULL,
+    accepted_at    timestamptz,
+    purged_at      timestamptz,
+    discarded      bigint NOT NULL DEFAULT 0,
+    readmitted_at  timestamptz,
+    readmitted_seq bigint
+);
+CREATE INDEX deletion_digest_idx ON klaviyo.deletion (digest, account);
+CREATE INDEX deletion_to_purge_idx ON klaviyo.deletion (accepted_at) WHERE accepted_at IS NOT NULL AND purged_at IS NULL;
+CREATE INDEX deletion_purged_at_idx ON klaviyo.deletion (purged_at);
+COMMENT ON TABLE klaviyo.deletion IS 'Requests to delete a person''s data, for the record: by a digest, once the person is gone from all our tables; kept for klaviyo.deletion_retention';
+COMMENT ON COLUMN klaviyo.deletion.message_id IS 'The message that asks Klaviyo';
+COMMENT ON COLUMN klaviyo.deletion.seq IS 'Order within this database';
+COMMENT ON COLUMN klaviyo.deletion.account IS 'Account it is asked of';
+COMMENT ON COLUMN klaviyo.deletion.digest IS 'Which email or phone_number it is about: SHA-256 of the account''s person_salt and the identifier';
+COMMENT ON COLUMN klaviyo.deletion.identifier IS 'The identifier itself; NULL once all our tables have been purged of it';
+COMMENT ON COLUMN klaviyo.deletion.requested_at IS 'When it was queued';
+COMMENT ON COLUMN klaviyo.deletion.requested_by IS 'The role of the session that queued it';
+COMMENT ON COLUMN klaviyo.deletion.accepted_at IS 'When it was recorded that Klaviyo has accepted it';
+COMMENT ON COLUMN klaviyo.deletion.purged_at IS 'Since when none of our tables names the person';
+COMMENT ON COLUMN klaviyo.deletion.discarded IS 'Messages about the person that were not sent for it';
+COMMENT ON COLUMN klaviyo.deletion.readmitted_at IS 'When klaviyo_readmit() was called for the person; NULL if it was not';
+COMMENT ON COLUMN klaviyo.deletion.readmitted_seq IS 'Messages with a higher seq than this are sent again';
+
+CREATE TABLE klaviyo.discarded (
+    message_id   uuid PRIMARY KEY,
+    deletion     uuid NOT NULL,
+    account      text NOT NULL,
+    kind         text NOT NULL,
+    enqueued_at  timestamptz NOT NULL,
+    discarded_at timestamptz NOT NULL
+);
+CREATE INDEX discarded_discarded_at_idx ON klaviyo.discarded (discarded_at);
+COMMENT ON TABLE klaviyo.discarded IS 'Messages that were not sent since the person they are about is to be deleted, without what was in them; for klaviyo.delivery_retention';
+COMMENT ON COLUMN klaviyo.discarded.message_id IS 'Message';
+COMMENT ON COLUMN klaviyo.discarded.deletion IS 'The request for deletion, see klaviyo.deletion';
+COMMENT ON COLUMN klaviyo.discarded.account IS 'Account it was to go to';
+COMMENT ON COLUMN klaviyo.discarded.kind IS 'Kind of message';
+COMMENT ON COLUMN klaviyo.discarded.enqueued_at IS 'When it was queued';
+COMMENT ON COLUMN klaviyo.discarded.discarded_at IS 'When it was discarded';
+
+CREATE FUNCTION klaviyo.person_digest(person_salt uuid, identifier text) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT sha256(uuid_send(person_salt) || convert_to(identifier, 'UTF8'))
+$$;
+COMMENT ON FUNCTION klaviyo.person_digest(uuid, text) IS 'What stands for a person in klaviyo.deletion: a digest of an identifier as klaviyo.outbox.key has it';
+
+-- Takes: whom, by what the request named. Returns: how many requests are no longer in the way. Touches: deletion.
+-- The number is taken out of the outbox's sequence, so that what this transaction queues after it has a higher one.
+CREATE FUNCTION @extschema@.klaviyo_readmit(
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    readmitted bigint;
+BEGIN
+    IF num_nonnulls(email, phone_number) = 0 THEN
+        RAISE EXCEPTION 'klaviyo_readmit() was not told whom'
+            USING ERRCODE = 'KS041', DETAIL = 'Neither email nor phone_number is given.', HINT = 'Pass what the request for deletion named.';
+    END IF;
+    UPDATE klaviyo.deletion AS d
+    SET readmitted_at = now(), readmitted_seq = nextval('klaviyo.outbox_seq_seq')
+    FROM klaviyo.account AS a
+    WHERE a.name = coalesce(klaviyo_readmit.account, 'default')
+      AND d.account = a.name
+      AND d.digest IN (
+          klaviyo.person_digest(a.person_salt, 'email:' || lower(klaviyo_readmit.email)),
+          klaviyo.person_digest(a.person_salt, 'phone_number:' || klaviyo_readmit.phone_number)
+      );
+    GET DIAGNOSTICS readmitted = ROW_COUNT;
+    RETURN readmitted;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_readmit(text, text, text) IS
+    'Has messages be sent again about a person whose data was to be deleted, and who is back: those queued after it. Returns how many requests for deletion it is about, 0 if there is none';
+
+-- Takes: a partition of delivery, and people by account and identifier. Returns: nothing. Touches: that partition.
+CREATE FUNCTION klaviyo.purge_deliveries(part regclass, accounts text[], identifiers text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format(
+        'UPDATE %s AS d SET key = ''{}''
+         WHERE d.key && $2
+           AND EXISTS (SELECT FROM unnest($1, $2) AS p (account, identifier) WHERE p.account = d.account AND d.key @> ARRAY[p.identifier])',
+        part
+    ) USING accounts, identifiers;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.purge_deliveries(regclass, text[], text[]) IS
+    'Clears the key of deliveries in a partition that were about these people';
+
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.deletion', '');
 
 ALTER TABLE klaviyo.retry ADD COLUMN last_bulk boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN klaviyo.retry.last_bulk IS 'Whether the last call carried many messages';
@@ -1035,7 +1145,8 @@ BEGIN
                             'klaviyo.mapping'::pg_catalog.regclass, 'klaviyo.mapping_id_seq'::pg_catalog.regclass,
                             'klaviyo.sync'::pg_catalog.regclass, 'klaviyo.backfill'::pg_catalog.regclass,
                             'klaviyo.backfill_run'::pg_catalog.regclass, 'klaviyo.backfill_run_id_seq'::pg_catalog.regclass,
-                            'klaviyo.captured_key'::pg_catalog.regclass)
+                            'klaviyo.captured_key'::pg_catalog.regclass, 'klaviyo.deletion'::pg_catalog.regclass,
+                            'klaviyo.discarded'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             FROM pg_catalog.pg_proc AS p
@@ -1045,6 +1156,8 @@ BEGIN
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_readmit'::pg_catalog.regproc, 'klaviyo.person_digest'::pg_catalog.regproc,
+                            'klaviyo.purge_deliveries'::pg_catalog.regproc,
                             '@extschema@.klaviyo_subscribe'::pg_catalog.regproc, '@extschema@.klaviyo_suppress'::pg_catalog.regproc,
                             '@extschema@.klaviyo_track_purchase'::pg_catalog.regproc, 'klaviyo.items_fault'::pg_catalog.regproc,
                             'klaviyo.of_items'::pg_catalog.regproc,
@@ -1074,11 +1187,13 @@ BEGIN
     END LOOP;
 END
 $$;
-GRANT SELECT ON klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync TO klaviyo_reader;
+GRANT SELECT ON klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded TO klaviyo_reader;
+GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, discarded, readmitted_at, readmitted_seq)
+ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
-    @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
+    @extschema@.klaviyo_readmit, @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
     @extschema@.klaviyo_unsubscribe, klaviyo.items_fault, klaviyo.of_items, klaviyo.purchased_item, klaviyo.refuse_message,
     @extschema@.klaviyo_unsuppress, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
     klaviyo.notes_keys
@@ -1160,6 +1275,89 @@ BEGIN
     RETURN QUERY SELECT c.* FROM klaviyo.account_check AS c WHERE c.account = account_name ORDER BY c.path, c.method;
 END
 $$;
+
+-- A message may be discarded.
+COMMENT ON TYPE klaviyo.result IS
+    'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), discarded (not sent, since the person was to be deleted, see klaviyo.deletion), unknown (no such message, or its record has been dropped)';
+
+CREATE OR REPLACE FUNCTION klaviyo.settled_result(message_id uuid) RETURNS SETOF klaviyo.result
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT d.message_id, 'accepted', d.kind, d.account, d.http_status, d.attempts, d.klaviyo_id, NULL::text, NULL::text,
+           d.klaviyo_error_id, d.enqueued_at, d.settled_at, NULL::text
+    FROM klaviyo.delivery AS d
+    WHERE d.message_id = settled_result.message_id
+    UNION ALL
+    SELECT d.message_id, 'dead', d.kind, d.account, d.http_status, d.attempts, NULL, d.code, d.reason,
+           d.klaviyo_error_id, d.enqueued_at, d.died_at,
+           CASE
+               WHEN d.seq IS NULL THEN
+                   'It was refused when it was queued: correct it, queue it again, and drop this one with klaviyo_discard().'
+               WHEN EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = d.message_id) THEN
+                   'Klaviyo has accepted a newer state of the same profile since: drop this one with klaviyo_discard().'
+               ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'
+           END
+    FROM klaviyo.dead_letter AS d
+    WHERE d.message_id = settled_result.message_id
+    UNION ALL
+    SELECT d.message_id, 'discarded', d.kind, d.account, NULL, 0, NULL, 'person_deleted',
+           'the data of the person it is about was to be deleted', NULL, d.enqueued_at, d.discarded_at,
+           'If the person is back, call klaviyo_readmit() and queue it again.'
+    FROM klaviyo.discarded AS d
+    WHERE d.message_id = settled_result.message_id
+    UNION ALL
+    SELECT r.message_id, 'retrying', r.kind, r.account, r.last_status, r.attempts, NULL, r.last_code, r.last_error,
+           r.last_error_id, r.enqueued_at, NULL, klaviyo.waiting_hint(r.account)
+    FROM klaviyo.retry AS r
+    WHERE r.message_id = settled_result.message_id
+$$;
+
+COMMENT ON FUNCTION @extschema@.klaviyo_result(uuid) IS
+    'What became of a message: its status (waiting, retrying, accepted, dead, discarded, unknown), Klaviyo''s answer and what to do. While the message waits it reads the whole outbox';
+
+CREATE OR REPLACE FUNCTION @extschema@.klaviyo_await(message_id uuid, timeout interval DEFAULT '10 seconds') RETURNS klaviyo.result
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    deadline     timestamptz := clock_timestamp()
+        + least(greatest(coalesce(timeout, interval '10 seconds'), interval '0'), interval '1 hour');
+    pause        double precision := 0.002;
+    found_result klaviyo.result;
+BEGIN
+    IF EXISTS (
+        SELECT FROM klaviyo.outbox AS o
+        WHERE o.message_id = klaviyo_await.message_id AND klaviyo.is_own_transaction(o.xmin)
+    ) THEN
+        RAISE EXCEPTION 'message % was queued in this very transaction', klaviyo_await.message_id
+            USING ERRCODE = 'KS030', DETAIL = 'It is sent when the transaction has committed, so waiting for it here would wait for ever.',
+                  HINT = 'COMMIT first, then call klaviyo_await().';
+    END IF;
+    IF pg_catalog.current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'klaviyo_await() cannot see the answer at isolation level %', pg_catalog.current_setting('transaction_isolation')
+            USING ERRCODE = 'KS031', DETAIL = 'The transaction sees the database as it was when it began.',
+                  HINT = 'Call it in a READ COMMITTED transaction, or outside of one.';
+    END IF;
+    LOOP
+        SELECT * INTO found_result FROM klaviyo.settled_result(klaviyo_await.message_id) LIMIT 1;
+        EXIT WHEN found_result.status IN ('accepted', 'dead', 'discarded') OR clock_timestamp() >= deadline;
+        IF pause = 0.002 AND found_result.status IS NULL THEN
+            -- The only look into the outbox: no need to wait for what is not there.
+            found_result := klaviyo.result_of(klaviyo_await.message_id);
+            EXIT WHEN found_result.status <> 'waiting' AND found_result.status <> 'retrying';
+        END IF;
+        PERFORM pg_catalog.pg_sleep(least(pause, greatest(0, extract(epoch FROM deadline - clock_timestamp()))));
+        pause := least(pause * 2, 0.1);
+    END LOOP;
+    IF found_result.status IS NULL THEN
+        found_result := klaviyo.result_of(klaviyo_await.message_id);
+    END IF;
+    RETURN found_result;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_await(uuid, interval) IS
+    'Waits until a message is accepted, dead or discarded, or the timeout (at most an hour) is over, and tells what became of it as klaviyo_result() does. Call it after the transaction that queued the message has committed';
 
 -- Jobs, where one asks what holds a message or an account.
 CREATE OR REPLACE FUNCTION klaviyo.waiting_result(message_id uuid) RETURNS SETOF klaviyo.result

@@ -22,7 +22,8 @@ pgrx::pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/10_tables.sql", name = "tables");
 extension_sql_file!("../sql/12_delivery_days.sql", name = "delivery_days", requires = ["tables"]);
-extension_sql_file!("../sql/20_accounts.sql", name = "accounts", requires = ["delivery_days"]);
+extension_sql_file!("../sql/14_deletions.sql", name = "deletions", requires = ["delivery_days"]);
+extension_sql_file!("../sql/20_accounts.sql", name = "accounts", requires = ["deletions"]);
 extension_sql_file!("../sql/22_account_states.sql", name = "account_states", requires = ["accounts"]);
 extension_sql_file!("../sql/30_messages.sql", name = "messages", requires = ["account_states"]);
 extension_sql_file!("../sql/32_purchases.sql", name = "purchases", requires = ["messages"]);

@@ -1,10 +1,11 @@
-//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, `sent_unique_id`, and
+//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, `sent_unique_id`, `deletion`, `discarded`, and
 //! those of marks. Nobody else in Rust reads or writes them.
 
 pub mod claim;
 pub mod enqueue;
 pub mod import;
 pub mod mark;
+pub mod purge;
 pub mod remove;
 pub mod retention;
 pub mod settle;

@@ -82,6 +82,13 @@ static DEAD_LETTER_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
 /// Klaviyo knows an id for ever: what is forgotten here and queued again takes a call of many with it.
 static UNIQUE_ID_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER);
 
+/// A request for deletion is what a shop must be able to prove.
+static DELETION_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER);
+
+/// What is queued about somebody soon after is a straggler of what was going on before: a late event, a row that is still
+/// updated. Who is back after that is a customer.
+static STRAGGLER_TIME: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
+
 const MS: GucFlags = GucFlags::UNIT_MS;
 
 /// Minutes, the unit of the settings of retention.
@@ -141,6 +148,7 @@ pub fn define(preloading: bool) {
     define_bounds();
     define_alarms();
     define_retention();
+    define_deletion();
     define_ids();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
     unsafe {
@@ -227,6 +235,29 @@ fn define_retention() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::default(),
+    );
+}
+
+fn define_deletion() {
+    GucRegistry::define_int_guc(
+        c"klaviyo.deletion_retention",
+        c"How long the record of a request for deletion is kept, by a digest of whom it was about; -1: for ever.",
+        c"Counted from when all tables had been purged of the person. At least for as long as klaviyo.straggler_time.",
+        &DELETION_RETENTION,
+        FOR_EVER,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.straggler_time",
+        c"For how long after a request for deletion what is queued about that person is discarded; -1: for ever.",
+        c"It would bring the person back. klaviyo_readmit() ends it for one.",
+        &STRAGGLER_TIME,
+        FOR_EVER,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
     );
 }
 
@@ -321,17 +352,28 @@ pub struct Retention {
     pub dead_letter: Option<i32>,
     pub dead_letters: Option<i32>,
     pub unique_id: Option<i32>,
+    pub deletion: Option<i32>,
 }
 
 /// How long and how much is kept, as the settings have it now.
 pub fn retention() -> Retention {
-    let bound = |setting: &GucSetting<i32>| Some(setting.get()).filter(|value| *value != FOR_EVER);
+    let deletion = bound(&DELETION_RETENTION).zip(straggler_minutes());
     Retention {
         delivery: bound(&DELIVERY_RETENTION),
         dead_letter: bound(&DEAD_LETTER_RETENTION),
         dead_letters: bound(&DEAD_LETTER_LIMIT),
         unique_id: bound(&UNIQUE_ID_RETENTION),
+        deletion: deletion.map(|(kept, of_use)| kept.max(of_use)),
     }
+}
+
+/// `klaviyo.straggler_time`, in minutes; none: for ever.
+pub fn straggler_minutes() -> Option<i32> {
+    bound(&STRAGGLER_TIME)
+}
+
+fn bound(setting: &GucSetting<i32>) -> Option<i32> {
+    Some(setting.get()).filter(|value| *value != FOR_EVER)
 }
 
 /// `klaviyo.max_in_flight`.

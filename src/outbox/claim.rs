@@ -18,6 +18,7 @@ use crate::outbox::unique_ids;
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, rows};
 
+mod deleted;
 mod jobs;
 mod parked;
 mod retries;
@@ -179,6 +180,7 @@ impl Claimer {
         }
         self.redriven(&mut claimed)?;
         self.net(&mut claimed)?;
+        deleted::discard(&mut claimed)?;
         let look_again_in = self.room.looks_further_in();
         claimed.look_again_in = claimed.look_again_in.into_iter().chain(look_again_in).min();
         Ok(claimed)
@@ -338,6 +340,7 @@ impl Claimer {
             attempts,
             sent_at,
             bulk: false,
+            deletes: false,
             ending,
         });
     }

@@ -20,6 +20,9 @@ const INSERT_DEAD: &str = "
         (message_id, seq, account, kind, key, payload, code, reason, attempts, enqueued_at, died_at)
     VALUES ($1, NULL, $2, $3, '{}', $4, $5, $6, 0, $7, $7)";
 
+/// `outbox.kind` of a request for deletion.
+const DELETION: &str = "deletion";
+
 /// The columns of `klaviyo.outbox`.
 const COLUMNS: [(&CStr, pg_sys::Oid); 7] = [
     (c"seq", pg_sys::INT8OID),
@@ -82,10 +85,30 @@ pub fn enqueue(
         Some(written) => written,
         None => as_owner(outbox, || row.insert())?,
     };
+    if written && kind == DELETION {
+        as_owner(outbox, || record_deletion(name, account, checked, now))?;
+    }
     if written {
         at_commit(AtCommit { wake: true, ..AtCommit::default() });
     }
     Ok(written)
+}
+
+/// Writes down whose deletion is asked for, from which moment on nothing else about that person is of use.
+fn record_deletion(name: &Name, account: &str, checked: &Checked, now: i64) -> Result<(), spi::Error> {
+    const RECORD: &str = "
+        INSERT INTO klaviyo.deletion (message_id, seq, account, digest, identifier, requested_at, requested_by)
+        SELECT $1, $2, a.name, klaviyo.person_digest(a.person_salt, $4), $4, $5, session_user
+        FROM klaviyo.account AS a
+        WHERE a.name OPERATOR(pg_catalog.=) $3";
+    let args = [
+        arg(Uuid::from_bytes(*name.message_id.as_bytes())),
+        arg(name.seq),
+        arg(account),
+        arg(checked.key[0].as_str()),
+        arg(pg::timestamp(now)),
+    ];
+    run(RECORD, &args).map(drop)
 }
 
 impl Row<'_> {

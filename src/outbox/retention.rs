@@ -63,6 +63,23 @@ const DELETE_OLD_DEAD_LETTERS: &str =
     delete_oldest_dead_letters!("l.died_at < pg_catalog.now() - $2 * interval '1 minute'");
 const DELETE_OLDEST_DEAD_LETTERS: &str = delete_oldest_dead_letters!("true");
 
+const DELETE_OLD_DISCARDED: &str = "
+    DELETE FROM klaviyo.discarded AS d
+    WHERE d.message_id = ANY (ARRAY(
+        SELECT o.message_id FROM klaviyo.discarded AS o
+        WHERE o.discarded_at < pg_catalog.now() - $1 * interval '1 minute'
+        ORDER BY o.discarded_at
+        LIMIT $2
+    ))";
+const DELETE_OLD_DELETIONS: &str = "
+    DELETE FROM klaviyo.deletion AS d
+    WHERE d.message_id = ANY (ARRAY(
+        SELECT o.message_id FROM klaviyo.deletion AS o
+        WHERE o.purged_at < pg_catalog.now() - $1 * interval '1 minute'
+        ORDER BY o.purged_at
+        LIMIT $2
+    ))";
+
 const COUNT_DEAD_LETTERS: &str = "SELECT count(*) FROM klaviyo.dead_letter";
 
 /// Makes the partition of the next day that lacks one.
@@ -89,6 +106,16 @@ pub fn delete_strays(minutes: i32) -> Result<usize, spi::Error> {
 /// Deletes dead letters that died longer ago than so many minutes.
 pub fn delete_old_dead_letters(minutes: i32) -> Result<usize, spi::Error> {
     run(DELETE_OLD_DEAD_LETTERS, &[arg(BATCH), arg(minutes)])
+}
+
+/// Deletes what is known of messages discarded longer ago than so many minutes.
+pub fn delete_old_discarded(minutes: i32) -> Result<usize, spi::Error> {
+    run(DELETE_OLD_DISCARDED, &[arg(minutes), arg(BATCH)])
+}
+
+/// Deletes the records of requests for deletion that were done longer ago than so many minutes.
+pub fn delete_old_deletions(minutes: i32) -> Result<usize, spi::Error> {
+    run(DELETE_OLD_DELETIONS, &[arg(minutes), arg(BATCH)])
 }
 
 /// How many dead letters there are above a limit.

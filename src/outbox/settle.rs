@@ -151,6 +151,28 @@ const SUPERSEDE: &str = "
     GROUP BY old.message_id
     ON CONFLICT (message_id) DO NOTHING";
 
+/// For the record, without what is in it.
+const DISCARDED: &str = concat!(
+    gone!(""),
+    ", told AS (
+        INSERT INTO klaviyo.discarded (message_id, deletion, account, kind, enqueued_at, discarded_at)
+        SELECT g.message_id, o.deletion, g.account, g.kind, g.enqueued_at, pg_catalog.now()
+        FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS o (seq, message_id, deletion)
+        JOIN gone AS g ON g.seq = o.seq AND g.message_id = o.message_id
+        ON CONFLICT DO NOTHING
+        RETURNING deletion
+    )
+    UPDATE klaviyo.deletion AS d
+    SET discarded = d.discarded + t.messages
+    FROM (SELECT deletion, count(*) AS messages FROM told GROUP BY deletion) AS t
+    WHERE d.message_id = t.deletion"
+);
+
+const DELETION_ACCEPTED: &str = "
+    UPDATE klaviyo.deletion AS d
+    SET accepted_at = pg_catalog.now()
+    WHERE d.message_id = ANY ($1) AND d.accepted_at IS NULL";
+
 const FORGET_SUPERSEDED: &str = "
     DELETE FROM klaviyo.superseded AS s
     WHERE NOT EXISTS (SELECT FROM klaviyo.dead_letter AS l WHERE l.message_id = s.message_id)
@@ -185,6 +207,7 @@ impl Settler {
         accepted(outcomes)?;
         retry(outcomes)?;
         self.dead(outcomes)?;
+        discarded(outcomes)?;
         // Last, for what was accepted may stand above what died with it.
         if self.old_states { supersede(outcomes) } else { Ok(()) }
     }
@@ -244,6 +267,28 @@ fn accepted(outcomes: &[Outcome]) -> Result<(), spi::Error> {
             arg(accepted.iter().map(|(outcome, ..)| sent_at(outcome)).collect::<Vec<_>>()),
             arg(accepted.iter().map(|(outcome, ..)| outcome.bulk).collect::<Vec<_>>()),
             arg(accepted.iter().map(|(outcome, ..)| known.insert(outcome.id)).collect::<Vec<_>>()),
+        ],
+    )?;
+    let deletions = ids(accepted.iter().map(|(outcome, ..)| *outcome).filter(|outcome| outcome.deletes));
+    if deletions.is_empty() { Ok(()) } else { run(DELETION_ACCEPTED, &[arg(deletions)]).map(drop) }
+}
+
+fn discarded(outcomes: &[Outcome]) -> Result<(), spi::Error> {
+    let discarded = || {
+        outcomes.iter().filter_map(|outcome| match outcome.ending {
+            Ending::Discarded { by } => Some((outcome, Uuid::from_bytes(by))),
+            _ => None,
+        })
+    };
+    if discarded().next().is_none() {
+        return Ok(());
+    }
+    run(
+        DISCARDED,
+        &[
+            arg(discarded().map(|(outcome, _)| outcome.seq).collect::<Vec<_>>()),
+            arg(ids(discarded().map(|(outcome, _)| outcome))),
+            arg(discarded().map(|(_, by)| by).collect::<Vec<_>>()),
         ],
     )
     .map(drop)

@@ -247,7 +247,7 @@ impl Worker {
         Ok(found)
     }
 
-    /// Starts the process that does backfills, if there is one to do.
+    /// Starts the runner, if there is something for it.
     fn see_to_runner(&mut self) {
         if !runner::is_missing(self.slot) {
             return;
@@ -256,7 +256,7 @@ impl Worker {
         if !started && !self.lacks_runner {
             pg::warn(
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                "no background worker is free for a backfill",
+                "no background worker is free for the runner, which does backfills and purges deleted people",
                 "Raise max_worker_processes. It is tried again; messages are delivered meanwhile.",
             );
         }

@@ -1,5 +1,6 @@
 //! The runner of a database: the process that runs what its users have written, so that nothing of theirs is ever in the way
-//! of delivery. Now that is backfills. The worker starts it when there is something to do; it ends when there is not.
+//! of delivery: backfills. And what reads all history, for its length. The worker starts it when there is something to do; it
+//! ends when there is not.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use super::process::{self, attempt, transaction};
 use super::slots::{Slot, shared};
 use super::version::Extension;
 use crate::capture::backfill::{self, chunk, notes};
-use crate::outbox::waiting;
+use crate::outbox::{purge, waiting};
 
 /// Rows of a chunk: few at first, for nobody knows what they take.
 const FIRST: usize = 16;
@@ -96,7 +97,10 @@ pub fn start(number: usize) -> bool {
 
 /// Whether a slot needs one that it has not.
 pub fn is_missing(slot: &Slot) -> bool {
-    slot.runner().is_none() && !transaction(c"looking for backfills", backfill::running).is_empty()
+    slot.runner().is_none()
+        && transaction(c"looking for the runner's work", || {
+            Ok(!backfill::running()?.is_empty() || purge::is_due()?)
+        })
 }
 
 #[derive(Default)]
@@ -146,7 +150,8 @@ impl Runner {
         let mut idle = LOOK;
         while !process::is_terminating() {
             let running = transaction(c"looking for backfills", backfill::running);
-            if running.is_empty() && !forget() {
+            let purged = purge();
+            if running.is_empty() && !purged && !forget() {
                 return;
             }
             // What was queued of those that have ended still takes room.
@@ -181,6 +186,30 @@ impl Runner {
 /// Forgets what is noted for nothing. Whether there was anything.
 fn forget() -> bool {
     attempt(c"forgetting keys", |_| true, notes::forget).is_ok_and(|forgotten| forgotten > 0)
+}
+
+/// Purges the tables of people whose deletion Klaviyo has accepted, a part of the history after the other. Whether there was
+/// anybody, and all is done: what others are in the way of is tried again when the worker asks for it.
+fn purge() -> bool {
+    let purged = || -> Result<bool, String> {
+        if !attempt(c"looking for people to purge", |_| true, purge::is_due)? {
+            return Ok(false);
+        }
+        let people = attempt(c"looking for people to purge", |_| true, purge::next)?;
+        attempt(c"purging", |_| true, || purge::others(&people))?;
+        for part in attempt(c"purging", |_| true, purge::parts)? {
+            attempt(c"purging deliveries", |_| true, || purge::deliveries(&people, &part))?;
+            if process::is_terminating() {
+                return Ok(false);
+            }
+        }
+        attempt(c"purging", |_| true, || purge::done(&people))?;
+        Ok(true)
+    };
+    purged().unwrap_or_else(|error| {
+        log!("klaviyo_sync: our tables cannot be purged of people whose data was to be deleted: {error}");
+        false
+    })
 }
 
 impl Backfill {

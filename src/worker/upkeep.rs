@@ -35,9 +35,11 @@ enum Step {
     DeleteSurplusDeadLetters,
     ForgetUniqueIds,
     ForgetKeys,
+    DeleteOldDiscarded,
+    DeleteOldDeletions,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 11] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
@@ -47,6 +49,8 @@ const STEPS: [Step; 9] = [
     Step::DeleteSurplusDeadLetters,
     Step::ForgetUniqueIds,
     Step::ForgetKeys,
+    Step::DeleteOldDiscarded,
+    Step::DeleteOldDeletions,
 ];
 
 /// Where the round stands.
@@ -137,7 +141,7 @@ impl Upkeep {
         if matches!(step, Step::AddDays | Step::DropDays) {
             Spi::run(NO_EVENT_TRIGGERS)?;
         }
-        let Retention { delivery, dead_letter, dead_letters, unique_id } = self.retention;
+        let Retention { delivery, dead_letter, dead_letters, unique_id, deletion } = self.retention;
         match step {
             Step::AddDays => retention::add_day(),
             Step::DropDays => delivery.map_or(Ok(0), retention::drop_day),
@@ -155,6 +159,8 @@ impl Upkeep {
             }
             Step::DeleteSurplusDeadLetters => Ok(0),
             Step::ForgetUniqueIds => unique_id.map_or(Ok(0), unique_ids::forget),
+            Step::DeleteOldDiscarded => delivery.map_or(Ok(0), retention::delete_old_discarded),
+            Step::DeleteOldDeletions => deletion.map_or(Ok(0), retention::delete_old_deletions),
             Step::ForgetKeys => {
                 if self.done == 0 && notes::stop_largest()? {
                     log!(
@@ -197,6 +203,14 @@ impl Upkeep {
             Step::ForgetUniqueIds => {
                 log!("klaviyo_sync: forgot unique_ids older than klaviyo.unique_id_retention: {done}");
             }
+            Step::DeleteOldDiscarded => {
+                log!("klaviyo_sync: forgot discarded messages older than klaviyo.delivery_retention: {done}");
+            }
+            Step::DeleteOldDeletions => {
+                log!(
+                    "klaviyo_sync: dropped requests for deletion older than klaviyo.deletion_retention: {done}"
+                );
+            }
         }
     }
 }
@@ -213,6 +227,8 @@ impl Step {
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",
             Self::ForgetUniqueIds => "old unique_ids",
             Self::ForgetKeys => "keys of captured rows",
+            Self::DeleteOldDiscarded => "discarded messages",
+            Self::DeleteOldDeletions => "old requests for deletion",
         }
     }
 }

@@ -420,7 +420,7 @@ fn without_a_process_it_waits() {
     wait_for_worker(&mut db);
     sql(&mut db, &format!("{ORDERS}; {}; {MAP}; SELECT klaviyo_backfill('orders')", place(1, 10)));
     shop.eventually("the log tells", PATIENCE, || {
-        shop.cluster.log().contains("no background worker is free for a backfill")
+        shop.cluster.log().contains("no background worker is free for the runner")
     });
     sql(&mut db, &place(11, 12));
     shop.eventually("the new ones are sent", PATIENCE, || shop.backlog().waiting() == 0);

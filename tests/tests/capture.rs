@@ -324,8 +324,11 @@ fn a_deleted_row_can_have_klaviyo_forget_the_person() {
         shop.sandbox.profiles().iter().map(|it| it.attributes["email"].to_string()).collect();
     assert_eq!(left.len(), 4);
     assert!(!left.iter().any(|email| email.contains("user-2@")), "{left:?}");
-    // Who comes back is somebody new.
+    // Who comes back is somebody new, once the shop says so.
     sql(&mut db, "INSERT INTO users VALUES (2, 'user-2@shop.example', 'W')");
+    assert_eq!(shop.drain_soon().dead, 0);
+    assert_eq!(shop.sandbox.profiles().len(), 4);
+    sql(&mut db, "SELECT klaviyo_readmit('user-2@shop.example'); UPDATE users SET name = 'X' WHERE id = 2");
     assert_eq!(shop.drain_soon().dead, 0);
     assert_eq!(shop.sandbox.profiles().len(), 5);
     shop.assert_requests_conform();

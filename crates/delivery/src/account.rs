@@ -12,7 +12,7 @@ use crate::draw;
 use crate::gauges::Place;
 use crate::import::not_made;
 use crate::lane::{Lane, Start};
-use crate::message::{AccountState, Ending, Outcome, Report};
+use crate::message::{AccountState, Ending, Message, Outcome, Report};
 use crate::preflight::{self, Preflight};
 use crate::queue::{Line, Queue};
 use crate::stale::Stale;
@@ -154,6 +154,21 @@ impl Account {
         self.stops.clear();
         let account_state = self.news(before, now);
         account_state.map(|state| Report { account_state: Some(state), ..Report::new(&self.name, None) })
+    }
+
+    /// Takes messages, in their order. Reports those that cannot stay, and those that others have made useless.
+    pub fn add(&mut self, messages: Vec<Message>, now: Instant) -> Option<Report> {
+        let mut report = Report::new(&self.name, None);
+        for message in messages {
+            if message.kind.deletes() {
+                let discarded = self.queue.discard(&message, now).into_iter();
+                report.outcomes.extend(discarded.map(|useless| {
+                    Outcome::of(&useless, SystemTime::now(), false, Ending::Discarded { by: message.id })
+                }));
+            }
+            report.parked.extend(self.queue.add(message, now));
+        }
+        (!report.outcomes.is_empty() || !report.parked.is_empty()).then_some(report)
     }
 
     pub fn queue(&mut self) -> &mut Queue {

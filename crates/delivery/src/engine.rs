@@ -22,7 +22,7 @@ use crate::account::{Account, AccountOptions, Policy, earlier};
 use crate::call::Call;
 use crate::gauges::Place;
 use crate::import::{ImportId, PastImport, not_made};
-use crate::message::{Message, Parked, Report};
+use crate::message::{Message, Report};
 
 /// What the owner of the outbox tells the thread.
 pub enum Command {
@@ -222,11 +222,8 @@ impl State {
             }
             Command::Acknowledge { done } => done.store(true, SeqCst),
             Command::Add { account, messages } => {
-                let queue = self.account(&account).queue();
-                let parked: Vec<Parked> =
-                    messages.into_iter().filter_map(|message| queue.add(message, now)).collect();
-                if !parked.is_empty() {
-                    self.report(Report { parked, ..Report::new(&account, None) });
+                if let Some(report) = self.account(&account).add(messages, now) {
+                    self.report(report);
                 }
             }
             Command::Follow { account, import } => self.account(&account).follow(import, now),

@@ -14,7 +14,7 @@ pub mod suppress;
 pub mod unsubscribe;
 pub mod unsuppress;
 
-use klaviyo::{Endpoint, REQUEST_DELETION};
+use klaviyo::Endpoint;
 
 use crate::batch::Batch;
 use crate::question::Question;
@@ -77,6 +77,11 @@ pub trait Kind: Sync {
         false
     }
 
+    /// Whether it asks that the person be deleted: then nothing that waits about that person is of use any more.
+    fn deletes(&self) -> bool {
+        false
+    }
+
     /// What some of its messages must be told before they may go, where there is any such thing.
     fn question(&self) -> Option<&'static dyn Question> {
         None
@@ -113,7 +118,7 @@ impl Reading {
             |key: &[String]| key.iter().map(|name| format!("history:{name}")).collect::<Vec<_>>();
         if self.backfill && !self.carries_state {
             of_history(&key)
-        } else if kind.endpoint() == &REQUEST_DELETION {
+        } else if kind.deletes() {
             let history = of_history(&key);
             key.into_iter().chain(history).collect()
         } else {

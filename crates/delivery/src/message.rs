@@ -56,13 +56,15 @@ pub struct Outcome {
     pub sent_at: SystemTime,
     /// Whether that was a call of many.
     pub bulk: bool,
+    /// Whether it asks that a person be deleted, see [`Kind::deletes`].
+    pub deletes: bool,
     pub ending: Ending,
 }
 
 impl Outcome {
     pub fn of(message: &Message, sent_at: SystemTime, bulk: bool, ending: Ending) -> Self {
-        let Message { seq, id, unique_id, attempts, .. } = *message;
-        Self { seq, id, unique_id, attempts, sent_at, bulk, ending }
+        let Message { seq, id, unique_id, attempts, kind, .. } = *message;
+        Self { seq, id, unique_id, attempts, sent_at, bulk, deletes: kind.deletes(), ending }
     }
 }
 
@@ -77,6 +79,8 @@ pub enum Ending {
     /// It will not be tried again by itself. `newer` is the number of a newer state of the same profile that has been
     /// accepted, where there is one: then it must not be tried again by anyone.
     Dead { failure: Failure, newer: Option<i64> },
+    /// It is not sent, for that message asks that the person be deleted whom it is about.
+    Discarded { by: [u8; 16] },
 }
 
 /// A message that has left the memory, for a job has locked its key: to be handed in again when that is over.

@@ -6,7 +6,7 @@
 //! one of them may go.
 //! States of one profile that stand next to each other go as one call.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
@@ -78,6 +78,15 @@ impl Queued {
             newer: None,
             identifiers,
         }
+    }
+
+    fn is_about(&self, whose: &[Identifier]) -> bool {
+        self.identifiers.iter().any(|identifier| whose.contains(identifier))
+    }
+
+    /// Whether it asks that the person be deleted whom another is about.
+    fn makes_useless(&self, other: &Self) -> bool {
+        self.message.kind.deletes() && !other.message.kind.deletes() && other.is_about(&self.identifiers)
     }
 
     /// What is to be asked now: nothing where the last answer is as good as a new one.
@@ -241,6 +250,25 @@ impl Queue {
         None
     }
 
+    /// Takes out what waits about the person that a message asks to be deleted, but for other such requests.
+    pub fn discard(&mut self, deletion: &Message, now: Instant) -> Vec<Message> {
+        let whose = key::identifiers(&deletion.key);
+        let mut discarded = Vec::new();
+        let groups: HashSet<GroupId> =
+            whose.iter().filter_map(|identifier| self.by_identifier.get(identifier).copied()).collect();
+        for id in groups {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            let (gone, left) = std::mem::take(&mut group.queue)
+                .into_iter()
+                .partition(|queued: &Queued| queued.is_about(&whose) && !queued.message.kind.deletes());
+            group.queue = left;
+            let gone: VecDeque<Queued> = gone;
+            discarded.extend(gone.into_iter().map(|queued| queued.message));
+            self.place(id, now);
+        }
+        discarded
+    }
+
     /// Says whether messages may ride whose id is one of the user's own. Of those that were here while they might not
     /// none does.
     pub fn allow_given_ids(&mut self, allowed: bool, now: Instant) {
@@ -362,19 +390,30 @@ impl Queue {
         Some(Next::Call { group: id, messages, request })
     }
 
-    /// A call has ended: `again` goes back to its place, the accepted states are remembered.
-    pub fn ended(&mut self, group: GroupId, accepted: &[Queued], again: Vec<Queued>, now: Instant) {
+    /// A call has ended: `again` goes back to its place, the accepted states are remembered. Returns what has become useless
+    /// meanwhile and does not go back, each with the request for deletion that made it so.
+    pub fn ended(
+        &mut self,
+        group: GroupId,
+        accepted: &[Queued],
+        again: Vec<Queued>,
+        now: Instant,
+    ) -> Vec<(Message, [u8; 16])> {
         for queued in accepted.iter().filter(|queued| queued.message.carries_state) {
             self.remember_newest(&queued.identifiers, queued.message.seq);
         }
         let id = self.call_ended(group);
+        let mut useless = Vec::new();
         for mut queued in again {
             self.keep_newer(&mut queued);
-            if let Some(group) = self.groups.get_mut(&id) {
-                insert_by_seq(&mut group.queue, queued);
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            match group.queue.iter().find(|other| other.makes_useless(&queued)) {
+                Some(deletion) => useless.push((queued.message, deletion.message.id)),
+                None => insert_by_seq(&mut group.queue, queued),
             }
         }
         self.place(id, now);
+        useless
     }
 }
 

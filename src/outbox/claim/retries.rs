@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use delivery::{Failure, Message, kind};
 use pgrx::spi;
 
-use super::{CHUNK, Claimed, Claimer, LATE_SHARE, id, micros, time, unknown_kind};
+use super::{CHUNK, Claimed, Claimer, LATE_SHARE, deleted, id, micros, time, unknown_kind};
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, rows};
 
@@ -35,6 +35,7 @@ impl Claimer {
         self.missed.clear();
         let mut claimed = Claimed::default();
         self.tried(TRIED, 0, i64::MAX, &mut claimed)?;
+        deleted::discard(&mut claimed)?;
         Ok(claimed)
     }
 

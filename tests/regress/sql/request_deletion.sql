@@ -40,3 +40,30 @@ INSERT INTO accounts VALUES (1);
 INSERT INTO people VALUES (1, 1, '+15005550008');
 DELETE FROM accounts;
 SELECT * FROM queued;
+
+-- It is on record, by a digest that is the account's own; who may read that reads no digest.
+SELECT klaviyo_sync_detach('users'), klaviyo_sync_detach('people');
+DELETE FROM klaviyo.outbox;
+DELETE FROM klaviyo.deletion;
+SELECT klaviyo_request_deletion('Ada@Shop.example') AS request \gset
+SELECT d.message_id = :'request' AS same, o.seq = d.seq AS in_order, d.account, d.identifier, d.requested_by = session_user AS by_us, d.accepted_at, d.discarded,
+       d.digest = klaviyo.person_digest(a.person_salt, 'email:ada@shop.example') AS is_digest
+FROM klaviyo.deletion AS d JOIN klaviyo.outbox AS o USING (message_id) JOIN klaviyo.account AS a ON a.name = d.account;
+BEGIN;
+SELECT klaviyo_request_deletion('bob@shop.example') IS NOT NULL AS queued;
+ROLLBACK;
+SELECT count(*) FROM klaviyo.deletion;
+SELECT klaviyo_readmit();
+SELECT klaviyo_readmit('nobody@shop.example'), klaviyo_readmit('ada@shop.example', account => 'none'), klaviyo_readmit(phone_number => 'ada@shop.example');
+BEGIN;
+SELECT klaviyo_readmit('ADA@shop.example');
+SELECT klaviyo_upsert_profile('ada@shop.example') IS NOT NULL AS queued;
+SELECT o.seq > d.readmitted_seq AS comes_after FROM klaviyo.outbox AS o, klaviyo.deletion AS d WHERE o.kind = 'profile';
+COMMIT;
+CREATE ROLE regress_deletion_reader IN ROLE klaviyo_reader;
+SET ROLE regress_deletion_reader;
+SELECT account, identifier FROM klaviyo.deletion;
+SELECT digest FROM klaviyo.deletion;
+SELECT klaviyo_readmit('ada@shop.example');
+RESET ROLE;
+DROP ROLE regress_deletion_reader;

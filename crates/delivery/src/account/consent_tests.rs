@@ -122,7 +122,7 @@ fn a_bad_one_harms_only_itself() {
             match ending {
                 Ending::Accepted { .. } => accepted += 1,
                 Ending::Dead { .. } => dead.push(seq),
-                Ending::Retry { .. } => {}
+                Ending::Retry { .. } | Ending::Discarded { .. } => {}
             }
         }
         now += SECOND;
@@ -363,7 +363,7 @@ fn an_outage_parts_nobody_and_a_message_that_klaviyo_fails_at_is_found() {
             match ending {
                 Ending::Accepted { .. } => drop(accepted.insert(seq)),
                 Ending::Dead { .. } => drop(dead.insert(seq)),
-                Ending::Retry { .. } => {}
+                Ending::Retry { .. } | Ending::Discarded { .. } => {}
             }
         }
         // A little traffic of others tells a bad message from a bad day.
@@ -375,4 +375,65 @@ fn an_outage_parts_nobody_and_a_message_that_klaviyo_fails_at_is_found() {
     assert_eq!(dead, BTreeSet::from([500]), "after {calls} calls");
     let left: Vec<i64> = (1..=1_000).filter(|seq| !accepted.contains(seq)).collect();
     assert!(left.len() < 60 && left.contains(&700), "{left:?}");
+}
+
+/// What waits about a person is of no use once that person is to be deleted; what is under way is waited for.
+#[test]
+fn what_waits_about_somebody_who_is_to_be_deleted_is_discarded() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, consent(1, "subscribe", "ada", ""), now);
+    let under_way = next(&mut account, now).expect("a call");
+    let history = Message {
+        backfill: true,
+        key: vec!["history:email:ada@b.example".to_owned()],
+        ..message(4, "event", "x")
+    };
+    for other in [
+        consent(2, "unsubscribe", "ada", ""),
+        consent(3, "subscribe", "bob", ""),
+        history,
+        Message {
+            key: vec!["email:ada@b.example".to_owned(), "phone_number:+15005550006".to_owned()],
+            ..message(5, "event", "x")
+        },
+        Message { key: vec!["phone_number:+15005550006".to_owned()], ..message(6, "event", "x") },
+    ] {
+        add(&mut account, other, now);
+    }
+    let payload = r#"{"email":"ada@b.example"}"#.to_owned();
+    let key = ["email:ada@b.example", "history:email:ada@b.example"].map(str::to_owned).to_vec();
+    let deletion = Message { payload, key, rides: false, ..consent(7, "deletion", "ada", "") };
+    let by = deletion.id;
+    let report = account.add(vec![deletion], now).expect("a report");
+    let mut discarded: Vec<i64> = report.outcomes.iter().map(|outcome| outcome.seq).collect();
+    discarded.sort_unstable();
+    assert_eq!(discarded, [2, 4, 5], "but nothing of others, who share a number");
+    assert!(report.outcomes.iter().all(|outcome| outcome.ending == Ending::Discarded { by }));
+    assert_eq!(seqs(&awaited(&mut account, &mut now)), [3], "who has nothing to do with it");
+    settled(&mut account, under_way, answer(202, ""), now);
+    for expected in [6, 7] {
+        let call = awaited(&mut account, &mut now);
+        assert_eq!(seqs(&call), [expected]);
+        settled(&mut account, call, answer(202, ""), now);
+    }
+}
+
+#[test]
+fn what_fails_while_the_person_is_to_be_deleted_is_not_tried_again() {
+    let now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, consent(1, "subscribe", "ada", ""), now);
+    let under_way = next(&mut account, now).expect("a call");
+    let deletion = Message {
+        payload: r#"{"email":"ada@b.example"}"#.to_owned(),
+        rides: false,
+        ..consent(2, "deletion", "ada", "")
+    };
+    assert!(account.add(vec![deletion], now).is_none());
+    let report = settled(&mut account, under_way, answer(503, ""), now);
+    // First it has failed, and then it is useless.
+    let endings: Vec<&Ending> = report.outcomes.iter().map(|outcome| &outcome.ending).collect();
+    assert!(matches!(endings[..], [Ending::Retry { .. }, Ending::Discarded { .. }]), "{endings:?}");
+    assert_eq!(seqs(&next(&mut account, now).expect("the request")), [2]);
 }

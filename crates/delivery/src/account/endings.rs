@@ -76,7 +76,12 @@ impl Account {
                     _ => {}
                 }
             }
-            self.queue.ended(group, &accepted, again, now);
+            let useless = self.queue.ended(group, &accepted, again, now);
+            report.outcomes.extend(
+                useless
+                    .iter()
+                    .map(|(message, by)| Outcome::of(message, sent_at, bulk, Ending::Discarded { by: *by })),
+            );
         }
     }
 

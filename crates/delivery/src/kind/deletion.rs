@@ -75,6 +75,10 @@ impl Kind for Deletion {
         }
     }
 
+    fn deletes(&self) -> bool {
+        true
+    }
+
     fn lost(&self) -> Lost {
         Lost::Repeated
     }
@@ -97,6 +101,7 @@ mod tests {
             (vec!["email:ada@b.example".to_owned()], r#"{"email":"Ada@b.example"}"#)
         );
         assert!(Deletion.body(&checked.payload).is_ok());
+        assert!(Deletion.deletes());
         let reading = Deletion.read("a", [0; 16], &checked.payload);
         assert_eq!(
             reading.ordered(&Deletion, vec!["a".to_owned()]),

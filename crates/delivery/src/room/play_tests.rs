@@ -197,7 +197,9 @@ impl Play {
         }
         for outcome in outcomes {
             match outcome.ending {
-                Ending::Accepted { .. } | Ending::Dead { .. } => self.room.remove(outcome.seq),
+                Ending::Accepted { .. } | Ending::Dead { .. } | Ending::Discarded { .. } => {
+                    self.room.remove(outcome.seq);
+                }
                 Ending::Retry { .. } => {}
             }
         }
