@@ -194,6 +194,17 @@ SELECT format('| %s | %s |', regexp_replace(o.object, '[a-z_.]+(\(\))?$', '`\&`'
  ORDER BY o.part, o.object COLLATE "C";
 
 \echo
+\echo '## Kinds of message'
+\echo
+\echo 'Which calls of Klaviyo''s API bring them, and what becomes of one where the answer to such a call is lost, so that nobody knows'
+\echo 'whether Klaviyo has done what it was asked.'
+\echo
+\echo '| kind | calls | a lost answer |'
+\echo '|---|---|---|'
+SELECT format('| `%s` | %s | %s |', k.kind, k.calls, k.lost)
+  FROM json_to_recordset(:'kinds') AS k (kind text, calls text, lost text);
+
+\echo
 \echo '## Errors'
 \echo
 \echo 'Their SQLSTATEs are of class `KS`. Each comes with a DETAIL and a HINT. Those of messages that Klaviyo would never take'

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::Stdio;
 
 use delivery::invalid::Fault;
-use serde_json::json;
+use delivery::kind::{self, Kind};
+use delivery::klaviyo::Endpoint;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 
@@ -28,12 +30,15 @@ pub fn generate() -> String {
         Fault::ALL.iter().map(|fault| json!({"sqlstate": fault.sqlstate(), "code": fault.code()})).collect();
     let refusals: Vec<_> =
         sqlstate::ALL.iter().map(|(sqlstate, what)| json!({"sqlstate": sqlstate, "what": what})).collect();
+    let kinds: Vec<_> = kind::ALL.iter().map(|kind| described(*kind)).collect();
     let mut psql = cluster
         .psql_command("reference")
         .args(["--quiet", "--no-align", "--tuples-only", "--variable"])
         .arg(format!("faults={}", json!(faults)))
         .arg("--variable")
         .arg(format!("refusals={}", json!(refusals)))
+        .arg("--variable")
+        .arg(format!("kinds={}", json!(kinds)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -44,4 +49,17 @@ pub fn generate() -> String {
     let output = psql.wait_with_output().expect("psql ends");
     assert!(output.status.success(), "reference.sql failed");
     String::from_utf8(output.stdout).expect("psql writes UTF-8")
+}
+
+fn described(kind: &dyn Kind) -> Value {
+    let call = |endpoint: &Endpoint| {
+        let Endpoint { method, path, max_items, .. } = endpoint;
+        let many = if *max_items > 1 { format!(", {max_items} in a call") } else { String::new() };
+        format!("`{} {path}`{many}", method.name())
+    };
+    let mut calls: Vec<String> =
+        kind.question().map(|question| call(question.endpoint())).into_iter().collect();
+    calls.push(call(kind.endpoint()));
+    calls.extend(kind.bulk().filter(|bulk| *bulk != kind.endpoint()).map(call));
+    json!({"kind": kind.name(), "calls": calls.join("<br>"), "lost": kind.lost().says()})
 }

@@ -99,6 +99,19 @@ pub enum Lost {
     ReadBack,
 }
 
+impl Lost {
+    /// What then happens, for a person.
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::RepeatedAlone => "sent again by itself: Klaviyo drops the repeat",
+            Self::Repeated => "sent again: done twice is as good as done once",
+            Self::ReadBack => {
+                "sent again, once Klaviyo has said that it is still to be done, where that makes a difference"
+            }
+        }
+    }
+}
+
 /// What a payload tells of its message. It is read once, for there may be many and they may be long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
