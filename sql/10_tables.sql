@@ -178,7 +178,7 @@ COMMENT ON TABLE klaviyo.outbox IS 'Messages that no call has been made for yet.
 COMMENT ON COLUMN klaviyo.outbox.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.outbox.message_id IS 'Global identity, and an event''s unique_id where none was given';
 COMMENT ON COLUMN klaviyo.outbox.account IS 'Account it goes to';
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge';
 COMMENT ON COLUMN klaviyo.outbox.key IS 'Identifiers of whom it is about; messages that share one keep their order';
 COMMENT ON COLUMN klaviyo.outbox.payload IS 'What is sent, as the kind lays it down';
 COMMENT ON COLUMN klaviyo.outbox.enqueued_at IS 'When it was queued';
@@ -258,19 +258,20 @@ COMMENT ON COLUMN klaviyo.delivery.settled_at IS 'When the transaction began tha
 COMMENT ON COLUMN klaviyo.delivery.bulk IS 'Whether that call carried many messages';
 
 CREATE TABLE klaviyo.dead_letter (
-    message_id       uuid PRIMARY KEY,
-    seq              bigint,
-    account          text NOT NULL,
-    kind             text NOT NULL,
-    key              text[] NOT NULL,
-    payload          json NOT NULL,
-    code             text NOT NULL,
-    reason           text NOT NULL,
-    http_status      integer,
-    klaviyo_error_id text,
-    attempts         integer NOT NULL,
-    enqueued_at      timestamptz NOT NULL,
-    died_at          timestamptz NOT NULL
+    message_id           uuid PRIMARY KEY,
+    seq                  bigint,
+    account              text NOT NULL,
+    kind                 text NOT NULL,
+    key                  text[] NOT NULL,
+    payload              json NOT NULL,
+    code                 text NOT NULL,
+    reason               text NOT NULL,
+    http_status          integer,
+    klaviyo_error_id     text,
+    attempts             integer NOT NULL,
+    enqueued_at          timestamptz NOT NULL,
+    died_at              timestamptz NOT NULL,
+    duplicate_profile_id text
 );
 CREATE INDEX dead_letter_kind_idx ON klaviyo.dead_letter (kind) WHERE seq IS NOT NULL;
 CREATE INDEX dead_letter_key_idx ON klaviyo.dead_letter USING gin (key);
@@ -289,6 +290,19 @@ COMMENT ON COLUMN klaviyo.dead_letter.klaviyo_error_id IS 'Klaviyo''s id of the 
 COMMENT ON COLUMN klaviyo.dead_letter.attempts IS 'Calls it has been in';
 COMMENT ON COLUMN klaviyo.dead_letter.enqueued_at IS 'When it was queued';
 COMMENT ON COLUMN klaviyo.dead_letter.died_at IS 'When it was put aside';
+COMMENT ON COLUMN klaviyo.dead_letter.duplicate_profile_id IS 'Klaviyo''s id of the profile that has one of its identifiers already, where that is why';
+
+CREATE VIEW klaviyo.profile_conflict AS
+SELECT d.message_id, d.account, d.key, d.duplicate_profile_id, d.reason, d.died_at
+FROM klaviyo.dead_letter AS d
+WHERE d.duplicate_profile_id IS NOT NULL;
+COMMENT ON VIEW klaviyo.profile_conflict IS 'Messages that Klaviyo refuses since two profiles have the identifiers that they name. Nothing is lost: decide which profile stays, klaviyo_merge_profiles(), then klaviyo_redrive() the message, or klaviyo_discard() it';
+COMMENT ON COLUMN klaviyo.profile_conflict.message_id IS 'Message, a dead letter';
+COMMENT ON COLUMN klaviyo.profile_conflict.account IS 'Account it was to go to';
+COMMENT ON COLUMN klaviyo.profile_conflict.key IS 'Identifiers that it names';
+COMMENT ON COLUMN klaviyo.profile_conflict.duplicate_profile_id IS 'Klaviyo''s id of the profile that has one of them, and is not the one that has the others';
+COMMENT ON COLUMN klaviyo.profile_conflict.reason IS 'What Klaviyo says';
+COMMENT ON COLUMN klaviyo.profile_conflict.died_at IS 'When it was put aside';
 
 CREATE TABLE klaviyo.superseded (
     message_id uuid PRIMARY KEY,

@@ -59,6 +59,16 @@ AS 'MODULE_PATHNAME', 'klaviyo_request_deletion';
 COMMENT ON FUNCTION @extschema@.klaviyo_request_deletion(text, text, text) IS
     'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after what was queued about the same person before; the key needs the scope data-privacy:write. Returns the message_id';
 
+CREATE FUNCTION @extschema@.klaviyo_merge_profiles(
+    keep    text,
+    merge   text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_merge_profiles';
+COMMENT ON FUNCTION @extschema@.klaviyo_merge_profiles(text, text, text) IS
+    'Queues that two profiles become one at Klaviyo, by Klaviyo''s ids: the data of merge go into keep, and merge is deleted, which nobody can undo. Not in order with what is queued by other identifiers. Returns the message_id';
+
 -- Consent -----------------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.klaviyo_subscribe(

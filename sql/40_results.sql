@@ -71,6 +71,8 @@ AS $$
                    'It was refused when it was queued: correct it, queue it again, and drop this one with klaviyo_discard().'
                WHEN EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = d.message_id) THEN
                    'Klaviyo has accepted a newer state of the same profile since: drop this one with klaviyo_discard().'
+               WHEN d.duplicate_profile_id IS NOT NULL THEN
+                   format('Profile %s has one of its identifiers already: decide which stays, klaviyo_merge_profiles(), then klaviyo_redrive() it.', d.duplicate_profile_id)
                ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'
            END
     FROM klaviyo.dead_letter AS d

@@ -111,6 +111,7 @@ $$;
 -- What is not named here is the owner's alone: account_key, whatever the worker writes, and most helpers.
 
 GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_merge_profiles,
     @extschema@.klaviyo_readmit,
     @extschema@.klaviyo_request_deletion,
     @extschema@.klaviyo_subscribe,
@@ -158,6 +159,7 @@ GRANT SELECT ON
     klaviyo.latency,
     klaviyo.mapping,
     klaviyo.outbox,
+    klaviyo.profile_conflict,
     klaviyo.removed_account,
     klaviyo.retry,
     klaviyo.sent_unique_id,

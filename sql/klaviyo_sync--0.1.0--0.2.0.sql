@@ -305,6 +305,31 @@ AS 'MODULE_PATHNAME', 'klaviyo_request_deletion';
 COMMENT ON FUNCTION @extschema@.klaviyo_request_deletion(text, text, text) IS
     'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after what was queued about the same person before; the key needs the scope data-privacy:write. Returns the message_id';
 
+ALTER TABLE klaviyo.dead_letter ADD COLUMN duplicate_profile_id text;
+COMMENT ON COLUMN klaviyo.dead_letter.duplicate_profile_id IS 'Klaviyo''s id of the profile that has one of its identifiers already, where that is why';
+
+CREATE VIEW klaviyo.profile_conflict AS
+SELECT d.message_id, d.account, d.key, d.duplicate_profile_id, d.reason, d.died_at
+FROM klaviyo.dead_letter AS d
+WHERE d.duplicate_profile_id IS NOT NULL;
+COMMENT ON VIEW klaviyo.profile_conflict IS 'Messages that Klaviyo refuses since two profiles have the identifiers that they name. Nothing is lost: decide which profile stays, klaviyo_merge_profiles(), then klaviyo_redrive() the message, or klaviyo_discard() it';
+COMMENT ON COLUMN klaviyo.profile_conflict.message_id IS 'Message, a dead letter';
+COMMENT ON COLUMN klaviyo.profile_conflict.account IS 'Account it was to go to';
+COMMENT ON COLUMN klaviyo.profile_conflict.key IS 'Identifiers that it names';
+COMMENT ON COLUMN klaviyo.profile_conflict.duplicate_profile_id IS 'Klaviyo''s id of the profile that has one of them, and is not the one that has the others';
+COMMENT ON COLUMN klaviyo.profile_conflict.reason IS 'What Klaviyo says';
+COMMENT ON COLUMN klaviyo.profile_conflict.died_at IS 'When it was put aside';
+
+CREATE FUNCTION @extschema@.klaviyo_merge_profiles(
+    keep    text,
+    merge   text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_merge_profiles';
+COMMENT ON FUNCTION @extschema@.klaviyo_merge_profiles(text, text, text) IS
+    'Queues that two profiles become one at Klaviyo, by Klaviyo''s ids: the data of merge go into keep, and merge is deleted, which nobody can undo. Not in order with what is queued by other identifiers. Returns the message_id';
+
 CREATE FUNCTION @extschema@.klaviyo_subscribe(
     email             text DEFAULT NULL,
     phone_number      text DEFAULT NULL,
@@ -1146,7 +1171,7 @@ BEGIN
                             'klaviyo.sync'::pg_catalog.regclass, 'klaviyo.backfill'::pg_catalog.regclass,
                             'klaviyo.backfill_run'::pg_catalog.regclass, 'klaviyo.backfill_run_id_seq'::pg_catalog.regclass,
                             'klaviyo.captured_key'::pg_catalog.regclass, 'klaviyo.deletion'::pg_catalog.regclass,
-                            'klaviyo.discarded'::pg_catalog.regclass)
+                            'klaviyo.discarded'::pg_catalog.regclass, 'klaviyo.profile_conflict'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             FROM pg_catalog.pg_proc AS p
@@ -1156,7 +1181,7 @@ BEGIN
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_readmit'::pg_catalog.regproc, 'klaviyo.person_digest'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_merge_profiles'::pg_catalog.regproc, '@extschema@.klaviyo_readmit'::pg_catalog.regproc, 'klaviyo.person_digest'::pg_catalog.regproc,
                             'klaviyo.purge_deliveries'::pg_catalog.regproc,
                             '@extschema@.klaviyo_subscribe'::pg_catalog.regproc, '@extschema@.klaviyo_suppress'::pg_catalog.regproc,
                             '@extschema@.klaviyo_track_purchase'::pg_catalog.regproc, 'klaviyo.items_fault'::pg_catalog.regproc,
@@ -1187,13 +1212,13 @@ BEGIN
     END LOOP;
 END
 $$;
-GRANT SELECT ON klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded TO klaviyo_reader;
+GRANT SELECT ON klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, discarded, readmitted_at, readmitted_seq)
 ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
-    @extschema@.klaviyo_readmit, @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
+    @extschema@.klaviyo_merge_profiles, @extschema@.klaviyo_readmit, @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
     @extschema@.klaviyo_unsubscribe, klaviyo.items_fault, klaviyo.of_items, klaviyo.purchased_item, klaviyo.refuse_message,
     @extschema@.klaviyo_unsuppress, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
     klaviyo.notes_keys
@@ -1296,6 +1321,8 @@ AS $$
                    'It was refused when it was queued: correct it, queue it again, and drop this one with klaviyo_discard().'
                WHEN EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = d.message_id) THEN
                    'Klaviyo has accepted a newer state of the same profile since: drop this one with klaviyo_discard().'
+               WHEN d.duplicate_profile_id IS NOT NULL THEN
+                   format('Profile %s has one of its identifiers already: decide which stays, klaviyo_merge_profiles(), then klaviyo_redrive() it.', d.duplicate_profile_id)
                ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'
            END
     FROM klaviyo.dead_letter AS d
@@ -1437,4 +1464,4 @@ AS $$
     ) AS j
 $$;
 
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge';

@@ -7,7 +7,7 @@ use delivery::identifiers::Identifiers;
 use delivery::invalid::{Fault, Invalid};
 use delivery::json::{JsonLimits, JsonWriter};
 use delivery::kind::profile_change::Change;
-use delivery::kind::{Checked, deletion, event, profile};
+use delivery::kind::{Checked, deletion, event, merge, profile};
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 
@@ -21,6 +21,7 @@ sql_function!(klaviyo_track_event, pg_finfo_klaviyo_track_event, track_event);
 sql_function!(klaviyo_upsert_profile, pg_finfo_klaviyo_upsert_profile, upsert_profile);
 sql_function!(klaviyo_upsert_changes, pg_finfo_klaviyo_upsert_changes, upsert_changes);
 sql_function!(klaviyo_request_deletion, pg_finfo_klaviyo_request_deletion, request_deletion);
+sql_function!(klaviyo_merge_profiles, pg_finfo_klaviyo_merge_profiles, merge_profiles);
 sql_function!(klaviyo_check_event, pg_finfo_klaviyo_check_event, check_event);
 sql_function!(klaviyo_check_changes, pg_finfo_klaviyo_check_changes, check_changes);
 sql_function!(klaviyo_bury_row, pg_finfo_klaviyo_bury_row, bury_row);
@@ -215,6 +216,18 @@ fn request_deletion(arguments: &Arguments) -> Returned {
         given.finish()
     };
     queue("deletion", &Name::next(), arguments.get(2), pg::now(), checked, given)
+}
+
+/// `klaviyo_merge_profiles(keep, merge, account)`
+fn merge_profiles(arguments: &Arguments) -> Returned {
+    let checked = || merge::Draft { keep: arguments.get(0), merge: arguments.get(1) }.check();
+    let given = || {
+        let mut given = Given::default();
+        given.text("keep", arguments.get(0));
+        given.text("merge", arguments.get(1));
+        given.finish()
+    };
+    queue("merge", &Name::next(), arguments.get(2), pg::now(), checked, given)
 }
 
 /// `klaviyo.bury_row(account, kind, row, fault)`: of a row whose mapping is understood no more.

@@ -92,12 +92,12 @@ const DEAD: &str = concat!(
     )
     INSERT INTO klaviyo.dead_letter
         (message_id, seq, account, kind, key, payload, code, reason, http_status, klaviyo_error_id, attempts,
-         enqueued_at, died_at)
+         enqueued_at, died_at, duplicate_profile_id)
     SELECT g.message_id, g.seq, g.account, g.kind, g.key, g.payload, o.code, o.reason,
            coalesce(o.status, g.last_status), coalesce(o.error_id, g.error_id), o.attempts,
-           g.enqueued_at, pg_catalog.clock_timestamp()
-    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::text[], $7::text[])
-        AS o (seq, status, attempts, code, reason, error_id)
+           g.enqueued_at, pg_catalog.clock_timestamp(), o.duplicate_profile_id
+    FROM unnest($1::bigint[], $3::int[], $4::int[], $5::text[], $6::text[], $7::text[], $9::text[])
+        AS o (seq, status, attempts, code, reason, error_id, duplicate_profile_id)
     JOIN gone AS g ON g.seq = o.seq
     ON CONFLICT DO NOTHING"
 );
@@ -236,6 +236,7 @@ impl Settler {
                 arg(failures().map(|failure| failure.reason.clone()).collect::<Vec<_>>()),
                 arg(failures().map(|failure| failure.error_id.clone()).collect::<Vec<_>>()),
                 arg(dead.iter().map(|(.., newer)| *newer).collect::<Vec<_>>()),
+                arg(failures().map(|failure| failure.duplicate_profile_id.clone()).collect::<Vec<_>>()),
             ],
         )
         .map(drop)

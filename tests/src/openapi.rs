@@ -30,8 +30,8 @@ pub const BULK_CALLS: [(&str, &str); 5] = [
 /// The call that asks for a person's data to be deleted; its answer has no body.
 pub const DELETION_CALL: &str = "/api/data-privacy-deletion-jobs";
 
-/// The calls about consent, and about lists and who is on them.
-pub const CONSENT_CALLS: [(&str, &str); 16] = [
+/// The calls about consent, lists and who is on them, and about who is who.
+pub const PEOPLE_CALLS: [(&str, &str); 17] = [
     ("post", "/api/profile-subscription-bulk-create-jobs"),
     ("post", "/api/profile-subscription-bulk-delete-jobs"),
     ("post", "/api/profile-suppression-bulk-create-jobs"),
@@ -48,6 +48,7 @@ pub const CONSENT_CALLS: [(&str, &str); 16] = [
     ("delete", "/api/lists/{id}/relationships/profiles"),
     ("get", "/api/profiles"),
     ("get", "/api/profiles/{id}"),
+    ("post", "/api/profile-merge"),
 ];
 
 /// What JSON:API bodies are sent and answered as.
@@ -84,7 +85,7 @@ impl OpenApi {
     fn new(document: &Value) -> Self {
         let mut revision = None;
         let posts = CALLS.into_iter().chain([DELETION_CALL]).map(|path| ("post", path));
-        let calls = posts.chain(BULK_CALLS).chain(CONSENT_CALLS).map(|(method, path)| {
+        let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).map(|(method, path)| {
             let call = &document["paths"][path][method];
             let parameters = call["parameters"].as_array().expect("a call has parameters");
             let header = parameters.iter().find(|parameter| parameter["name"] == "revision");

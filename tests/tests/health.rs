@@ -144,6 +144,7 @@ fn where_all_is_well_every_check_is_ok() {
             "lane get-profile-suppression-bulk-delete-job",
             "lane profile-bulk-import-jobs",
             "lane profile-import",
+            "lane profile-merge",
             "lane profile-subscription-bulk-create-jobs",
             "lane profile-subscription-bulk-delete-jobs",
             "lane profile-suppression-bulk-create-jobs",

@@ -34,6 +34,7 @@ fn a_missing_scope_is_named_and_nothing_comes_of_asking() {
         ("/api/profile-bulk-import-jobs/{id}/import-errors", "profiles:read"),
         ("/api/profile-bulk-import-jobs/{job_id}", "lists:read, profiles:read"),
         ("/api/profile-import", "profiles:write"),
+        ("/api/profile-merge", "profiles:write"),
         ("/api/profile-subscription-bulk-create-jobs", "lists:write, profiles:write, subscriptions:write"),
         ("/api/profile-subscription-bulk-delete-jobs", "lists:write, profiles:write, subscriptions:write"),
         ("/api/profile-suppression-bulk-create-jobs", "profiles:write, subscriptions:write"),

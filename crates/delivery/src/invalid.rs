@@ -54,6 +54,7 @@ faults! {
     CustomSource "KS064" "invalid_custom_source",
     OrderId "KS065" "invalid_order_id",
     Items "KS066" "invalid_items",
+    ProfileId "KS067" "invalid_profile_id",
 }
 
 /// A refusal. The texts name the argument and never carry an address or a phone number.

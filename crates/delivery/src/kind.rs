@@ -6,6 +6,7 @@ mod consent_batch;
 pub mod deletion;
 pub mod event;
 mod event_batch;
+pub mod merge;
 pub mod profile;
 pub mod profile_batch;
 pub mod profile_change;
@@ -17,6 +18,7 @@ pub mod unsuppress;
 use klaviyo::Endpoint;
 
 use crate::batch::Batch;
+use crate::message::Failure;
 use crate::question::Question;
 use crate::unique_id::UniqueId;
 
@@ -36,6 +38,11 @@ pub trait Kind: Sync {
 
     /// What it means for a message that the answer to its call is lost.
     fn lost(&self) -> Lost;
+
+    /// Whether a refusal says that what it asks for is done, to one that may have been sent before.
+    fn says_done(&self, _failure: &Failure) -> bool {
+        false
+    }
 
     /// What the payload tells of a message of an account.
     fn read(&self, account: &str, id: [u8; 16], payload: &str) -> Reading;
@@ -163,7 +170,7 @@ impl Rides {
 }
 
 /// Every kind there is.
-pub const ALL: [&dyn Kind; 7] = [
+pub const ALL: [&dyn Kind; 8] = [
     &event::Event,
     &profile::Profile,
     &deletion::Deletion,
@@ -171,6 +178,7 @@ pub const ALL: [&dyn Kind; 7] = [
     &unsubscribe::UNSUBSCRIBE,
     &suppress::SUPPRESS,
     &unsuppress::UNSUPPRESS,
+    &merge::Merge,
 ];
 
 /// The kind of that name.

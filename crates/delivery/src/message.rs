@@ -101,6 +101,8 @@ pub struct Failure {
     pub reason: String,
     /// Klaviyo's id of the error.
     pub error_id: Option<String>,
+    /// Klaviyo's id of the profile that has one of the identifiers already, where that is why.
+    pub duplicate_profile_id: Option<String>,
 }
 
 /// One call's outcomes, to be settled together.

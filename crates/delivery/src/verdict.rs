@@ -141,6 +141,10 @@ fn failure(status: u16, errors: &[klaviyo::ApiError]) -> Failure {
             .unwrap_or_else(|| format!("http_{status}")),
         reason: kept(errors.iter().map(klaviyo::ApiError::reason).collect::<Vec<_>>().join("; ")),
         error_id: first.map(|error| kept(error.id.clone())).filter(|id| !id.is_empty()),
+        duplicate_profile_id: errors
+            .iter()
+            .find_map(|error| error.meta.duplicate_profile_id.clone())
+            .map(kept),
     }
 }
 

@@ -209,6 +209,18 @@ const fn consent(
     }
 }
 
+/// `merge_profiles`: makes one of two profiles, later; that which is merged into the other is deleted.
+pub const MERGE_PROFILES: Endpoint = Endpoint {
+    name: "profile-merge",
+    method: Method::Post,
+    path: "/api/profile-merge",
+    scopes: &["profiles:write"],
+    limits: JOB_LIMITS,
+    max_body: 100_000,
+    max_items: 1,
+    optional: false,
+};
+
 /// `get_bulk_import_profiles_jobs`: which jobs there are.
 pub const GET_IMPORT_JOBS: Endpoint = question(
     "get-profile-bulk-import-jobs",
@@ -244,7 +256,7 @@ const fn question(name: &'static str, path: &'static str, scopes: &'static [&'st
 }
 
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 15] = [
+pub const ENDPOINTS: [&Endpoint; 16] = [
     &CREATE_EVENT,
     &UPSERT_PROFILE,
     &BULK_CREATE_EVENTS,
@@ -260,6 +272,7 @@ pub const ENDPOINTS: [&Endpoint; 15] = [
     &GET_LIST_PROFILES,
     &GET_SUPPRESS_JOB,
     &GET_UNSUPPRESS_JOB,
+    &MERGE_PROFILES,
 ];
 
 #[cfg(test)]

@@ -13,6 +13,15 @@ pub struct ApiError {
     pub title: String,
     pub detail: String,
     pub source: Source,
+    pub meta: Meta,
+}
+
+/// What else it says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Meta {
+    /// The profile that has the identifiers already, of code `duplicate_profile`.
+    pub duplicate_profile_id: Option<String>,
 }
 
 /// What an error is about.

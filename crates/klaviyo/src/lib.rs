@@ -18,8 +18,8 @@ pub use bulk::{EventsBody, Place, event_at};
 pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
 pub use endpoint::{
     BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, ENDPOINTS, Endpoint, GET_IMPORT_ERRORS,
-    GET_IMPORT_JOB, GET_IMPORT_JOBS, GET_LIST_PROFILES, GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB, Limits, Method,
-    REQUEST_DELETION, SUBSCRIBE, SUPPRESS, UNSUBSCRIBE, UNSUPPRESS, UPSERT_PROFILE,
+    GET_IMPORT_JOB, GET_IMPORT_JOBS, GET_LIST_PROFILES, GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB, Limits,
+    MERGE_PROFILES, Method, REQUEST_DELETION, SUBSCRIBE, SUPPRESS, UNSUBSCRIBE, UNSUPPRESS, UPSERT_PROFILE,
 };
 pub use error::{ApiError, errors_of};
 pub use import::{
@@ -30,7 +30,7 @@ pub use list::{Member, ask_list_members, list_members_of};
 pub use profiles::{Job, ProfilesBody, profile_at};
 pub use request::Request;
 pub use session::{Session, SessionError, is_loopback};
-pub use types::{deletion_body, event_body, profile_body, resource_id};
+pub use types::{deletion_body, event_body, merge_body, profile_body, resource_id};
 
 /// The API revision this code was written against, sent in every request unless an account says otherwise.
 pub const REVISION: &str = "2026-07-15";

@@ -35,6 +35,15 @@ pub fn deletion_body(attributes: &str) -> Vec<u8> {
     [frame, attributes, "}}}}}"].concat().into_bytes()
 }
 
+/// Body of `merge_profiles`: of the profile that stays and of that which is merged into it, by their ids.
+pub fn merge_body(destination: &str, source: &str) -> Vec<u8> {
+    let profiles = serde_json::json!({"data": [{"type": "profile", "id": source}]});
+    let body = serde_json::json!({"data": {
+        "type": "profile-merge", "id": destination, "relationships": {"profiles": profiles},
+    }});
+    body.to_string().into_bytes()
+}
+
 /// The id of the resource an answer is about (`data.id`), where it has one.
 pub fn resource_id(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]

@@ -21,6 +21,8 @@ pub enum Call {
     ImportErrors,
     /// `POST /api/data-privacy-deletion-jobs`: delete the profiles that an address or a number matches.
     RequestDeletion,
+    /// `POST /api/profile-merge`: make one of two profiles.
+    MergeProfiles,
     /// `POST /api/profile-subscription-bulk-create-jobs`: profiles that consent to be sent to.
     Subscribe,
     /// `POST /api/profile-subscription-bulk-delete-jobs`: profiles that do no more.
@@ -67,7 +69,7 @@ pub struct Limits {
 
 impl Call {
     /// All calls, in the order of their discriminants.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
@@ -76,6 +78,7 @@ impl Call {
         Self::ImportJob,
         Self::ImportErrors,
         Self::RequestDeletion,
+        Self::MergeProfiles,
         Self::Subscribe,
         Self::Unsubscribe,
         Self::Suppress,
@@ -117,6 +120,7 @@ impl Call {
             Self::ImportJob => "/api/profile-bulk-import-jobs/{job_id}",
             Self::ImportErrors => "/api/profile-bulk-import-jobs/{id}/import-errors",
             Self::RequestDeletion => "/api/data-privacy-deletion-jobs",
+            Self::MergeProfiles => "/api/profile-merge",
             Self::Subscribe => "/api/profile-subscription-bulk-create-jobs",
             Self::Unsubscribe => "/api/profile-subscription-bulk-delete-jobs",
             Self::Suppress => "/api/profile-suppression-bulk-create-jobs",
@@ -140,6 +144,7 @@ impl Call {
             | Self::ProfileImport
             | Self::ProfileBulkImport
             | Self::RequestDeletion
+            | Self::MergeProfiles
             | Self::Subscribe
             | Self::Unsubscribe
             | Self::Suppress
@@ -186,7 +191,8 @@ impl Call {
             | Self::UpdateList
             | Self::DeleteList
             | Self::AddToList
-            | Self::RemoveFromList => Limits { burst: 10, steady: 150 },
+            | Self::RemoveFromList
+            | Self::MergeProfiles => Limits { burst: 10, steady: 150 },
         }
     }
 
@@ -206,7 +212,7 @@ impl Call {
             | Self::UpdateList
             | Self::AddToList
             | Self::RemoveFromList => Some(5_000_000),
-            Self::ProfileImport | Self::RequestDeletion => Some(100_000),
+            Self::ProfileImport | Self::RequestDeletion | Self::MergeProfiles => Some(100_000),
             Self::ImportJobs
             | Self::ImportJob
             | Self::ImportErrors

@@ -9,6 +9,7 @@ mod fields;
 mod identifiers;
 mod limits;
 mod list;
+mod merge;
 mod profile;
 mod profile_bulk;
 mod subscription;
@@ -21,6 +22,7 @@ pub use deletion::Whose;
 pub use event::EventDraft;
 pub use event_bulk::EventGroup;
 pub use list::{ListChange, ListDraft};
+pub use merge::Merge;
 pub use profile::{ProfileDraft, PropertyPatch};
 pub use profile_bulk::ImportItem;
 pub use subscription::{ConsentDraft, ConsentItem};
@@ -49,6 +51,11 @@ pub fn profile_import(body: &Value<'_>) -> Result<ProfileDraft, Vec<ApiError>> {
 /// Checks the body of `POST /api/profile-bulk-import-jobs` (`ProfileImportJobCreateQuery`).
 pub fn profile_bulk(body: &Value<'_>) -> Result<Vec<ImportItem>, Vec<ApiError>> {
     checked(body, profile_bulk::check)
+}
+
+/// Checks the body of `POST /api/profile-merge` (`ProfileMergeQuery`).
+pub fn merge(body: &Value<'_>) -> Result<Merge, Vec<ApiError>> {
+    checked(body, merge::check)
 }
 
 /// Checks the body of `POST /api/data-privacy-deletion-jobs` (`DataPrivacyCreateDeletionJobQuery`).

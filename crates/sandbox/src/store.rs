@@ -4,6 +4,7 @@ mod bulk;
 mod consent;
 mod identifiers;
 mod lists;
+mod merge;
 mod profile;
 
 use std::borrow::Cow;
@@ -210,10 +211,15 @@ impl Store {
             received: 1,
             receipt,
         };
+        self.events.push(event);
+        self.index_event(self.events.len() - 1);
+    }
+
+    /// Has an event be found.
+    fn index_event(&mut self, index: usize) {
         let Self { by_unique_id, events, hasher, .. } = self;
         let hash = |event: &Event| hasher.hash_one((event.profile, &*event.metric, &*event.unique_id));
-        by_unique_id.insert_unique(hash(&event), events.len(), |&index| hash(&events[index]));
-        events.push(event);
+        by_unique_id.insert_unique(hash(&events[index]), index, |&index| hash(&events[index]));
     }
 
     /// The place of an event in the store.
@@ -281,7 +287,12 @@ impl Store {
     /// Deletes a profile, its events, and what lists and the log of consents know of it. Whoever comes by its identifiers
     /// later is another.
     pub fn delete(&mut self, whose: &Whose) {
-        let Some(index) = self.who(whose) else { return };
+        if let Some(index) = self.who(whose) {
+            self.delete_at(index);
+        }
+    }
+
+    fn delete_at(&mut self, index: usize) {
         for list in &mut self.lists {
             list.forget(index);
         }

@@ -132,6 +132,13 @@ impl Account {
 
     /// How a call ended for one of its messages, which is tried again after the wait, if there is one.
     fn ending(&self, verdict: &Verdict, queued: &Queued, wait: Option<Duration>) -> Ending {
+        if let Verdict::Refused { failure, .. } = verdict
+            && let Some(status) = failure.status
+            && queued.message.may_be_done
+            && queued.message.kind.says_done(failure)
+        {
+            return Ending::Accepted { status, resource_id: None, state_of: Vec::new() };
+        }
         let failure = match verdict {
             Verdict::Accepted { status, resource_id } => {
                 let (status, resource_id) = (*status, resource_id.clone());

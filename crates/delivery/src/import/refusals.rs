@@ -60,5 +60,6 @@ fn failure(error: &ImportError) -> Failure {
         code: if code.is_empty() { "import_error".to_owned() } else { code.clone() },
         reason: error.error.reason(),
         error_id: Some(id.clone()).filter(|id| !id.is_empty()),
+        duplicate_profile_id: error.error.meta.duplicate_profile_id.clone(),
     }
 }

@@ -44,6 +44,7 @@ impl Received<'_> {
             Call::ImportJob => self.job(state, id),
             Call::ImportErrors => self.job_errors(state, id),
             Call::RequestDeletion => self.deletion(state, &body),
+            Call::MergeProfiles => self.merge(state, &body),
             Call::Subscribe => self.subscribe(state, &body, ticket),
             Call::Unsubscribe => self.unsubscribe(state, &body, ticket),
             Call::Suppress => self.suppression(state, &body, Work::Suppress, ticket),
@@ -134,6 +135,17 @@ impl Received<'_> {
     }
 
     /// Klaviyo does it later; here it is done at once.
+    fn merge(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
+        let merge = check::merge(body).map_err(|errors| Reply::errors(&errors))?;
+        none(refuse::find(&self.refuse, refuse::whole, body))?;
+        state.store.merge(&merge).map_err(|error| Reply::errors(&[error]))?;
+        let links =
+            json!({"self": format!("{}/api/profiles/{}", self.sandbox.settings.api_url, merge.destination)});
+        let data = json!({"type": "profile", "id": merge.destination, "links": links});
+        Ok(document(StatusCode::CREATED, &json!({"data": data, "links": links})))
+    }
+
+    /// The same.
     fn deletion(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
         let whose = check::deletion(body).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;

@@ -74,6 +74,11 @@ impl Profile {
         self.attributes.get(attribute)?.as_str()
     }
 
+    /// Gives it an identifier that it has not.
+    pub fn identify(&mut self, attribute: &str, text: String) {
+        self.attributes.insert(attribute.to_owned(), text.into());
+    }
+
     /// Absent leaves alone and null clears; location and properties are merged by their keys, then patched.
     pub fn apply(&mut self, draft: ProfileDraft, now: Timestamp) {
         for (key, value) in draft.attributes {

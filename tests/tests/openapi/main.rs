@@ -2,14 +2,14 @@
 //!
 //! These tests do something only where the environment variable `KLAVIYO_OPENAPI` names the document.
 
-use std::collections::BTreeMap;
+mod hand;
+mod people;
 
+use hand::{HEADERS, Hand, KEY, MEDIA_TYPE, REVISION};
 use harness::{
     BULK_CALLS, Bulk, CALLS, Cluster, DELETION_CALL, Fault, OpenApi, Rates, Sandbox, Shop, explain,
 };
 use serde_json::{Value, json};
-use ureq::Agent;
-use ureq::http::Request;
 
 fn document() -> Option<OpenApi> {
     let document = OpenApi::from_env();
@@ -148,50 +148,6 @@ fn a_changed_request_is_found_out() {
         }
     }
 }
-
-/// A request made by hand, which can be wrong in every way.
-struct Hand<'a> {
-    agent: Agent,
-    sandbox: &'a Sandbox,
-    document: &'a OpenApi,
-    counts: BTreeMap<(String, u16), u64>,
-}
-
-impl<'a> Hand<'a> {
-    fn new(sandbox: &'a Sandbox, document: &'a OpenApi) -> Self {
-        let agent = Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
-        Self { agent, sandbox, document, counts: BTreeMap::new() }
-    }
-
-    /// Makes a request, judges the answer and counts it.
-    fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str, expected: &[u16]) {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.sandbox.api()));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(body.to_owned()).expect("it can be made");
-        let mut answer = self.agent.run(request).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let status = answer.status().as_u16();
-        let text = answer.body_mut().read_to_string().expect("the answer is text");
-        assert!(expected.contains(&status), "{method} {path}: {status} {text}");
-        let fault = self.document.fault_of_answer(method, path, status, &text);
-        assert!(fault.is_none(), "{method} {path}, {status}: {}\n{text}", fault.unwrap_or_default());
-        *self.counts.entry((path.to_owned(), status)).or_default() += 1;
-    }
-
-    fn post(&mut self, path: &str, body: &str, expected: u16) {
-        self.send("POST", path, &HEADERS, body, &[expected]);
-    }
-
-    fn count(&self, path: &str, status: u16) -> u64 {
-        self.counts.get(&(path.to_owned(), status)).copied().unwrap_or_default()
-    }
-}
-
-const KEY: (&str, &str) = ("Authorization", "Klaviyo-API-Key pk_of_a_test");
-const REVISION: (&str, &str) = ("revision", "2026-07-15");
-const MEDIA_TYPE: (&str, &str) = ("Content-Type", "application/vnd.api+json");
-const HEADERS: [(&str, &str); 3] = [KEY, REVISION, MEDIA_TYPE];
 
 fn event(profile: &Value, properties: &Value) -> String {
     let metric = json!({"data": {"type": "metric", "attributes": {"name": "Placed Order"}}});
