@@ -178,7 +178,7 @@ COMMENT ON TABLE klaviyo.outbox IS 'Messages that no call has been made for yet.
 COMMENT ON COLUMN klaviyo.outbox.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.outbox.message_id IS 'Global identity, and an event''s unique_id where none was given';
 COMMENT ON COLUMN klaviyo.outbox.account IS 'Account it goes to';
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove';
 COMMENT ON COLUMN klaviyo.outbox.key IS 'Identifiers of whom it is about; messages that share one keep their order';
 COMMENT ON COLUMN klaviyo.outbox.payload IS 'What is sent, as the kind lays it down';
 COMMENT ON COLUMN klaviyo.outbox.enqueued_at IS 'When it was queued';

@@ -116,3 +116,29 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_unsuppress';
 COMMENT ON FUNCTION @extschema@.klaviyo_unsuppress(text, text) IS
     'Queues that klaviyo_suppress() of an address be taken back. Who has unsubscribed, or whose mailbox refuses mail, stays so. Returns the message_id';
+
+-- Lists -------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.klaviyo_add_to_list(
+    list         text,
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    external_id  text DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_add_to_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_add_to_list(text, text, text, text, text) IS
+    'Queues that a person come onto the list with that id, whatever the person has agreed to: klaviyo_subscribe() is for consent. Klaviyo is asked first which profile has that email, phone_number or external_id; where none has, the message becomes a dead letter with code no_such_profile. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_remove_from_list(
+    list         text,
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    external_id  text DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_remove_from_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_remove_from_list(text, text, text, text, text) IS
+    'Queues that a person leave the list with that id, and what the person has agreed to stays as it is: klaviyo_unsubscribe() is for consent. As klaviyo_add_to_list() otherwise. Returns the message_id';

@@ -111,8 +111,10 @@ $$;
 -- What is not named here is the owner's alone: account_key, whatever the worker writes, and most helpers.
 
 GRANT EXECUTE ON FUNCTION
+    @extschema@.klaviyo_add_to_list,
     @extschema@.klaviyo_merge_profiles,
     @extschema@.klaviyo_readmit,
+    @extschema@.klaviyo_remove_from_list,
     @extschema@.klaviyo_request_deletion,
     @extschema@.klaviyo_subscribe,
     @extschema@.klaviyo_suppress,

@@ -376,6 +376,30 @@ AS 'MODULE_PATHNAME', 'klaviyo_unsuppress';
 COMMENT ON FUNCTION @extschema@.klaviyo_unsuppress(text, text) IS
     'Queues that klaviyo_suppress() of an address be taken back. Who has unsubscribed, or whose mailbox refuses mail, stays so. Returns the message_id';
 
+CREATE FUNCTION @extschema@.klaviyo_add_to_list(
+    list         text,
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    external_id  text DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_add_to_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_add_to_list(text, text, text, text, text) IS
+    'Queues that a person come onto the list with that id, whatever the person has agreed to: klaviyo_subscribe() is for consent. Klaviyo is asked first which profile has that email, phone_number or external_id; where none has, the message becomes a dead letter with code no_such_profile. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_remove_from_list(
+    list         text,
+    email        text DEFAULT NULL,
+    phone_number text DEFAULT NULL,
+    external_id  text DEFAULT NULL,
+    account      text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_remove_from_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_remove_from_list(text, text, text, text, text) IS
+    'Queues that a person leave the list with that id, and what the person has agreed to stays as it is: klaviyo_unsubscribe() is for consent. As klaviyo_add_to_list() otherwise. Returns the message_id';
+
 CREATE FUNCTION klaviyo.refuse_message(kind text, account text, code text, message text, detail text, hint text, given jsonb)
 RETURNS uuid
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -1181,6 +1205,7 @@ BEGIN
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_add_to_list'::pg_catalog.regproc, '@extschema@.klaviyo_remove_from_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_merge_profiles'::pg_catalog.regproc, '@extschema@.klaviyo_readmit'::pg_catalog.regproc, 'klaviyo.person_digest'::pg_catalog.regproc,
                             'klaviyo.purge_deliveries'::pg_catalog.regproc,
                             '@extschema@.klaviyo_subscribe'::pg_catalog.regproc, '@extschema@.klaviyo_suppress'::pg_catalog.regproc,
@@ -1218,7 +1243,8 @@ ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
-    @extschema@.klaviyo_merge_profiles, @extschema@.klaviyo_readmit, @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
+    @extschema@.klaviyo_add_to_list, @extschema@.klaviyo_merge_profiles, @extschema@.klaviyo_readmit, @extschema@.klaviyo_remove_from_list,
+    @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
     @extschema@.klaviyo_unsubscribe, klaviyo.items_fault, klaviyo.of_items, klaviyo.purchased_item, klaviyo.refuse_message,
     @extschema@.klaviyo_unsuppress, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
     klaviyo.notes_keys
@@ -1464,4 +1490,4 @@ AS $$
     ) AS j
 $$;
 
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove';

@@ -290,12 +290,12 @@ fn it_is_in_order_with_all_else_about_the_person() {
     sql(&mut db, "SELECT klaviyo_upsert_profile('ada@shop.example', first_name => 'Ada')");
     sql(&mut db, "SELECT klaviyo_subscribe('ada@shop.example')");
     sql(&mut db, "SELECT klaviyo_track_event('Signed Up', 'ada@shop.example')");
-    sql(&mut db, "SELECT klaviyo_request_deletion('ada@shop.example')");
+    sql(&mut db, "SELECT klaviyo_suppress('ada@shop.example')");
     assert_eq!(shop.drain_soon().dead, 0);
     let receipts = shop.sandbox.receipts();
     let paths: Vec<&str> =
         receipts.iter().filter(|it| it.accepted && it.method == "POST").map(|it| it.path.as_str()).collect();
-    assert_eq!(paths, ["/api/profile-import", SUBSCRIBE, "/api/events", "/api/data-privacy-deletion-jobs"]);
+    assert_eq!(paths, ["/api/profile-import", SUBSCRIBE, "/api/events", SUPPRESS]);
 }
 
 #[test]

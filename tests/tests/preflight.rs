@@ -29,6 +29,8 @@ fn a_missing_scope_is_named_and_nothing_comes_of_asking() {
         ("/api/event-bulk-create-jobs", "events:write"),
         ("/api/events", "events:write"),
         ("/api/lists/{id}/profiles", "lists:read, profiles:read"),
+        ("/api/lists/{id}/relationships/profiles", "lists:write, profiles:write"),
+        ("/api/lists/{id}/relationships/profiles", "lists:write, profiles:write"),
         ("/api/profile-bulk-import-jobs", "lists:read, profiles:read"),
         ("/api/profile-bulk-import-jobs", "lists:write, profiles:write"),
         ("/api/profile-bulk-import-jobs/{id}/import-errors", "profiles:read"),
@@ -41,6 +43,7 @@ fn a_missing_scope_is_named_and_nothing_comes_of_asking() {
         ("/api/profile-suppression-bulk-create-jobs/{job_id}", "subscriptions:read"),
         ("/api/profile-suppression-bulk-delete-jobs", "subscriptions:write"),
         ("/api/profile-suppression-bulk-delete-jobs/{job_id}", "subscriptions:read"),
+        ("/api/profiles", "profiles:read"),
     ];
     for ((path, scope, status, detail), expected) in all.iter().zip(expected) {
         assert_eq!(((path.as_str(), scope.as_str()), status.as_str(), detail), (expected, "allowed", &None));

@@ -224,8 +224,8 @@ impl Account {
                         let lane = &self.lanes[number];
                         let purpose = match lane.endpoint.method {
                             Method::Get => Purpose::Question,
-                            Method::Post if lane.is_followed() => Purpose::Import(imports::new_id()),
-                            Method::Post => Purpose::Deliver,
+                            _ if lane.is_followed() => Purpose::Import(imports::new_id()),
+                            Method::Post | Method::Delete => Purpose::Deliver,
                         };
                         return self.start(number, request, carried, purpose, now);
                     }

@@ -177,7 +177,7 @@ impl Carried {
         let spent = queued.message.strikes >= policy.max_strikes;
         match verdict {
             Verdict::Accepted { .. } => None,
-            Verdict::Refused { .. } => self.is_of_many().then_some(Duration::ZERO),
+            Verdict::Refused { of_all, .. } => (self.is_of_many() && !of_all).then_some(Duration::ZERO),
             Verdict::Throttled { .. } => Some(held),
             Verdict::Stopped { .. } => (!spent).then(|| stopped + backoff()),
             Verdict::Trouble { retry_after, .. } => {

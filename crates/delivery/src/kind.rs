@@ -6,6 +6,7 @@ mod consent_batch;
 pub mod deletion;
 pub mod event;
 mod event_batch;
+pub mod list_member;
 pub mod merge;
 pub mod profile;
 pub mod profile_batch;
@@ -15,7 +16,7 @@ pub mod suppress;
 pub mod unsubscribe;
 pub mod unsuppress;
 
-use klaviyo::Endpoint;
+use klaviyo::{Endpoint, Request};
 
 use crate::batch::Batch;
 use crate::message::Failure;
@@ -35,6 +36,14 @@ pub trait Kind: Sync {
     /// # Errors
     /// Says why the payload is none of ours; then it was not queued by our functions.
     fn body(&self, payload: &str) -> Result<Vec<u8>, String>;
+
+    /// The call that carries one message.
+    ///
+    /// # Errors
+    /// As [`Kind::body`].
+    fn request(&self, payload: &str) -> Result<Request, String> {
+        Ok(Request::post(self.endpoint(), self.body(payload)?))
+    }
 
     /// What it means for a message that the answer to its call is lost.
     fn lost(&self) -> Lost;
@@ -170,7 +179,7 @@ impl Rides {
 }
 
 /// Every kind there is.
-pub const ALL: [&dyn Kind; 8] = [
+pub const ALL: [&dyn Kind; 10] = [
     &event::Event,
     &profile::Profile,
     &deletion::Deletion,
@@ -179,6 +188,8 @@ pub const ALL: [&dyn Kind; 8] = [
     &suppress::SUPPRESS,
     &unsuppress::UNSUPPRESS,
     &merge::Merge,
+    &list_member::ADD,
+    &list_member::REMOVE,
 ];
 
 /// The kind of that name.

@@ -1,12 +1,16 @@
-//! Questions: what some messages must be told before they may go, since their call would do harm if it were not so.
+//! Questions: what some messages must be told before they may go, since their call would do harm if it were not so, or could
+//! not be made.
 
+mod asked;
 mod list_members;
+mod profile_ids;
 
 use klaviyo::{Endpoint, Request};
 
 use crate::batch::Batch;
 use crate::message::Failure;
 pub use list_members::ListMembers;
+pub use profile_ids::ProfileIds;
 
 /// A question about messages, one or many.
 pub trait Question: Sync {
@@ -40,9 +44,13 @@ pub trait Answer {
 pub enum Says {
     /// It may go.
     Go,
-    /// It must not go, for that reason.
+    /// It may go, with this payload instead of its own.
+    GoAs(String),
+    /// It must not go, for that reason; or, if it may have been sent before, it is done.
+    StopUnlessDone(Failure),
+    /// It cannot go, for that reason.
     Stop(Failure),
 }
 
 /// Every question there is.
-pub const ALL: [&dyn Question; 1] = [&ListMembers];
+pub const ALL: [&dyn Question; 2] = [&ListMembers, &ProfileIds];

@@ -364,7 +364,7 @@ impl Queue {
             let payload = history.as_ref().unwrap_or(payload);
             let request = match first.asks(now) {
                 Some(question) => question.request(payload),
-                None => kind.body(payload).map(|body| Request::post(kind.endpoint(), body)),
+                None => kind.request(payload),
             };
             request.map_err(|reason| ("malformed_payload", reason))
         };
@@ -381,10 +381,7 @@ impl Queue {
         messages.extend(group.queue.drain(..more));
         group.calls += 1;
         let request = match payload {
-            Some(payload) => {
-                let body = kind.body(&payload).expect("what merges out of two states is one");
-                Request::post(kind.endpoint(), body)
-            }
+            Some(payload) => kind.request(&payload).expect("what merges out of two states is one"),
             None => request,
         };
         Some(Next::Call { group: id, messages, request })

@@ -35,6 +35,8 @@ pub enum Verdict {
         failure: Failure,
         /// What is wrong, as JSON pointers into the body, as far as it says.
         pointers: Vec<String>,
+        /// Whether it is about what all of a call have in common.
+        of_all: bool,
     },
 }
 
@@ -84,6 +86,9 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
         }
         400 | 409 | 422 => refused(failure, errors),
         // What was asked for, or what the body names, is not there; the path is.
+        404 if endpoint.path.contains('{') && !errors.iter().any(is_about_a_part) => {
+            Verdict::Refused { failure, pointers: Vec::new(), of_all: true }
+        }
         404 if endpoint.method == Method::Get || errors.iter().any(is_about_a_part) => {
             refused(failure, errors)
         }
@@ -114,7 +119,7 @@ fn is_about_a_part(error: &klaviyo::ApiError) -> bool {
 
 fn refused(failure: Failure, errors: Vec<klaviyo::ApiError>) -> Verdict {
     let pointers = errors.into_iter().filter_map(|error| error.source.pointer).collect();
-    Verdict::Refused { failure, pointers }
+    Verdict::Refused { failure, pointers, of_all: false }
 }
 
 fn stopped(scope: Scope, failure: Failure, why: &str) -> Verdict {
@@ -198,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_klaviyos_error() {
-        let Verdict::Refused { failure, pointers } =
+        let Verdict::Refused { failure, pointers, .. } =
             verdict(400, &error("invalid", r#"{"pointer":"/data"}"#))
         else {
             panic!("refused");

@@ -34,6 +34,8 @@ pub enum Method {
     Get,
     /// It brings something.
     Post,
+    /// It takes something away.
+    Delete,
 }
 
 impl Method {
@@ -42,6 +44,7 @@ impl Method {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Delete => "DELETE",
         }
     }
 }
@@ -167,6 +170,33 @@ pub const GET_LIST_PROFILES: Endpoint = Endpoint {
     ..question("get-list-profiles", "/api/lists/{id}/profiles", &["lists:read", "profiles:read"])
 };
 
+/// `get_profiles`: who has these identifiers.
+pub const GET_PROFILES: Endpoint = Endpoint {
+    limits: CONSENT_LIMITS,
+    max_items: 100,
+    optional: false,
+    ..question("get-profiles", "/api/profiles", &["profiles:read"])
+};
+
+/// `add_profiles_to_list`: puts many on a list, whatever they have agreed to.
+pub const ADD_TO_LIST: Endpoint = list_members("list-members", Method::Post);
+
+/// `remove_profiles_from_list`: takes many off it.
+pub const REMOVE_FROM_LIST: Endpoint = list_members("delete-list-members", Method::Delete);
+
+const fn list_members(name: &'static str, method: Method) -> Endpoint {
+    Endpoint {
+        name,
+        method,
+        path: "/api/lists/{id}/relationships/profiles",
+        scopes: &["lists:write", "profiles:write"],
+        limits: JOB_LIMITS,
+        max_body: 5_000_000,
+        max_items: 1_000,
+        optional: false,
+    }
+}
+
 /// `get_bulk_suppress_profiles_job`: how such a job stands.
 pub const GET_SUPPRESS_JOB: Endpoint = Endpoint {
     limits: CONSENT_LIMITS,
@@ -256,7 +286,7 @@ const fn question(name: &'static str, path: &'static str, scopes: &'static [&'st
 }
 
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 16] = [
+pub const ENDPOINTS: [&Endpoint; 19] = [
     &CREATE_EVENT,
     &UPSERT_PROFILE,
     &BULK_CREATE_EVENTS,
@@ -273,6 +303,9 @@ pub const ENDPOINTS: [&Endpoint; 16] = [
     &GET_SUPPRESS_JOB,
     &GET_UNSUPPRESS_JOB,
     &MERGE_PROFILES,
+    &GET_PROFILES,
+    &ADD_TO_LIST,
+    &REMOVE_FROM_LIST,
 ];
 
 #[cfg(test)]

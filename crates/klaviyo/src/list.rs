@@ -1,38 +1,68 @@
-//! Lists: who is on one.
+//! Who is who, and who is on a list.
 
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::{GET_LIST_PROFILES, Request};
+use crate::{GET_LIST_PROFILES, GET_PROFILES, Request};
 
-/// A profile on a list.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Member {
-    pub email: Option<String>,
-    pub phone_number: Option<String>,
+/// A profile, as far as it is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Person {
+    /// Klaviyo's.
+    pub id: String,
+    /// Its identifiers, by name.
+    pub identifiers: Vec<(&'static str, String)>,
 }
 
-/// Asks which of some are on a list: those with these values of `identifier`, `email` or `phone_number`. Of each value there
-/// is one profile at the most, so a page has them all.
+/// Asks which of some are on a list: those with these values of `identifier`, `email` or `phone_number`.
 pub fn ask_list_members(list: &str, identifier: &str, values: &[String]) -> Request {
-    let values = serde_json::Value::from(values);
-    Request::get(&GET_LIST_PROFILES, list)
-        .with("filter", format!("any({identifier},{values})"))
-        .with("fields[profile]", "email,phone_number")
-        .with("page[size]", GET_LIST_PROFILES.max_items.to_string())
+    asked(Request::get(&GET_LIST_PROFILES, list), "email,phone_number", identifier, values)
 }
 
-/// Who is, by an answer to that.
-pub fn list_members_of(body: &[u8]) -> Option<Vec<Member>> {
+/// Asks who has these values of `identifier`, `email`, `phone_number` or `external_id`.
+pub fn ask_profiles(identifier: &str, values: &[String]) -> Request {
+    asked(Request::get(&GET_PROFILES, ""), "email,phone_number,external_id", identifier, values)
+}
+
+/// Of each value there is one profile at the most, so a page has them all.
+fn asked(request: Request, fields: &str, identifier: &str, values: &[String]) -> Request {
+    let values = serde_json::Value::from(values);
+    request
+        .with("filter", format!("any({identifier},{values})"))
+        .with("fields[profile]", fields)
+        .with("page[size]", GET_PROFILES.max_items.to_string())
+}
+
+/// Who they are, by an answer to one of these.
+pub fn people_of(body: &[u8]) -> Option<Vec<Person>> {
     #[derive(Deserialize)]
     struct Body {
         data: Vec<Resource>,
     }
     #[derive(Deserialize)]
     struct Resource {
-        attributes: Member,
+        id: String,
+        attributes: Attributes,
+    }
+    #[derive(Deserialize)]
+    struct Attributes {
+        email: Option<String>,
+        phone_number: Option<String>,
+        external_id: Option<String>,
     }
     let Body { data } = serde_json::from_slice(body).ok()?;
-    Some(data.into_iter().map(|resource| resource.attributes).collect())
+    let person = |Resource { id, attributes }: Resource| {
+        let Attributes { email, phone_number, external_id } = attributes;
+        let all = [("email", email), ("phone_number", phone_number), ("external_id", external_id)];
+        Person { id, identifiers: all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect() }
+    };
+    Some(data.into_iter().map(person).collect())
+}
+
+/// Body of `add_profiles_to_list` and `remove_profiles_from_list`: profiles, by their ids.
+pub fn list_members_body(ids: &[String]) -> Vec<u8> {
+    let profiles = ids.iter().map(|id| json!({"type": "profile", "id": id}));
+    json!({"data": profiles.collect::<Vec<_>>()}).to_string().into_bytes()
 }
 
 #[cfg(test)]
@@ -41,7 +71,7 @@ mod tests {
     use crate::{REVISION, Session};
 
     #[test]
-    fn members_are_asked_for_by_name_and_read() {
+    fn people_are_asked_for_by_name_and_read() {
         let request =
             ask_list_members("Y6nRLr", "email", &["a@b.example".to_owned(), "c\"d@e.example".to_owned()]);
         let session = Session::new("http://127.0.0.1:1", REVISION, "pk_test").expect("a session");
@@ -52,9 +82,19 @@ mod tests {
             query[0],
             ("filter".to_owned(), r#"any(email,["a@b.example","c\"d@e.example"])"#.to_owned())
         );
+        assert_eq!(ask_profiles("external_id", &["7".to_owned()]).url(&session).path(), "/api/profiles");
         let body = br#"{"data":[{"type":"profile","id":"01","attributes":{"email":"a@b.example","phone_number":null}}]}"#;
-        let member = Member { email: Some("a@b.example".to_owned()), phone_number: None };
-        assert_eq!(list_members_of(body), Some(vec![member]));
-        assert_eq!(list_members_of(b"{}"), None);
+        let person = Person { id: "01".to_owned(), identifiers: vec![("email", "a@b.example".to_owned())] };
+        assert_eq!(people_of(body), Some(vec![person]));
+        assert_eq!(people_of(b"{}"), None);
+    }
+
+    #[test]
+    fn members_are_named_by_their_ids() {
+        let body = list_members_body(&["01".to_owned(), "02".to_owned()]);
+        assert_eq!(
+            String::from_utf8_lossy(&body),
+            r#"{"data":[{"id":"01","type":"profile"},{"id":"02","type":"profile"}]}"#
+        );
     }
 }

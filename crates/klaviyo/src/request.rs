@@ -20,6 +20,11 @@ impl Request {
         Self { endpoint, id: String::new(), query: Vec::new(), body }
     }
 
+    /// Brings a body to what has this id.
+    pub fn to(endpoint: &'static Endpoint, id: &str, body: Vec<u8>) -> Self {
+        Self { endpoint, id: id.to_owned(), query: Vec::new(), body }
+    }
+
     /// Asks for what has this id, or for a list of them where the path has no place for one.
     pub fn get(endpoint: &'static Endpoint, id: &str) -> Self {
         Self { endpoint, id: id.to_owned(), query: Vec::new(), body: Vec::new() }

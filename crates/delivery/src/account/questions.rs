@@ -30,16 +30,22 @@ impl Account {
             match says {
                 // Whatever came after the question it does not know of.
                 Says::Go => queued.told = Some(asked),
-                Says::Stop(_) => queued.message.attempts += 1,
+                Says::GoAs(payload) => {
+                    queued.told = Some(asked);
+                    queued.message.payload.clone_from(payload);
+                }
+                Says::StopUnlessDone(_) | Says::Stop(_) => queued.message.attempts += 1,
             }
         }
         let how = |_: &Self, carried: &Carried, number: usize| match &says[number] {
-            Says::Go => (None, Some(Duration::ZERO)),
+            Says::Go | Says::GoAs(_) => (None, Some(Duration::ZERO)),
             // Nothing is left to be done, for it has been, as far as one can tell.
-            Says::Stop(_) if carried.messages[number].message.may_be_done => {
+            Says::StopUnlessDone(_) if carried.messages[number].message.may_be_done => {
                 (Some(Ending::Accepted { status: 200, resource_id: None, state_of: Vec::new() }), None)
             }
-            Says::Stop(failure) => (Some(Ending::Dead { failure: failure.clone(), newer: None }), None),
+            Says::StopUnlessDone(failure) | Says::Stop(failure) => {
+                (Some(Ending::Dead { failure: failure.clone(), newer: None }), None)
+            }
         };
         self.end(carried, sent_at, now, how, &mut report);
         report

@@ -1,22 +1,23 @@
 //! Is the person on the list that an unsubscribe names? Who is not would be unsubscribed from everything (spec:
 //! `bulk_unsubscribe_profiles`). To make sure by adding him first could start flows, so it is only asked.
 
-use std::collections::HashSet;
+use klaviyo::{Endpoint, GET_LIST_PROFILES, Request, ask_list_members};
 
-use klaviyo::{Endpoint, GET_LIST_PROFILES, Request, ask_list_members, list_members_of};
-
+use super::asked::{About, Asked, Found};
 use super::{Answer, Question, Says};
-use crate::batch::{Batch, Offered, Places};
-use crate::key;
+use crate::batch::Batch;
 use crate::kind::consent::Payload;
 use crate::message::Failure;
 
-/// Bytes of the values in a question: with all the rest of the URL, as its bytes are written there, below the 8 KB that
-/// servers take.
-const VALUES: usize = 6_000;
-
 /// The question.
 pub struct ListMembers;
+
+fn about(payload: &str) -> Result<About, String> {
+    let payload = Payload::read(payload)?;
+    let (identifier, value) = payload.who()?;
+    let list = payload.list.ok_or("it names no list")?;
+    Ok(About { list: list.into_owned(), identifier, value })
+}
 
 impl Question for ListMembers {
     fn endpoint(&self) -> &'static Endpoint {
@@ -28,103 +29,28 @@ impl Question for ListMembers {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        Box::new(Asked::default())
+        Box::new(Asked::new(about, ask_list_members, GET_LIST_PROFILES.max_items))
     }
 
     fn request(&self, payload: &str) -> Result<Request, String> {
-        let About { list, identifier, value } = About::of(payload)?;
+        let About { list, identifier, value } = about(payload)?;
         Ok(ask_list_members(&list, identifier, &[value]))
     }
 
     fn read(&self, body: &[u8]) -> Option<Box<dyn Answer>> {
-        let mut members = HashSet::new();
-        for member in list_members_of(body)? {
-            let named = [("email", member.email), ("phone_number", member.phone_number)];
-            members
-                .extend(named.into_iter().filter_map(|(name, value)| Some(key::identifier(name, &value?))));
-        }
-        Some(Box::new(Members(members)))
-    }
-}
-
-/// Whom a message is about, and which list.
-#[derive(Debug, PartialEq, Eq)]
-struct About {
-    list: String,
-    identifier: &'static str,
-    value: String,
-}
-
-impl About {
-    fn of(payload: &str) -> Result<Self, String> {
-        let payload = Payload::read(payload)?;
-        let (identifier, value) = payload.who()?;
-        let list = payload.list.ok_or("it names no list")?;
-        Ok(Self { list: list.into_owned(), identifier, value })
-    }
-}
-
-/// A call that is being filled.
-#[derive(Default)]
-struct Asked {
-    /// List and identifier that all of it are about.
-    head: Option<(String, &'static str)>,
-    values: Vec<String>,
-    bytes: usize,
-}
-
-impl Batch for Asked {
-    fn offer(&mut self, payload: &str, _: usize) -> Offered {
-        let Ok(About { list, identifier, value }) = About::of(payload) else { return Offered::Alone };
-        let head = (list, identifier);
-        if self.head.as_ref().is_some_and(|mine| *mine != head) {
-            return Offered::Elsewhere;
-        }
-        let bytes = written(&value);
-        if self.values.len() >= GET_LIST_PROFILES.max_items || self.bytes + bytes > VALUES {
-            return if self.values.is_empty() { Offered::Alone } else { Offered::Full };
-        }
-        self.head = Some(head);
-        self.bytes += bytes;
-        self.values.push(value);
-        Offered::Taken
-    }
-
-    fn finish(self: Box<Self>) -> (Request, Box<dyn Places>) {
-        let (list, identifier) = self.head.unwrap_or_default();
-        (ask_list_members(&list, identifier, &self.values), Box::new(NoPlaces))
-    }
-}
-
-/// Bytes of a value in the URL, with its quotes and comma.
-fn written(value: &str) -> usize {
-    let plain = value.bytes().filter(u8::is_ascii_alphanumeric).count();
-    9 + plain + 3 * (value.len() - plain)
-}
-
-/// Nothing is said of a part of a question.
-struct NoPlaces;
-
-impl Places for NoPlaces {
-    fn is_about(&self, _: &str, _: usize) -> bool {
-        false
-    }
-
-    fn position(&self, _: usize) -> Option<usize> {
-        None
+        Some(Box::new(Members(Found::read(body)?)))
     }
 }
 
 /// Who is on the list, of those it was asked about.
-struct Members(HashSet<String>);
+struct Members(Found);
 
 impl Answer for Members {
     fn says(&self, payload: &str) -> Says {
-        match About::of(payload) {
-            Ok(About { identifier, value, .. }) if self.0.contains(&key::identifier(identifier, &value)) => {
-                Says::Go
-            }
-            _ => Says::Stop(Failure {
+        match about(payload) {
+            Ok(about) if self.0.id(&about).is_some() => Says::Go,
+            // Who is not on it any more has been unsubscribed.
+            _ => Says::StopUnlessDone(Failure {
                 code: "not_on_list".to_owned(),
                 reason:
                     "the person is not on that list, and nothing was done: Klaviyo would have unsubscribed \
@@ -139,6 +65,7 @@ impl Answer for Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::Offered;
 
     fn payload(list: &str, profile: &str) -> String {
         format!(r#"{{"list":"{list}","profile":{profile}}}"#)
@@ -188,11 +115,12 @@ mod tests {
 
     #[test]
     fn who_is_not_on_the_list_is_left_alone() {
-        let body = br#"{"data":[{"attributes":{"email":"Ada@B.example","phone_number":"+15005550006"}}]}"#;
+        let body =
+            br#"{"data":[{"id":"01","attributes":{"email":"Ada@B.example","phone_number":"+15005550006"}}]}"#;
         let answer = ListMembers.read(body).expect("an answer");
         assert_eq!(answer.says(&email("Y", "ada@b.example")), Says::Go);
         assert_eq!(answer.says(&payload("Y", r#"{"phone_number":"+15005550006"}"#)), Says::Go);
-        let Says::Stop(failure) = answer.says(&email("Y", "bob@b.example")) else {
+        let Says::StopUnlessDone(failure) = answer.says(&email("Y", "bob@b.example")) else {
             panic!("he is not on it")
         };
         assert_eq!(failure.code, "not_on_list");
