@@ -17,7 +17,7 @@ use crate::preflight::{self, Preflight};
 use crate::queue::{Line, Queue};
 use crate::stale::Stale;
 use crate::stops::Stops;
-use crate::strikes::Seen;
+use crate::strikes::watch;
 use crate::verdict::{self, Verdict};
 
 mod choice;
@@ -219,7 +219,7 @@ impl Account {
                     Some(Ok((request, mut carried))) => {
                         self.stops.started(number);
                         for queued in &mut carried.messages {
-                            queued.seen.get_or_insert_with(|| Seen::of(&self.lanes[number]));
+                            watch(queued, &self.lanes[number]);
                         }
                         let lane = &self.lanes[number];
                         let purpose = match lane.endpoint.method {

@@ -11,20 +11,29 @@ const SAMPLE: u64 = 5;
 
 /// Successes and failures of a lane at a moment, and how often the message itself has failed since.
 pub struct Seen {
+    lane: &'static str,
     successes: u64,
     failures: u64,
     own_failures: u64,
 }
 
 impl Seen {
-    pub fn of(lane: &Lane) -> Self {
-        Self { successes: lane.successes, failures: lane.failures, own_failures: 0 }
+    fn of(lane: &Lane) -> Self {
+        let Lane { endpoint, successes, failures, .. } = lane;
+        Self { lane: endpoint.name, successes: *successes, failures: *failures, own_failures: 0 }
     }
+}
+
+/// A call of a lane carries a message: from now on its failures there are held against those of others.
+pub fn watch<'a>(queued: &'a mut Queued, lane: &Lane) -> &'a mut Seen {
+    // What it has seen of another lane says nothing of this.
+    queued.seen.take_if(|seen| seen.lane != lane.endpoint.name);
+    queued.seen.get_or_insert_with(|| Seen::of(lane))
 }
 
 /// Counts a failure against the message itself, if its lane is healthy otherwise.
 pub fn strike(queued: &mut Queued, failure: &Failure, lane: &Lane) {
-    let seen = queued.seen.get_or_insert_with(|| Seen::of(lane));
+    let seen = watch(queued, lane);
     seen.own_failures += 1;
     let succeeded = lane.successes - seen.successes;
     let failed = (lane.failures - seen.failures).saturating_sub(seen.own_failures);

@@ -437,3 +437,22 @@ fn what_fails_while_the_person_is_to_be_deleted_is_not_tried_again() {
     assert!(matches!(endings[..], [Ending::Retry { .. }, Ending::Discarded { .. }]), "{endings:?}");
     assert_eq!(seqs(&next(&mut account, now).expect("the request")), [2]);
 }
+
+/// What fails in one lane is not held against what others have done in another.
+#[test]
+fn failures_count_by_the_lane() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    for seq in 1..=20 {
+        add(&mut account, consent(seq, "unsubscribe", &seq.to_string(), "Y6nRLr"), now);
+        let question = awaited(&mut account, &mut now);
+        let who = seq.to_string();
+        settled(&mut account, question, on_the_list(&[&who]), now);
+        let call = awaited(&mut account, &mut now);
+        assert_eq!(lane(&call), &UNSUBSCRIBE);
+        // The first calls of this lane: of their failure nobody knows whose doing it is.
+        let report = settled(&mut account, call, answer(if seq == 20 { 500 } else { 202 }, ""), now);
+        let ending = &report.outcomes[0].ending;
+        assert!(matches!(ending, Ending::Accepted { .. } | Ending::Retry { strikes: 0, .. }), "{ending:?}");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use klaviyo::{
     Answer, BULK_IMPORT_PROFILES, ENDPOINTS, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS,
-    TransportError,
+    GET_LIST_PROFILES, GET_SUPPRESS_JOB, SUPPRESS, TransportError,
 };
 
 use super::*;
@@ -32,6 +32,8 @@ struct Counts {
     parked: usize,
     bounced: usize,
     rode: usize,
+    asked: usize,
+    followed: usize,
 }
 
 struct Play {
@@ -80,12 +82,25 @@ impl Play {
                 if key.is_empty() {
                     key.push(format!("email:{person}"));
                 }
-                let kind = if random.u8(0..100) < profiles { "profile" } else { "event" };
+                let kind = match random.u8(0..100) {
+                    n if n < profiles => "profile",
+                    // People change their minds.
+                    n if n % 2 == 0 => ["subscribe", "unsubscribe", "suppress"][random.usize(0..3)],
+                    _ => "event",
+                };
                 let unique_id = (kind == "event" && random.u8(0..4) == 0)
                     .then(|| u128::from(random.u16(0..200)).to_le_bytes());
                 let identifiers = key::identifiers(&key);
-                let backfill = random.u8(0..4) == 0;
-                Row { message: Message { key, unique_id, backfill, ..message(seq, kind, "x") }, identifiers }
+                let backfill = random.u8(0..4) == 0 && matches!(kind, "profile" | "event");
+                let mut message = Message { key, unique_id, backfill, ..message(seq, kind, "x") };
+                if !matches!(kind, "profile" | "event") {
+                    let list = match kind {
+                        "unsubscribe" => [r#""list":"A","#, r#""list":"B","#, ""][random.usize(0..3)],
+                        _ => "",
+                    };
+                    message.payload = format!(r#"{{{list}"profile":{{"email":"{seq}@b.example"}}}}"#);
+                }
+                Row { message, identifiers }
             })
             .collect();
         let mut pending: HashMap<Identifier, BTreeSet<i64>> = HashMap::new();
@@ -230,9 +245,8 @@ impl Play {
         let now = self.now;
         match self.commands.pop_front() {
             Some(Command::Add { messages, .. }) => {
-                let queue = self.sender.queue();
-                let parked = messages.into_iter().filter_map(|message| queue.add(message, now)).collect();
-                self.report(Report { parked, ..Report::new(&"default".into(), None) });
+                let report = self.sender.add(messages, now);
+                report.into_iter().for_each(|report| self.report(report));
             }
             Some(Command::Import { id, .. }) => {
                 let call = self.announced.remove(&id).expect("it is announced");
@@ -318,6 +332,11 @@ impl Play {
             (_, &GET_IMPORT_ERRORS) => answer(200, error),
             (_, &BULK_IMPORT_PROFILES) => answer(202, &job("queued", "null")),
             (_, &GET_IMPORT_JOBS) => answer(200, r#"{"data":[]}"#),
+            (_, &SUPPRESS) => answer(202, &job("queued", "null")),
+            (3..12, &GET_SUPPRESS_JOB) => answer(200, &job("processing", "null")),
+            (12, &GET_SUPPRESS_JOB) => answer(200, &job("cancelled", "null")),
+            (_, &GET_SUPPRESS_JOB) => answer(200, &job("complete", "null")),
+            (_, &GET_LIST_PROFILES) => self.on_the_list(&call),
             _ => answer(202, ""),
         };
         let delivers = !matches!(&result, Ok(answer) if answer.status == 429);
@@ -326,11 +345,23 @@ impl Play {
         if delivers {
             self.sent.extend(ids);
         }
+        self.counts.followed += usize::from(ENDPOINTS[call.lane] == &GET_SUPPRESS_JOB);
         let report = self.sender.ended(call, result, self.now, &POLICY);
         if let Some(lane) = report.lane {
             self.sender.lane(lane.name).expect("a lane").settled();
         }
         self.report(report);
+    }
+
+    /// Klaviyo's answer to a question, by which some are on the list.
+    fn on_the_list(&mut self, call: &Call) -> Result<Answer, TransportError> {
+        let members: Vec<String> = seqs(call)
+            .into_iter()
+            .filter(|_| self.random.u8(0..4) > 0)
+            .map(|seq| format!(r#"{{"id":"{seq}","attributes":{{"email":"{seq}@b.example"}}}}"#))
+            .collect();
+        self.counts.asked += call.carried.messages.len();
+        answer(200, &format!(r#"{{"data":[{}]}}"#, members.join(",")))
     }
 
     fn run(mut self) -> Counts {
@@ -371,12 +402,15 @@ impl Play {
 fn order_holds_however_late_each_hears_of_the_other() {
     let mut all = Counts::default();
     for seed in 0..30 {
-        let Counts { jobs, parked, bounced, rode } = Play::new(seed, 3_000).run();
+        let Counts { jobs, parked, bounced, rode, asked, followed } = Play::new(seed, 3_000).run();
         all.jobs += jobs;
         all.parked += parked;
         all.bounced += bounced;
         all.rode += rode;
+        all.asked += asked;
+        all.followed += followed;
     }
-    let Counts { jobs, parked, bounced, rode } = all;
+    let Counts { jobs, parked, bounced, rode, asked, followed } = all;
     assert!(jobs > 30 && parked > 1_000 && bounced > 100 && rode > 100, "{jobs} {parked} {bounced} {rode}");
+    assert!(asked > 1_000 && followed > 1_000, "{asked} {followed}");
 }
