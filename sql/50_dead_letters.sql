@@ -92,7 +92,8 @@ $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_redrive(uuid, text, text, text) IS
     'Sends dead letters again: the one with that message_id, or all with that code, kind and account. An old state of a profile never overwrites a newer one. Returns how many are on their way';
 
--- Takes: which ones, as klaviyo_redrive(). Returns: how many were dropped. Touches: dead_letter, superseded.
+-- Takes: which ones, as klaviyo_redrive(). Returns: how many were dropped. Touches: dead_letter, superseded, deletion. A
+-- request for deletion that is dropped is in nobody's way any more, and names nobody.
 CREATE FUNCTION @extschema@.klaviyo_discard(
     message_id uuid DEFAULT NULL,
     code       text DEFAULT NULL,
@@ -115,6 +116,11 @@ BEGIN
         RETURNING d.message_id
     ), marks AS (
         DELETE FROM klaviyo.superseded AS s USING gone AS g WHERE s.message_id = g.message_id
+    ), requests AS (
+        UPDATE klaviyo.deletion AS d
+        SET identifier = NULL, readmitted_at = now(), readmitted_seq = nextval('klaviyo.outbox_seq_seq')
+        FROM gone AS g
+        WHERE d.message_id = g.message_id AND d.accepted_at IS NULL
     )
     SELECT count(*) INTO dropped FROM gone;
     RETURN dropped;

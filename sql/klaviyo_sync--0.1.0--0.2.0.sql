@@ -1327,6 +1327,40 @@ BEGIN
 END
 $$;
 
+-- A request for deletion that is dropped is over.
+CREATE OR REPLACE FUNCTION @extschema@.klaviyo_discard(
+    message_id uuid DEFAULT NULL,
+    code       text DEFAULT NULL,
+    kind       text DEFAULT NULL,
+    account    text DEFAULT NULL
+) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    dropped bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM klaviyo.dead_letter AS d
+        USING klaviyo.chosen_dead_letters(
+                'klaviyo_discard', klaviyo_discard.message_id, klaviyo_discard.code, klaviyo_discard.kind,
+                klaviyo_discard.account
+            ) AS chosen
+        WHERE d.message_id = chosen
+        RETURNING d.message_id
+    ), marks AS (
+        DELETE FROM klaviyo.superseded AS s USING gone AS g WHERE s.message_id = g.message_id
+    ), requests AS (
+        UPDATE klaviyo.deletion AS d
+        SET identifier = NULL, readmitted_at = now(), readmitted_seq = nextval('klaviyo.outbox_seq_seq')
+        FROM gone AS g
+        WHERE d.message_id = g.message_id AND d.accepted_at IS NULL
+    )
+    SELECT count(*) INTO dropped FROM gone;
+    RETURN dropped;
+END
+$$;
+
 -- A message may be discarded.
 COMMENT ON TYPE klaviyo.result IS
     'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), discarded (not sent, since the person was to be deleted, see klaviyo.deletion), unknown (no such message, or its record has been dropped)';

@@ -18,7 +18,8 @@ const NEXT: &str = "
     ORDER BY d.accepted_at
     LIMIT $1";
 
-/// Their messages, and what was refused when it was queued and names them anywhere: of that nobody knows whose it is.
+/// Their messages, and what was refused when it was queued and has the identifier for a value anywhere: of that nobody knows
+/// whose it is. As a whole, in its quotes: one address may be the end of another.
 const DEAD_LETTERS: &str = "
     DELETE FROM klaviyo.dead_letter AS l
     USING unnest($1::text[], $2::text[]) AS p (account, identifier)
@@ -26,7 +27,7 @@ const DEAD_LETTERS: &str = "
       AND (
           l.key @> ARRAY[p.identifier]
           OR l.key = '{}'
-             AND strpos(lower(l.payload::text), lower(btrim(to_json(substr(p.identifier, strpos(p.identifier, ':') + 1))::text, '\"'))) > 0
+             AND strpos(lower(l.payload::text), lower(to_json(substr(p.identifier, strpos(p.identifier, ':') + 1))::text)) > 0
       )";
 
 /// Where a table's key is an address or a number.

@@ -62,9 +62,10 @@ fn no_table_of_ours_keeps_a_trace() {
     shop.sandbox.clear_faults();
     sql(&mut db, "SET klaviyo.on_invalid = dead_letter");
     sql(&mut db, "SELECT klaviyo_track_event('Bad', 'ada.l@shop.example', value_currency => 'x')");
+    // The address of another has this one in it.
     sql(
         &mut db,
-        "SELECT klaviyo_upsert_profile('bob@shop.example', first_name => 'B', clear => '{first_name}')",
+        "SELECT klaviyo_upsert_profile('xada.l@shop.example', first_name => 'X', clear => '{first_name}')",
     );
     // A table whose key is the address, and what is noted of its rows while its history is not sent.
     sql(
@@ -83,7 +84,9 @@ fn no_table_of_ours_keeps_a_trace() {
     let request = id(&mut db, "klaviyo_request_deletion('ADA.L@shop.example')");
     shop.wait_for_status(&request, "accepted");
     wait_until_purged(&shop, 1);
-    assert_eq!(traces(&mut db, "ada.l@shop.example"), [""; 0]);
+    assert_eq!(traces(&mut db, "\"ada.l@shop.example\""), [""; 0]);
+    assert_eq!(traces(&mut db, ":ada.l@shop.example"), [""; 0]);
+    assert_eq!(traces(&mut db, "ada.l@shop.example"), ["klaviyo.dead_letter"], "of another");
     // Of others all is there.
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.dead_letter"), 2);
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.captured_key"), 2);
@@ -202,4 +205,20 @@ fn a_dead_letter_is_no_way_back_and_time_is() {
     shop.eventually("the record is dropped", PATIENCE, || {
         count(&mut db, "SELECT count(*) FROM klaviyo.deletion") == 0
     });
+}
+
+/// A request that Klaviyo refuses and somebody drops is in nobody's way, and names nobody any more.
+#[test]
+fn a_request_that_is_dropped_is_over() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
+    let refused = id(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    shop.wait_for_status(&refused, "dead");
+    let meanwhile = id(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    shop.wait_for_status(&meanwhile, "discarded");
+    assert_eq!(count(&mut db, "SELECT klaviyo_discard(kind => 'deletion')"), 1);
+    assert_eq!(traces(&mut db, "ada@shop.example"), [""; 0]);
+    let after = id(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    shop.wait_for_status(&after, "accepted");
 }
