@@ -1,5 +1,5 @@
-//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, `sent_unique_id`, `deletion`, `discarded`, and
-//! those of marks. Nobody else in Rust reads or writes them.
+//! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, `sent_unique_id`, `deletion`,
+//! `discarded`, and those of marks. Nobody else in Rust reads or writes them.
 
 pub mod claim;
 pub mod enqueue;

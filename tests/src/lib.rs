@@ -35,9 +35,9 @@ pub use control::{
 };
 pub use directory::Directory;
 pub use ledger::Ledger;
-pub use messages::{ORDER, hint, place, place_orders, place_orders_of, status};
+pub use messages::{ORDER, hint, place, place_orders, place_orders_of, queued, status};
 pub use nix::sys::signal::Signal;
-pub use openapi::{BULK_CALLS, CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS};
+pub use openapi::{BULK_CALLS, CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS, is_at};
 pub use pg_bin::PgBin;
 pub use port::Port;
 pub use process::{Process, kill};

@@ -34,6 +34,11 @@ pub fn place_orders_of(account: &str, db: &mut Client, first: i64, last: i64) {
     assert_eq!(queued, last - first + 1, "orders are queued");
 }
 
+/// Queues a message by such a call of one of the functions; returns the message's id.
+pub fn queued(db: &mut impl GenericClient, call: &str) -> String {
+    query(db, &format!("SELECT ({call})::text"), &[])
+}
+
 /// Where a message is.
 pub fn status(db: &mut Client, message_id: &str) -> String {
     query(db, "SELECT status FROM klaviyo_result($1::text::uuid)", &[&message_id])

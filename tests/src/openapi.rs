@@ -163,7 +163,7 @@ impl OpenApi {
 }
 
 /// Whether a path, with or without a query, is one of a template with an id in it.
-fn is_at(template: &str, path: &str) -> bool {
+pub fn is_at(template: &str, path: &str) -> bool {
     let (path, _) = path.split_once('?').unwrap_or((path, ""));
     let (template, path) = (template.split('/'), path.split('/'));
     template.clone().count() == path.clone().count()

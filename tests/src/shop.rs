@@ -63,6 +63,12 @@ impl ShopBuilder {
         self.setting("klaviyo.bulk", "off")
     }
 
+    /// Tries again soon: for who waits for what has failed.
+    #[must_use]
+    pub fn quick_retries(self) -> Self {
+        self.setting("klaviyo.retry_min_delay", "10ms").setting("klaviyo.retry_max_delay", "500ms")
+    }
+
     /// Changes the cluster otherwise.
     #[must_use]
     pub fn cluster(mut self, change: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {

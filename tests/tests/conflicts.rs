@@ -1,18 +1,10 @@
 //! Profiles in conflict: two have the identifiers that a message names. It is put aside with what a person must know, and
 //! goes when the two are one.
 
-use harness::{Fault, Shop, count, query, sql};
-use postgres::Client;
+use harness::{Fault, Shop, count, queued, sql};
 
 fn shop() -> Shop {
-    Shop::builder()
-        .setting("klaviyo.retry_min_delay", "10ms")
-        .setting("klaviyo.retry_max_delay", "500ms")
-        .start()
-}
-
-fn id(db: &mut Client, call: &str) -> String {
-    query(db, &format!("SELECT ({call})::text"), &[])
+    Shop::builder().quick_retries().start()
 }
 
 #[test]
@@ -25,8 +17,10 @@ fn two_profiles_of_one_person_become_one() {
     );
     sql(&mut db, "SELECT klaviyo_track_event('Placed Order', external_id => '7', unique_id => 'a')");
     assert_eq!(shop.drain_soon().dead, 0);
-    let both =
-        id(&mut db, "klaviyo_upsert_profile('ada@shop.example', external_id => '7', first_name => 'Ada')");
+    let both = queued(
+        &mut db,
+        "klaviyo_upsert_profile('ada@shop.example', external_id => '7', first_name => 'Ada')",
+    );
     shop.wait_for_status(&both, "dead");
     let row = db
         .query_one(
@@ -45,7 +39,7 @@ fn two_profiles_of_one_person_become_one() {
     assert!([&ada, &seven].contains(&&duplicate));
     // The answer is lost, and what was done by then is not held against the message.
     shop.sandbox.set_faults(&[Fault::reset_after().path("/api/profile-merge").times(1)]);
-    let merge = id(&mut db, &format!("klaviyo_merge_profiles('{ada}', '{seven}')"));
+    let merge = queued(&mut db, &format!("klaviyo_merge_profiles('{ada}', '{seven}')"));
     shop.wait_for_status(&merge, "accepted");
     assert_eq!(count(&mut db, "SELECT klaviyo_redrive(code => 'duplicate_profile')"), 1);
     shop.wait_for_status(&both, "accepted");
@@ -55,7 +49,7 @@ fn two_profiles_of_one_person_become_one() {
     assert_eq!(shop.sandbox.events()[0].profile_id, ada, "what was the other's is theirs");
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.profile_conflict"), 0);
     // Of one that nobody has it is told.
-    let nobody = id(&mut db, &format!("klaviyo_merge_profiles('{ada}', '{seven}')"));
+    let nobody = queued(&mut db, &format!("klaviyo_merge_profiles('{ada}', '{seven}')"));
     shop.wait_for_status(&nobody, "dead");
     shop.assert_requests_conform();
 }

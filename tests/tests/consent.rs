@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Bulk, Fault, PATIENCE, Shop, Signal, count, kill, query, refused, sql, wait_for_crash, wait_for_worker,
+    Bulk, Fault, PATIENCE, Shop, Signal, count, kill, query, queued, refused, sql, wait_for_crash,
+    wait_for_worker,
 };
 use postgres::Client;
 
@@ -16,17 +17,14 @@ const SUPPRESS: &str = "/api/profile-suppression-bulk-create-jobs";
 const UNSUPPRESS: &str = "/api/profile-suppression-bulk-delete-jobs";
 
 fn shop() -> Shop {
-    let shop = Shop::builder()
-        .setting("klaviyo.retry_min_delay", "10ms")
-        .setting("klaviyo.retry_max_delay", "500ms")
-        .start();
+    let shop = Shop::builder().quick_retries().start();
     shop.sandbox.set_bulk(&Bulk { queued_ms: Some(0), processing_ms: Some(0), ..Bulk::default() });
     shop
 }
 
 /// Queues one, and tells how it ended: its status and code.
 fn ended(db: &mut Client, call: &str) -> (String, Option<String>) {
-    let id: String = query(db, &format!("SELECT ({call})::text"), &[]);
+    let id = queued(db, call);
     let result = "SELECT status, code FROM klaviyo_await($1::text::uuid, '1 minute')";
     let row = db.query_one(result, &[&id]).expect("a result");
     (row.get(0), row.get(1))

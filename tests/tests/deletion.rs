@@ -2,22 +2,14 @@
 //! none of our tables names them.
 
 use harness::{
-    Fault, PATIENCE, Shop, Signal, count, kill, query, sql, status, wait_for_crash, wait_for_worker,
+    Fault, PATIENCE, Shop, Signal, count, kill, query, queued, sql, status, wait_for_crash, wait_for_worker,
 };
 use postgres::Client;
 
 const DELETION: &str = "/api/data-privacy-deletion-jobs";
 
 fn shop() -> Shop {
-    Shop::builder()
-        .setting("klaviyo.retry_min_delay", "10ms")
-        .setting("klaviyo.retry_max_delay", "500ms")
-        .setting("klaviyo.poll_interval", "200ms")
-        .start()
-}
-
-fn id(db: &mut Client, call: &str) -> String {
-    query(db, &format!("SELECT ({call})::text"), &[])
+    Shop::builder().quick_retries().setting("klaviyo.poll_interval", "200ms").start()
 }
 
 /// Tables of ours, whatever they are, with rows in which a text stands.
@@ -81,7 +73,7 @@ fn no_table_of_ours_keeps_a_trace() {
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.dead_letter"), 4);
     assert_eq!(traces(&mut db, "ada.l@shop.example").len(), 3);
 
-    let request = id(&mut db, "klaviyo_request_deletion('ADA.L@shop.example')");
+    let request = queued(&mut db, "klaviyo_request_deletion('ADA.L@shop.example')");
     shop.wait_for_status(&request, "accepted");
     wait_until_purged(&shop, 1);
     assert_eq!(traces(&mut db, "\"ada.l@shop.example\""), [""; 0]);
@@ -118,14 +110,14 @@ fn what_waits_is_discarded_and_stragglers_bring_nobody_back() {
     shop.drain_soon();
     // Klaviyo is down: some have been tried, some only wait.
     shop.sandbox.set_faults(&[Fault::status(503)]);
-    let tried = id(&mut db, "klaviyo_upsert_profile('ada@shop.example', first_name => 'Ada')");
+    let tried = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example', first_name => 'Ada')");
     shop.wait_for_status(&tried, "retrying");
     sql(&mut db, "SELECT klaviyo_upsert_profile('bob@shop.example', first_name => 'Bob')");
-    let waiting = id(&mut db, "klaviyo_track_event('Viewed Product', 'ada@shop.example')");
+    let waiting = queued(&mut db, "klaviyo_track_event('Viewed Product', 'ada@shop.example')");
     sql(&mut db, "BEGIN; SELECT klaviyo_request_deletion('ada@shop.example'); ROLLBACK");
-    let request = id(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    let request = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
     let straggler =
-        id(&mut db, "klaviyo_track_event('Viewed Product', 'Ada@Shop.example', external_id => '7')");
+        queued(&mut db, "klaviyo_track_event('Viewed Product', 'Ada@Shop.example', external_id => '7')");
     for message in [&tried, &waiting, &straggler] {
         shop.wait_for_status(message, "discarded");
     }
@@ -134,7 +126,7 @@ fn what_waits_is_discarded_and_stragglers_bring_nobody_back() {
     wait_for_crash(&mut db);
     shop.cluster.wait_ready();
     db = shop.connect();
-    let later = id(&mut db, "klaviyo_subscribe('ada@shop.example')");
+    let later = queued(&mut db, "klaviyo_subscribe('ada@shop.example')");
     shop.wait_for_status(&later, "discarded");
     shop.sandbox.clear_faults();
     shop.wait_for_status(&request, "accepted");
@@ -155,21 +147,21 @@ fn what_waits_is_discarded_and_stragglers_bring_nobody_back() {
     shop.cluster.kill9_postmaster();
     shop.cluster.start();
     db = shop.connect();
-    let after = id(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    let after = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
     shop.wait_for_status(&after, "discarded");
     assert_eq!(names(), ["bob@shop.example"]);
 
     // The person is back.
     let back: i64 = query(&mut db, "SELECT klaviyo_readmit('ADA@shop.example')", &[]);
     assert_eq!(back, 1);
-    let welcome = id(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    let welcome = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
     shop.wait_for_status(&welcome, "accepted");
     assert_eq!(names(), ["ada@shop.example", "bob@shop.example"]);
     assert_eq!(query::<i64>(&mut db, "SELECT klaviyo_readmit('nobody@shop.example')", &[]), 0);
     // Until they go again.
-    let again = id(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    let again = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
     shop.wait_for_status(&again, "accepted");
-    let gone = id(&mut db, "klaviyo_track_event('Viewed Product', 'ada@shop.example')");
+    let gone = queued(&mut db, "klaviyo_track_event('Viewed Product', 'ada@shop.example')");
     shop.wait_for_status(&gone, "discarded");
     assert_eq!(names(), ["bob@shop.example"]);
     assert_eq!(status(&mut db, &welcome), "accepted");
@@ -185,7 +177,7 @@ fn a_dead_letter_is_no_way_back_and_time_is() {
     shop.drain_soon();
     // Refused: then it is a dead letter itself, and nothing is purged.
     shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
-    let refused = id(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    let refused = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
     shop.wait_for_status(&refused, "dead");
     shop.sandbox.clear_faults();
     sql(&mut db, "SELECT klaviyo_redrive(kind => 'profile')");
@@ -197,7 +189,7 @@ fn a_dead_letter_is_no_way_back_and_time_is() {
     wait_until_purged(&shop, 1);
     shop.cluster.set("klaviyo.straggler_time", "0");
     shop.eventually("who comes is a customer", PATIENCE, || {
-        let id = id(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+        let id = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
         query::<String>(&mut db, "SELECT (klaviyo_await($1::text::uuid)).status", &[&id]) == "accepted"
     });
     // The record goes in its time.
@@ -213,12 +205,12 @@ fn a_request_that_is_dropped_is_over() {
     let shop = shop();
     let mut db = shop.connect();
     shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
-    let refused = id(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    let refused = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
     shop.wait_for_status(&refused, "dead");
-    let meanwhile = id(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    let meanwhile = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
     shop.wait_for_status(&meanwhile, "discarded");
     assert_eq!(count(&mut db, "SELECT klaviyo_discard(kind => 'deletion')"), 1);
     assert_eq!(traces(&mut db, "ada@shop.example"), [""; 0]);
-    let after = id(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    let after = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
     shop.wait_for_status(&after, "accepted");
 }

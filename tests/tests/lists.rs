@@ -5,10 +5,7 @@ use harness::{Fault, PATIENCE, Shop, count, query, sql};
 const PROFILES: &str = "/api/profiles";
 
 fn shop() -> Shop {
-    Shop::builder()
-        .setting("klaviyo.retry_min_delay", "10ms")
-        .setting("klaviyo.retry_max_delay", "500ms")
-        .start()
+    Shop::builder().quick_retries().start()
 }
 
 /// How many are on a list.

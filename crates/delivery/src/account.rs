@@ -311,12 +311,13 @@ impl Account {
     ) -> Report {
         let lane = &mut self.lanes[call.lane];
         let rate = result.as_ref().ok().and_then(|answer| answer.rate);
-        let asks_about_jobs = matches!(
-            call.purpose,
-            Purpose::Ask(_) | Purpose::AskLatest | Purpose::TryAsking | Purpose::Follow(_)
-        );
         let is_question = call.purpose == Purpose::Question;
-        let body = result.as_ref().ok().filter(|_| asks_about_jobs || is_question);
+        let is_read = match call.purpose {
+            Purpose::Question | Purpose::Follow(_) | Purpose::Ask(_) => true,
+            Purpose::AskLatest | Purpose::TryAsking => true,
+            Purpose::Deliver | Purpose::Import(_) | Purpose::Preflight => false,
+        };
+        let body = result.as_ref().ok().filter(|_| is_read);
         let body = body.map(|answer| answer.body.clone()).unwrap_or_default();
         let mut verdict = verdict::of(lane.endpoint, result);
         let mut told = None;

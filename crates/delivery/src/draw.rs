@@ -20,7 +20,7 @@ pub struct Draw {
 /// What the lane of an endpoint draws from; nothing where its calls only ask about jobs.
 pub fn of(endpoint: &'static Endpoint) -> Option<Draw> {
     let number = number(endpoint);
-    if question::ALL.iter().any(|question| question.endpoint() == endpoint) {
+    if question::of(endpoint).is_some() {
         return Some(Draw { from: number, one: true, many: true });
     }
     if let Some(kind) = kind::ALL.iter().find(|kind| kind.endpoint() == endpoint) {
@@ -37,8 +37,7 @@ pub fn number(endpoint: &Endpoint) -> usize {
 
 /// An empty call of many of that endpoint, where there is such a thing.
 pub fn batch(endpoint: &Endpoint) -> Option<Box<dyn Batch>> {
-    let question = question::ALL.iter().find(|question| question.endpoint() == endpoint);
-    match question {
+    match question::of(endpoint) {
         Some(question) => Some(question.batch()),
         None => kind::ALL.iter().find(|kind| kind.bulk() == Some(endpoint))?.batch(),
     }

@@ -227,7 +227,7 @@ impl Import {
                 self.heard_at = now;
                 // Until then the call may still make one.
                 if now.saturating_duration_since(self.since) < policy.request_timeout {
-                    return self.later(now, self.pause());
+                    return self.later(now, pause(self.asked));
                 }
                 let is_last = open.next.is_none() || open.rows.is_empty();
                 let total = self.load.profiles;
@@ -249,7 +249,7 @@ impl Import {
                     like.retain(|id| *id != job.id);
                     return self.waits_for(like, now);
                 }
-                self.later(now, self.pause());
+                self.later(now, pause(self.asked));
             }
             Stage::Made { .. } => match import_job_of(body) {
                 Some(job) => self.stands(&job, now),
@@ -277,7 +277,7 @@ impl Import {
             return self.ends(ImportEnding::Lost);
         }
         self.stage = Stage::Like { like };
-        self.later(now, self.pause());
+        self.later(now, pause(self.asked));
     }
 
     /// Klaviyo has said how it stands.
@@ -292,7 +292,7 @@ impl Import {
                 self.asked = 0;
                 self.later(now, Duration::ZERO);
             }
-            (JobStatus::Queued | JobStatus::Processing, _) => self.later(now, self.pause()),
+            (JobStatus::Queued | JobStatus::Processing, _) => self.later(now, pause(self.asked)),
         }
     }
 
@@ -350,10 +350,6 @@ impl Import {
 
     fn later(&mut self, now: Instant, wait: Duration) {
         self.ask_at = now + wait;
-    }
-
-    fn pause(&self) -> Duration {
-        pause(self.asked)
     }
 }
 

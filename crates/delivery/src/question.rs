@@ -53,4 +53,9 @@ pub enum Says {
 }
 
 /// Every question there is.
-pub const ALL: [&dyn Question; 2] = [&ListMembers, &ProfileIds];
+const ALL: [&dyn Question; 2] = [&ListMembers, &ProfileIds];
+
+/// The question that calls of an endpoint ask, if they ask one.
+pub fn of(endpoint: &Endpoint) -> Option<&'static dyn Question> {
+    ALL.into_iter().find(|question| question.endpoint() == endpoint)
+}

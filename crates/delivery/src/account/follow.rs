@@ -12,7 +12,6 @@ use super::{Account, Policy, earlier};
 use crate::call::{Call, Carried, Purpose};
 use crate::draw;
 use crate::import::{FIRST_QUESTION, UNKNOWN, pause};
-use crate::lane::Start;
 use crate::message::{Ending, Failure, Report};
 use crate::verdict::{Scope, Verdict};
 
@@ -91,11 +90,7 @@ impl Account {
         let questions: Vec<(usize, Instant)> = questions.map(|job| (job.lane, job.ask_at)).collect();
         let mut wake = None;
         for (lane, ask_at) in questions {
-            let at = match self.starts_when(lane, false, now, policy) {
-                Start::AfterCall => None,
-                start => start.at(ask_at),
-            };
-            wake = earlier(wake, at);
+            wake = earlier(wake, self.starts_when(lane, false, now, policy).at(ask_at));
         }
         wake
     }

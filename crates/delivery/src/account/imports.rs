@@ -6,6 +6,7 @@ use klaviyo::{Endpoint, GET_IMPORT_JOBS, ask_latest_import_jobs, ask_open_import
 
 use super::{Account, Policy, earlier};
 use crate::call::{Call, Carried, Purpose};
+use crate::draw;
 use crate::import::{End, Import, ImportEnding, ImportId, ImportReport, ImportStep, Load, PastImport};
 use crate::lane::Start;
 use crate::message::{Ending, Failure, Message, Outcome, Report};
@@ -127,7 +128,7 @@ impl Account {
     /// The next question that may be asked now.
     pub(super) fn next_question(&mut self, now: Instant, policy: &Policy) -> Option<Call> {
         if self.is_to_try(now, policy) {
-            let lane = self.number(&GET_IMPORT_JOBS)?;
+            let lane = draw::number(&GET_IMPORT_JOBS);
             if self.may_start(lane, now, policy) {
                 self.imports.asking = Asking::Trying;
                 return self.start(
@@ -140,7 +141,7 @@ impl Account {
             }
         }
         if self.imports.looks_at().is_some_and(|at| at <= now) {
-            let lane = self.number(&GET_IMPORT_JOBS)?;
+            let lane = draw::number(&GET_IMPORT_JOBS);
             if self.may_start(lane, now, policy) {
                 self.imports.looking = Looking::UnderWay;
                 let (request, purpose) = (ask_latest_import_jobs(), Purpose::AskLatest);
@@ -152,7 +153,7 @@ impl Account {
             else {
                 continue;
             };
-            let lane = self.number(endpoint)?;
+            let lane = draw::number(endpoint);
             if self.may_start(lane, now, policy) {
                 let import = &mut self.imports.under_way[at];
                 let (request, purpose) = (import.ask()?, Purpose::Ask(import.id));
@@ -173,10 +174,6 @@ impl Account {
         is_time && followed.any(|lane| lane.draw.is_some_and(|draw| self.is_backlog(draw.from, policy)))
     }
 
-    fn number(&self, endpoint: &Endpoint) -> Option<usize> {
-        self.lanes.iter().position(|lane| lane.endpoint == endpoint)
-    }
-
     pub(super) fn may_start(&mut self, lane: usize, now: Instant, policy: &Policy) -> bool {
         let may = self.starts_when(lane, false, now, policy) == Start::Now
             && self.lanes[lane].take(now, policy.max_in_flight);
@@ -194,8 +191,8 @@ impl Account {
         let questions: Vec<(Instant, &Endpoint)> = questions.chain(tries).chain(looks).collect();
         let mut wake = None;
         for (ask_at, endpoint) in questions {
-            let Some(number) = self.number(endpoint) else { continue };
-            wake = earlier(wake, self.starts_when(number, false, now, policy).at(ask_at));
+            let lane = draw::number(endpoint);
+            wake = earlier(wake, self.starts_when(lane, false, now, policy).at(ask_at));
         }
         wake
     }

@@ -11,7 +11,7 @@ use crate::question::{self, Answer, Says};
 
 /// What an answer says, where it can be read.
 pub fn read(endpoint: &'static Endpoint, body: &[u8]) -> Option<Box<dyn Answer>> {
-    question::ALL.iter().find(|question| question.endpoint() == endpoint)?.read(body)
+    question::of(endpoint)?.read(body)
 }
 
 impl Account {

@@ -32,7 +32,7 @@ impl Received<'_> {
         ticket: Ticket,
     ) -> Result<Reply, Reply> {
         let body = match call.max_body() {
-            Some(limit) => self.json(limit).map_err(|error| Reply::errors(&[error]))?,
+            Some(limit) => self.json(limit).map_err(refused)?,
             None => Value::Null,
         };
         match call {
@@ -138,7 +138,7 @@ impl Received<'_> {
     fn merge(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
         let merge = check::merge(body).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
-        state.store.merge(&merge).map_err(|error| Reply::errors(&[error]))?;
+        state.store.merge(&merge).map_err(refused)?;
         let links =
             json!({"self": format!("{}/api/profiles/{}", self.sandbox.settings.api_url, merge.destination)});
         let data = json!({"type": "profile", "id": merge.destination, "links": links});
@@ -154,18 +154,18 @@ impl Received<'_> {
     }
 
     fn job(&self, state: &State, id: &str) -> Result<Reply, Reply> {
-        query::none(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        query::none(&self.head.uri).map_err(refused)?;
         let job = find(state, id)?;
         Ok(document(StatusCode::OK, &job.document(&self.sandbox.settings.api_url)))
     }
 
     fn jobs(&self, state: &State) -> Result<Reply, Reply> {
-        let (page, open) = query::jobs(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        let (page, open) = query::jobs(&self.head.uri).map_err(refused)?;
         Ok(document(StatusCode::OK, &state.jobs.list(page, open, &self.sandbox.settings.api_url)))
     }
 
     fn job_errors(&self, state: &State, id: &str) -> Result<Reply, Reply> {
-        let page = query::page(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        let page = query::page(&self.head.uri).map_err(refused)?;
         let job = find(state, id)?;
         let errors = job.errors(page, state.bulk.original_payloads, &self.sandbox.settings.api_url);
         Ok(document(StatusCode::OK, &errors))
@@ -174,6 +174,10 @@ impl Received<'_> {
 
 pub(super) fn none(errors: Vec<ApiError>) -> Result<(), Reply> {
     if errors.is_empty() { Ok(()) } else { Err(Reply::errors(&errors)) }
+}
+
+pub(super) fn refused(error: ApiError) -> Reply {
+    Reply::errors(&[error])
 }
 
 fn find<'a>(state: &'a State, id: &str) -> Result<&'a Job, Reply> {

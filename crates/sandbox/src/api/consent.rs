@@ -5,42 +5,48 @@ use jiff::Timestamp;
 use serde_json_borrow::Value;
 
 use super::Received;
-use super::calls::{document, none, not_found};
+use super::calls::{document, none, not_found, refused};
 use super::{query, refuse};
-use crate::check;
+use crate::check::{self, ConsentDraft};
+use crate::error::ApiError;
 use crate::receipts::Ticket;
 use crate::reply::Reply;
 use crate::sandbox::State;
 use crate::suppressions::Work;
 
 impl Received<'_> {
-    /// Klaviyo does it a little later; here it is done at once.
     pub(super) fn subscribe(
         &self,
         state: &mut State,
         body: &Value<'_>,
         ticket: Ticket,
     ) -> Result<Reply, Reply> {
-        query::none(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
-        let now = Timestamp::now();
-        let draft = check::subscription(body, now).map_err(|errors| Reply::errors(&errors))?;
-        none(refuse::find(&self.refuse, refuse::profiles, body))?;
-        state.store.subscribe(draft, ticket.n, now).map_err(|errors| Reply::errors(&errors))?;
-        Ok(Reply::empty(StatusCode::ACCEPTED))
+        let subscribe = |draft, now| state.store.subscribe(draft, ticket.n, now);
+        self.consent(body, check::subscription, subscribe)
     }
 
-    /// The same.
     pub(super) fn unsubscribe(
         &self,
         state: &mut State,
         body: &Value<'_>,
         ticket: Ticket,
     ) -> Result<Reply, Reply> {
-        query::none(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        let unsubscribe = |draft, now| state.store.unsubscribe(draft, ticket.n, now);
+        self.consent(body, check::unsubscription, unsubscribe)
+    }
+
+    /// Klaviyo does it a little later; here it is done at once.
+    fn consent(
+        &self,
+        body: &Value<'_>,
+        check: fn(&Value<'_>, Timestamp) -> Result<ConsentDraft, Vec<ApiError>>,
+        change: impl FnOnce(ConsentDraft, Timestamp) -> Result<(), Vec<ApiError>>,
+    ) -> Result<Reply, Reply> {
+        query::none(&self.head.uri).map_err(refused)?;
         let now = Timestamp::now();
-        let draft = check::unsubscription(body, now).map_err(|errors| Reply::errors(&errors))?;
+        let draft = check(body, now).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::profiles, body))?;
-        state.store.unsubscribe(draft, ticket.n, now).map_err(|errors| Reply::errors(&errors))?;
+        change(draft, now).map_err(|errors| Reply::errors(&errors))?;
         Ok(Reply::empty(StatusCode::ACCEPTED))
     }
 
@@ -52,7 +58,7 @@ impl Received<'_> {
         work: Work,
         ticket: Ticket,
     ) -> Result<Reply, Reply> {
-        query::none(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        query::none(&self.head.uri).map_err(refused)?;
         let emails = check::suppression(body, work.resource()).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::profiles, body))?;
         let (now_us, now) = (self.sandbox.now_us(), Timestamp::now());
@@ -61,7 +67,7 @@ impl Received<'_> {
     }
 
     pub(super) fn suppression_job(&self, state: &State, work: Work, id: &str) -> Result<Reply, Reply> {
-        query::none(&self.head.uri).map_err(|error| Reply::errors(&[error]))?;
+        query::none(&self.head.uri).map_err(refused)?;
         let job = state.suppressions.get(work, id);
         let job = job.ok_or_else(|| not_found("A job with this id does not exist."))?;
         Ok(document(StatusCode::OK, &job.document(&self.sandbox.settings.api_url)))

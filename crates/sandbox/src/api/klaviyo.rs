@@ -6,6 +6,7 @@ use hyper::{Method, StatusCode};
 use jiff::civil::{Date, date};
 
 use super::Received;
+use super::calls::refused;
 use crate::call::Call;
 use crate::error::{ApiError, WHOLE_BODY};
 use crate::rates::Steady;
@@ -20,7 +21,6 @@ impl Received<'_> {
     /// Klaviyo's own order: the path, the key, the revision, the rate windows, and only then the body. So a bad body
     /// costs budget and a bad key does not. An answer is an `Ok` if the request's effect is in the store.
     pub(super) fn perform(&self, state: &mut State, ticket: Ticket) -> Result<Reply, Reply> {
-        let refused = |error: ApiError| Reply::errors(&[error]);
         let path = self.head.uri.path();
         let (call, id) = Call::at(&self.head.method, path).ok_or_else(|| {
             refused(ApiError::new(
@@ -100,7 +100,7 @@ impl Received<'_> {
 fn not_allowed(method: &Method, path: &str) -> Reply {
     let (title, detail) = ("Method not allowed.", format!("Method \"{method}\" not allowed."));
     let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail);
-    let reply = Reply::errors(&[error]);
+    let reply = refused(error);
     let methods = Call::methods_at(path);
     let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
     match HeaderValue::try_from(allowed.join(", ")) {

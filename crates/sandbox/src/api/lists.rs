@@ -6,11 +6,10 @@ use serde_json::json;
 use serde_json_borrow::Value;
 
 use super::Received;
-use super::calls::{document, not_found};
+use super::calls::{document, not_found, refused};
 use super::filter::Filter;
 use super::query;
 use crate::check::{self, Whose};
-use crate::error::ApiError;
 use crate::reply::Reply;
 use crate::sandbox::State;
 use crate::store::rfc3339;
@@ -109,10 +108,6 @@ impl Received<'_> {
     fn api_url(&self) -> &str {
         &self.sandbox.settings.api_url
     }
-}
-
-fn refused(error: ApiError) -> Reply {
-    Reply::errors(&[error])
 }
 
 /// Whom a filter of profiles means; all if there is none.
