@@ -167,8 +167,9 @@ fn a_panic_of_the_http_thread_costs_one_restart_of_the_worker() {
 fn nothing_of_ours_runs_while_pg_upgrade_is_at_work() {
     let mut shop = Shop::builder().setting("klaviyo.enabled", "off").start();
     place_orders(&mut shop.connect(), 1, 5);
-    shop.cluster.set("klaviyo.enabled", "on");
     shop.cluster.stop(Stop::Fast);
+    // Not before, or the worker may deliver until it is stopped.
+    shop.cluster.set("klaviyo.enabled", "on");
     // As pg_upgrade starts servers (start_postmaster in bin/pg_upgrade/server.c).
     shop.cluster.start_with(&["-b"]);
     let mut db = shop.connect();
