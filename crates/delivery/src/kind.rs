@@ -48,8 +48,9 @@ pub trait Kind: Sync {
     /// What it means for a message that the answer to its call is lost.
     fn lost(&self) -> Lost;
 
-    /// Whether a refusal says that what it asks for is done, to one that may have been sent before.
-    fn says_done(&self, _failure: &Failure) -> bool {
+    /// Whether a refusal, with what it points at in the body, says that what a message asks for is done, to one that may
+    /// have been done before.
+    fn says_done(&self, _payload: &str, _failure: &Failure, _pointers: &[String]) -> bool {
         false
     }
 

@@ -40,7 +40,7 @@ pub struct Message {
     pub carries_state: bool,
     /// Whether it is history, see [`crate::kind::Reading`]: any other message goes first.
     pub backfill: bool,
-    /// Whether an earlier call may have done what it asks for.
+    /// Whether an earlier call of its own brought no answer, and may have done what it asks for.
     pub may_be_done: bool,
 }
 
@@ -58,13 +58,15 @@ pub struct Outcome {
     pub bulk: bool,
     /// Whether it asks that a person be deleted, see [`Kind::deletes`].
     pub deletes: bool,
+    /// See [`Message::may_be_done`].
+    pub may_be_done: bool,
     pub ending: Ending,
 }
 
 impl Outcome {
     pub fn of(message: &Message, sent_at: SystemTime, bulk: bool, ending: Ending) -> Self {
-        let Message { seq, id, unique_id, attempts, kind, .. } = *message;
-        Self { seq, id, unique_id, attempts, sent_at, bulk, deletes: kind.deletes(), ending }
+        let Message { seq, id, unique_id, attempts, kind, may_be_done, .. } = *message;
+        Self { seq, id, unique_id, attempts, sent_at, bulk, deletes: kind.deletes(), may_be_done, ending }
     }
 }
 

@@ -46,7 +46,7 @@ pub enum Says {
     Go,
     /// It may go, with this payload instead of its own.
     GoAs(String),
-    /// It must not go, for that reason; or, if it may have been sent before, it is done.
+    /// It must not go, for that reason; or, if an earlier call of its own may have done it, it is done.
     StopUnlessDone(Failure),
     /// It cannot go, for that reason.
     Stop(Failure),

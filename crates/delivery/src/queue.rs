@@ -42,8 +42,8 @@ pub type GroupId = u64;
 pub struct Queued {
     pub message: Message,
     pub not_before: Option<Instant>,
-    /// Since when its failures are held against those of others.
-    pub seen: Option<Seen>,
+    /// Since when its failures are held against those of others, by the lanes it has been in.
+    pub seen: Vec<Seen>,
     /// When Klaviyo refused it last, whatever the message.
     pub refusal: Option<Refusal>,
     /// Was refused together with others; goes alone now.
@@ -69,7 +69,7 @@ impl Queued {
             lane: draw::number(message.kind.endpoint()),
             message,
             not_before,
-            seen: None,
+            seen: Vec::new(),
             refusal: None,
             alone: false,
             rides,

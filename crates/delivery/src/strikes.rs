@@ -9,8 +9,9 @@ use crate::queue::Queued;
 const HEALTHY: u64 = 4;
 const SAMPLE: u64 = 5;
 
-/// Successes and failures of a lane at a moment, and how often the message itself has failed since.
+/// Successes and failures of a lane at a moment, and how often the message itself has failed there since.
 pub struct Seen {
+    /// The lane's endpoint.
     lane: &'static str,
     successes: u64,
     failures: u64,
@@ -24,11 +25,15 @@ impl Seen {
     }
 }
 
-/// A call of a lane carries a message: from now on its failures there are held against those of others.
+/// A call of a lane carries a message: from now on its failures there are held against those of others. What it sees of
+/// one lane, such as that of its questions, says nothing of another.
 pub fn watch<'a>(queued: &'a mut Queued, lane: &Lane) -> &'a mut Seen {
-    // What it has seen of another lane says nothing of this.
-    queued.seen.take_if(|seen| seen.lane != lane.endpoint.name);
-    queued.seen.get_or_insert_with(|| Seen::of(lane))
+    let known = queued.seen.iter().position(|seen| seen.lane == lane.endpoint.name);
+    let place = known.unwrap_or_else(|| {
+        queued.seen.push(Seen::of(lane));
+        queued.seen.len() - 1
+    });
+    &mut queued.seen[place]
 }
 
 /// Counts a failure against the message itself, if its lane is healthy otherwise.
@@ -40,7 +45,7 @@ pub fn strike(queued: &mut Queued, failure: &Failure, lane: &Lane) {
     if succeeded + failed < SAMPLE {
         return;
     }
-    queued.seen = Some(Seen::of(lane));
+    *seen = Seen::of(lane);
     if may_be_its_doing(failure) && is_healthy(succeeded, failed) {
         queued.message.strikes += 1;
     }

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use klaviyo::{Answer, Endpoint, Method, TransportError, errors_of, resource_id};
+use klaviyo::{
+    Answer, Endpoint, MERGE_PROFILES, Method, SUBSCRIBE, TransportError, UNSUBSCRIBE, errors_of, resource_id,
+};
 
 use crate::message::Failure;
+
+/// Calls whose bodies name what may not be there, a profile or a list, at a path that is.
+const NAMING: [&Endpoint; 3] = [&MERGE_PROFILES, &SUBSCRIBE, &UNSUBSCRIBE];
 
 /// What to do after a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +94,10 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
         404 if endpoint.path.contains('{') && !errors.iter().any(is_about_a_part) => {
             Verdict::Refused { failure, pointers: Vec::new(), of_all: true }
         }
-        404 if endpoint.method == Method::Get || errors.iter().any(is_about_a_part) => {
+        404 if endpoint.method == Method::Get
+            || NAMING.contains(&endpoint)
+            || errors.iter().any(is_about_a_part) =>
+        {
             refused(failure, errors)
         }
         403 => {
@@ -188,6 +196,8 @@ mod tests {
         }
         let part = error("not_found", r#"{"pointer":"/data/relationships/list/data/id"}"#);
         assert!(matches!(verdict(404, &part), Verdict::Refused { .. }), "the list is not there");
+        let not_there = Answer { status: 404, rate: None, retry_after: None, body: invalid.clone().into() };
+        assert!(matches!(of(&MERGE_PROFILES, Ok(not_there)), Verdict::Refused { of_all: false, .. }));
         for status in [408, 500, 502, 503, 504, 524] {
             assert!(matches!(verdict(status, ""), Verdict::Trouble { .. }), "{status}");
         }

@@ -438,6 +438,42 @@ fn what_fails_while_the_person_is_to_be_deleted_is_not_tried_again() {
     assert_eq!(seqs(&next(&mut account, now).expect("the request")), [2]);
 }
 
+/// What Klaviyo fails at is found also where each of its calls comes after a question that is answered.
+#[test]
+fn a_message_that_asks_first_is_found_as_well() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, consent(1, "unsubscribe", "bad", "Y6nRLr"), now);
+    for other in 10_000.. {
+        let call = awaited(&mut account, &mut now);
+        let bad = seqs(&call).contains(&1);
+        let people: Vec<String> = seqs(&call).iter().map(ToString::to_string).collect();
+        let people: Vec<&str> = people.iter().map(|seq| if seq == "1" { "bad" } else { seq }).collect();
+        let result = match (lane(&call) == &GET_LIST_PROFILES, bad) {
+            (true, _) => on_the_list(&people),
+            (false, true) => answer(500, ""),
+            (false, false) => answer(202, ""),
+        };
+        let told = endings(settled(&mut account, call, result, now));
+        if told.get(&1).is_some_and(|ending| matches!(ending, Ending::Dead { .. })) {
+            return;
+        }
+        assert!(other < 10_200, "it is never found");
+        now += SECOND;
+        add(&mut account, consent(other, "unsubscribe", &other.to_string(), "Y6nRLr"), now);
+    }
+}
+
+#[test]
+fn of_a_removed_account_an_answer_to_a_question_brings_nothing() {
+    let now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, consent(1, "unsubscribe", "ada", "Y6nRLr"), now);
+    let question = next(&mut account, now).expect("a question");
+    account.forget(now);
+    assert!(settled(&mut account, question, on_the_list(&["ada"]), now).outcomes.is_empty());
+}
+
 /// What fails in one lane is not held against what others have done in another.
 #[test]
 fn failures_count_by_the_lane() {

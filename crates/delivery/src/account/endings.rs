@@ -85,11 +85,12 @@ impl Account {
         }
     }
 
-    /// A call of an account that has been removed since. What Klaviyo took it took; the rest is not ours to decide.
+    /// A call of an account that has been removed since. What Klaviyo took it took; the rest is not ours to decide. An answer
+    /// to a question took nothing there.
     pub(super) fn late(&self, call: Call, verdict: &Verdict) -> Report {
         let mut report = Report::new(&self.name, Some(self.lanes[call.lane].endpoint));
         let bulk = call.carried.is_bulk();
-        if matches!(verdict, Verdict::Accepted { .. }) {
+        if matches!(verdict, Verdict::Accepted { .. }) && call.purpose != Purpose::Question {
             for mut queued in call.carried.messages {
                 queued.message.attempts += 1;
                 let ending = self.ending(verdict, &queued, None);
@@ -132,10 +133,10 @@ impl Account {
 
     /// How a call ended for one of its messages, which is tried again after the wait, if there is one.
     fn ending(&self, verdict: &Verdict, queued: &Queued, wait: Option<Duration>) -> Ending {
-        if let Verdict::Refused { failure, .. } = verdict
+        if let Verdict::Refused { failure, pointers, .. } = verdict
             && let Some(status) = failure.status
             && queued.message.may_be_done
-            && queued.message.kind.says_done(failure)
+            && queued.message.kind.says_done(&queued.message.payload, failure, pointers)
         {
             return Ending::Accepted { status, resource_id: None, state_of: Vec::new() };
         }

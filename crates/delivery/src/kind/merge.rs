@@ -84,8 +84,12 @@ impl Kind for Merge {
         Lost::Repeated
     }
 
-    fn says_done(&self, failure: &Failure) -> bool {
+    /// Once it is part of the other, there is no such profile; that the other is gone says nothing of the kind.
+    fn says_done(&self, payload: &str, failure: &Failure, pointers: &[String]) -> bool {
+        let names = |merge: &str| failure.reason.contains(merge);
         failure.status == Some(404)
+            && (pointers.iter().any(|pointer| pointer.starts_with("/data/relationships/profiles"))
+                || serde_json::from_str(payload).is_ok_and(|Payload { merge, .. }| names(&merge)))
     }
 
     fn read(&self, _: &str, _: [u8; 16], _: &str) -> Reading {
@@ -115,5 +119,18 @@ mod tests {
             assert_eq!(Draft { keep, merge }.check().expect_err("invalid").fault, Fault::ProfileId);
         }
         assert!(Merge.body("{}").is_err());
+    }
+
+    #[test]
+    fn only_that_the_merged_one_is_gone_says_that_it_is_done() {
+        let payload = Draft { keep: Some("01A"), merge: Some("01B") }.check().expect("valid").payload;
+        let says = |status: u16, reason: &str, pointer: &str| {
+            let failure = Failure { status: Some(status), reason: reason.to_owned(), ..Failure::default() };
+            Merge.says_done(&payload, &failure, &[pointer.to_owned()])
+        };
+        assert!(says(404, "no", "/data/relationships/profiles/data/0/id"));
+        assert!(says(404, "There is no profile 01B.", "/data"));
+        assert!(!says(404, "There is no profile 01A.", "/data/id"));
+        assert!(!says(400, "There is no profile 01B.", "/data/relationships/profiles/data/0/id"));
     }
 }

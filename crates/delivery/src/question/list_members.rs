@@ -53,8 +53,8 @@ impl Answer for Members {
             _ => Says::StopUnlessDone(Failure {
                 code: "not_on_list".to_owned(),
                 reason:
-                    "the person is not on that list, and nothing was done: Klaviyo would have unsubscribed \
-                         them from everything"
+                    "the person is not on that list, or not any more, and nothing was done: Klaviyo would \
+                         have unsubscribed them from everything"
                         .to_owned(),
                 ..Failure::default()
             }),
