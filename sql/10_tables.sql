@@ -200,7 +200,8 @@ CREATE TABLE klaviyo.retry (
     last_error      text,
     last_error_id   text,
     redriven_at     timestamptz,
-    last_bulk       boolean NOT NULL DEFAULT false
+    last_bulk       boolean NOT NULL DEFAULT false,
+    may_be_done     boolean NOT NULL DEFAULT false
 );
 CREATE INDEX retry_tried_idx ON klaviyo.retry (seq) WHERE redriven_at IS NULL;
 CREATE INDEX retry_redriven_kind_idx ON klaviyo.retry (kind) WHERE redriven_at IS NOT NULL;
@@ -223,6 +224,7 @@ COMMENT ON COLUMN klaviyo.retry.last_error IS 'What went wrong in the last call'
 COMMENT ON COLUMN klaviyo.retry.last_error_id IS 'Klaviyo''s id of the last error, for its support';
 COMMENT ON COLUMN klaviyo.retry.redriven_at IS 'When klaviyo_redrive() took it out of the dead letters';
 COMMENT ON COLUMN klaviyo.retry.last_bulk IS 'Whether the last call carried many messages';
+COMMENT ON COLUMN klaviyo.retry.may_be_done IS 'Whether a call brought no answer that may have done what it asks for';
 
 -- History, which only grows: by days, so that what is old goes at the price of a DROP. See 12_delivery_days.sql.
 CREATE TABLE klaviyo.delivery (

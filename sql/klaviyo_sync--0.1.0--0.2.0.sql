@@ -120,6 +120,8 @@ SELECT pg_catalog.pg_extension_config_dump('klaviyo.deletion', '');
 
 ALTER TABLE klaviyo.retry ADD COLUMN last_bulk boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN klaviyo.retry.last_bulk IS 'Whether the last call carried many messages';
+ALTER TABLE klaviyo.retry ADD COLUMN may_be_done boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN klaviyo.retry.may_be_done IS 'Whether a call brought no answer that may have done what it asks for';
 -- What was delivered so far went in calls of one.
 ALTER TABLE klaviyo.delivery ADD COLUMN bulk boolean NOT NULL DEFAULT false;
 ALTER TABLE klaviyo.delivery_default ALTER COLUMN bulk DROP DEFAULT;

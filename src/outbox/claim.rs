@@ -299,7 +299,8 @@ impl Claimer {
                 unique_id,
                 carries_state: reading.carries_state,
                 backfill: reading.backfill,
-                may_be_done: !fresh,
+                // What a crash has cut off nobody knows of.
+                may_be_done: false,
             };
             self.take(account, message, claimed);
         }
@@ -341,6 +342,7 @@ impl Claimer {
             sent_at,
             bulk: false,
             deletes: false,
+            may_be_done: false,
             ending,
         });
     }

@@ -107,8 +107,9 @@ const RETRY: &str = concat!(
     "
     WITH outcome AS (
         SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[],
-                             $8::timestamptz[], $9::timestamptz[], $10::text[], $11::boolean[])
-            AS o (seq, message_id, status, attempts, strikes, code, reason, sent_at, not_before, error_id, bulk)
+                             $8::timestamptz[], $9::timestamptz[], $10::text[], $11::boolean[], $12::boolean[])
+            AS o (seq, message_id, status, attempts, strikes, code, reason, sent_at, not_before, error_id, bulk,
+                  may_be_done)
     ), moved AS (
         DELETE FROM klaviyo.outbox AS o WHERE o.ctid = ANY (",
     these!("klaviyo.outbox"),
@@ -118,15 +119,15 @@ const RETRY: &str = concat!(
         UPDATE klaviyo.retry AS r
         SET attempts = o.attempts, strikes = o.strikes, not_before = o.not_before, last_attempt_at = o.sent_at,
             last_status = o.status, last_code = o.code, last_error = o.reason, last_error_id = o.error_id,
-            last_bulk = o.bulk
+            last_bulk = o.bulk, may_be_done = o.may_be_done
         FROM outcome AS o
         WHERE r.seq = o.seq AND r.message_id = o.message_id
     )
     INSERT INTO klaviyo.retry
         (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before, last_attempt_at,
-         last_status, last_code, last_error, last_error_id, last_bulk)
+         last_status, last_code, last_error, last_error_id, last_bulk, may_be_done)
     SELECT m.seq, m.message_id, m.account, m.kind, m.key, m.payload, m.enqueued_at, o.attempts, o.strikes, o.not_before,
-           o.sent_at, o.status, o.code, o.reason, o.error_id, o.bulk
+           o.sent_at, o.status, o.code, o.reason, o.error_id, o.bulk, o.may_be_done
     FROM outcome AS o
     JOIN moved AS m ON m.seq = o.seq
     ON CONFLICT DO NOTHING"
@@ -343,6 +344,7 @@ fn retry(outcomes: &[Outcome]) -> Result<(), spi::Error> {
             arg(again.iter().map(|(_, wait, ..)| not_before(*wait)).collect::<Vec<_>>()),
             arg(failures().map(|failure| failure.error_id.clone()).collect::<Vec<_>>()),
             arg(again.iter().map(|(outcome, ..)| outcome.bulk).collect::<Vec<_>>()),
+            arg(again.iter().map(|(outcome, ..)| outcome.may_be_done).collect::<Vec<_>>()),
         ],
     )
     .map(drop)

@@ -176,6 +176,8 @@ pub struct Fault {
     ms: Option<u64>,
     probability: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    skip: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<u64>,
     /// How often it fired; only in what the sandbox tells.
     #[serde(default, skip_serializing)]
@@ -196,6 +198,7 @@ impl Fault {
             retry_after: None,
             ms: None,
             probability: 1.0,
+            skip: None,
             times: None,
             fired: 0,
         }
@@ -303,6 +306,13 @@ impl Fault {
     #[must_use]
     pub fn probability(mut self, probability: f64) -> Self {
         self.probability = probability;
+        self
+    }
+
+    /// How many of the requests that match pass first.
+    #[must_use]
+    pub fn skip(mut self, requests: u64) -> Self {
+        self.skip = Some(requests);
         self
     }
 

@@ -51,5 +51,7 @@ fn two_profiles_of_one_person_become_one() {
     // Of one that nobody has it is told.
     let nobody = queued(&mut db, &format!("klaviyo_merge_profiles('{ada}', '{seven}')"));
     shop.wait_for_status(&nobody, "dead");
+    assert_eq!(count(&mut db, "SELECT klaviyo_redrive(kind => 'merge')"), 1);
+    assert_eq!(shop.drain_soon().dead, 1, "trying again does not make it done");
     shop.assert_requests_conform();
 }

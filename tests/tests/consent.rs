@@ -147,6 +147,40 @@ fn a_lost_answer_to_an_unsubscribe_is_read_back() {
     assert_eq!(changes, ["subscribed", "unsubscribed", "subscribed", "unsubscribed"]);
 }
 
+/// What a call may have done is known to the next worker; what only a question has asked is nothing done.
+#[test]
+fn only_what_was_sent_may_have_been_done() {
+    let mut shop = shop();
+    let list = shop.sandbox.make_list("Newsletter");
+    let mut db = shop.connect();
+    let unsubscribe = |who: &str| format!("klaviyo_unsubscribe('{who}@shop.example', list => '{list}')");
+    assert_eq!(
+        ended(&mut db, &format!("klaviyo_subscribe('ada@shop.example', list => '{list}')")),
+        accepted()
+    );
+    // The answer is lost, and nobody can be asked any more until the next worker runs.
+    shop.sandbox.set_faults(&[
+        Fault::reset_after().path(UNSUBSCRIBE).times(1),
+        Fault::status(503).path(&format!("/api/lists/{list}/profiles")).skip(1),
+    ]);
+    let done = queued(&mut db, &unsubscribe("ada"));
+    shop.wait_for_status(&done, "retrying");
+    let bob = queued(&mut db, &unsubscribe("bob"));
+    let tried = "SELECT count(*) FROM klaviyo.retry WHERE attempts > 0 AND may_be_done = (key[1] ~ 'ada')";
+    shop.eventually("both are tried", PATIENCE, || count(&mut db, tried) == 2);
+    kill(wait_for_worker(&mut db), Signal::SIGKILL);
+    wait_for_crash(&mut db);
+    shop.cluster.wait_ready();
+    db = shop.connect();
+    shop.sandbox.clear_faults();
+    shop.wait_for_status(&done, "accepted");
+    shop.wait_for_status(&bob, "dead");
+    // Asked again by whoever has read it, it is no more done than before.
+    assert_eq!(count(&mut db, "SELECT klaviyo_redrive(code => 'not_on_list')"), 1);
+    assert_eq!(shop.drain_soon().dead, 1);
+    assert_eq!(shop.sandbox.consents().len(), 2);
+}
+
 #[test]
 fn calls_are_as_full_as_klaviyo_takes_them_and_no_fuller() {
     let shop = shop();

@@ -86,6 +86,9 @@ pub struct Rule {
     /// How likely the rule fires when it matches, 0 to 1.
     #[serde(default = "always")]
     pub probability: f64,
+    /// How many of the requests that match are let pass first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip: Option<u64>,
     /// How often the rule fires at most; without limit when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
@@ -140,6 +143,8 @@ impl Rule {
 pub struct Armed {
     #[serde(flatten)]
     rule: Rule,
+    #[serde(skip)]
+    skipped: u64,
     fired: u64,
 }
 
@@ -164,7 +169,7 @@ impl Faults {
     }
 
     pub fn replace(&mut self, rules: Vec<Rule>) {
-        self.armed = rules.into_iter().map(|rule| Armed { rule, fired: 0 }).collect();
+        self.armed = rules.into_iter().map(|rule| Armed { rule, skipped: 0, fired: 0 }).collect();
     }
 
     pub fn armed(&self) -> &[Armed] {
@@ -176,8 +181,14 @@ impl Faults {
         let mut plan = Plan { delay: Duration::ZERO, refuse: Vec::new(), fault: None };
         for armed in &mut self.armed {
             let spent = armed.rule.times.is_some_and(|times| armed.fired >= times);
-            if spent || !armed.rule.matches(method, path, body) || self.random.f64() >= armed.rule.probability
-            {
+            if spent || !armed.rule.matches(method, path, body) {
+                continue;
+            }
+            if armed.rule.skip.is_some_and(|skip| armed.skipped < skip) {
+                armed.skipped += 1;
+                continue;
+            }
+            if self.random.f64() >= armed.rule.probability {
                 continue;
             }
             armed.fired += 1;
@@ -236,6 +247,13 @@ mod tests {
         assert_eq!(fired, [true, true, false, false]);
         let armed = serde_json::to_value(faults.armed()).unwrap();
         assert_eq!(armed, json!([{"kind": "reset_after", "times": 2, "probability": 1.0, "fired": 2}]));
+    }
+
+    #[test]
+    fn the_first_may_be_let_pass() {
+        let mut faults = faults(json!([{"kind": "reset_after", "path": "/a", "skip": 2, "times": 1}]));
+        let fired: Vec<_> = (0..4).map(|_| fires(&mut faults, "/a", "").is_some()).collect();
+        assert_eq!(fired, [false, false, true, false]);
     }
 
     #[test]

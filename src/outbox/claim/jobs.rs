@@ -94,7 +94,7 @@ impl Claimer {
                 carries_state: true,
                 // By now others wait for it.
                 backfill: false,
-                may_be_done: true,
+                may_be_done: false,
             };
             messages.push((message, usize::try_from(column::<i32>(row, 10)).unwrap_or_default()));
         })?;

@@ -12,7 +12,7 @@ use crate::pg::spi::{arg, column, json_column, rows};
 /// `retry_tried_idx` finds these few among any number of redriven ones.
 const TRIED: &str = "
     SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.attempts, r.strikes,
-           r.not_before, false
+           r.not_before, r.may_be_done, false
     FROM klaviyo.retry AS r
     WHERE r.redriven_at IS NULL AND r.seq > $1
     ORDER BY r.seq
@@ -20,7 +20,8 @@ const TRIED: &str = "
 
 const REDRIVEN: &str = "
     SELECT r.seq, r.message_id, r.account, r.kind, r.key, r.payload, r.enqueued_at, r.attempts, r.strikes,
-           r.not_before, EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = r.message_id)
+           r.not_before, r.may_be_done,
+           EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = r.message_id)
     FROM klaviyo.retry AS r
     WHERE r.redriven_at IS NOT NULL AND r.seq > $1
     ORDER BY r.seq
@@ -94,7 +95,7 @@ impl Claimer {
             let Some(kind) = kind::find(&kind) else {
                 return self.undeliverable(seq, id, &account, attempts, unknown_kind(&kind), claimed);
             };
-            if column::<bool>(row, 11) {
+            if column::<bool>(row, 12) {
                 let failure = Failure {
                     code: "superseded".to_owned(),
                     reason: "a newer state of this profile has been accepted since".to_owned(),
@@ -129,7 +130,7 @@ impl Claimer {
                 // What a redriven event says of the person besides is not sent.
                 carries_state: reading.carries_state && (kind.is_state() || !redriven),
                 backfill: reading.backfill,
-                may_be_done: attempts > 0,
+                may_be_done: column(row, 11),
             };
             self.take(account, message, claimed);
         })?;
