@@ -57,7 +57,7 @@ CREATE FUNCTION @extschema@.klaviyo_request_deletion(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_request_deletion';
 COMMENT ON FUNCTION @extschema@.klaviyo_request_deletion(text, text, text) IS
-    'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after what was queued about the same person before; the key needs the scope data-privacy:write. Returns the message_id';
+    'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after calls about the same person that are under way; what waits about that person, and what is queued for klaviyo.straggler_time after, is discarded; the key needs the scope data-privacy:write. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_merge_profiles(
     keep    text,

@@ -76,6 +76,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.of_items(jsonb, text) IS 'What the items of a purchase have under a name, each value once';
 
+-- Takes: an order's or a product's id. Returns: what stands for it between underscores, of which it then has none.
+CREATE FUNCTION klaviyo.id_part(id text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT replace(replace(id, '%', '%25'), '_', '%5F')
+$$;
+COMMENT ON FUNCTION klaviyo.id_part(text) IS 'An id as a part of a unique_id whose parts are joined by underscores, so that no two purchases come to the same';
+
 -- Takes: an order. Returns: the message_id of Placed Order. Queues that, and then an Ordered Product for each item. Each has
 -- a unique_id by which Klaviyo knows it again, so a purchase that is queued twice counts once: order_id, and order_id with
 -- product_id, which is numbered where a product stands in several items.
@@ -145,7 +154,7 @@ BEGIN
             'Ordered Product', email,
             properties => (item.item - 'Brand') || jsonb_strip_nulls(jsonb_build_object('OrderId', order_id, 'ProductBrand', item.item -> 'Brand')),
             value => (item.item ->> 'RowTotal')::numeric, value_currency => currency,
-            unique_id => concat_ws('_', order_id, item.product_id, nullif(item.nth, 1)), event_time => event_time,
+            unique_id => concat_ws('_', klaviyo.id_part(order_id), klaviyo.id_part(item.product_id), nullif(item.nth, 1)), event_time => event_time,
             phone_number => phone_number, external_id => external_id, account => account
         );
     END LOOP;

@@ -38,7 +38,7 @@ COMMENT ON COLUMN klaviyo.backfill_run.spec IS 'Which of them, as it was said';
 COMMENT ON COLUMN klaviyo.backfill_run.condition IS 'What that comes to, as SQL over a row, with every name resolved';
 COMMENT ON COLUMN klaviyo.backfill_run.again IS 'Whether rows are sent that may have been sent before';
 COMMENT ON COLUMN klaviyo.backfill_run.state IS 'running, paused, done or cancelled';
-COMMENT ON COLUMN klaviyo.backfill_run.position IS 'Primary key of the last row that was looked at';
+COMMENT ON COLUMN klaviyo.backfill_run.position IS 'Primary key of the last row that was looked at, until it is done';
 COMMENT ON COLUMN klaviyo.backfill_run.rows_total IS 'Rows to look at, as the planner estimated when it began';
 COMMENT ON COLUMN klaviyo.backfill_run.rows_done IS 'Rows looked at';
 COMMENT ON COLUMN klaviyo.backfill_run.rows_queued IS 'Those of them that were queued';

@@ -118,7 +118,7 @@ BEGIN
         DELETE FROM klaviyo.superseded AS s USING gone AS g WHERE s.message_id = g.message_id
     ), requests AS (
         UPDATE klaviyo.deletion AS d
-        SET identifier = NULL, readmitted_at = now(), readmitted_seq = nextval('klaviyo.outbox_seq_seq')
+        SET identifier = NULL, dropped_at = now()
         FROM gone AS g
         WHERE d.message_id = g.message_id AND d.accepted_at IS NULL
     )

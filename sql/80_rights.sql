@@ -131,6 +131,7 @@ GRANT EXECUTE ON FUNCTION
     klaviyo.note_keys,
     klaviyo.notes_keys,
     -- What klaviyo_track_purchase() calls, as whoever calls it.
+    klaviyo.id_part,
     klaviyo.items_fault,
     klaviyo.of_items,
     klaviyo.purchased_item,
@@ -146,6 +147,7 @@ GRANT USAGE ON TYPE klaviyo.result TO klaviyo_reader;
 
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_reader;
 GRANT SELECT ON
+    klaviyo.accepted_deletion,
     klaviyo.account,
     klaviyo.account_check,
     klaviyo.account_status,
@@ -170,7 +172,7 @@ GRANT SELECT ON
     klaviyo.throughput
 TO klaviyo_reader;
 -- All but the digest.
-GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, discarded, readmitted_at, readmitted_seq)
+GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
 ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_health,

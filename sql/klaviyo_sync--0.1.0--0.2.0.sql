@@ -20,26 +20,35 @@ CREATE TABLE klaviyo.deletion (
     requested_by   text NOT NULL,
     accepted_at    timestamptz,
     purged_at      timestamptz,
-    discarded      bigint NOT NULL DEFAULT 0,
+    dropped_at     timestamptz,
     readmitted_at  timestamptz,
     readmitted_seq bigint
 );
 CREATE INDEX deletion_digest_idx ON klaviyo.deletion (digest, account);
+CREATE INDEX deletion_waiting_idx ON klaviyo.deletion (seq) WHERE accepted_at IS NULL AND dropped_at IS NULL;
 CREATE INDEX deletion_to_purge_idx ON klaviyo.deletion (accepted_at) WHERE accepted_at IS NOT NULL AND purged_at IS NULL;
-CREATE INDEX deletion_purged_at_idx ON klaviyo.deletion (purged_at);
+CREATE INDEX deletion_ended_idx ON klaviyo.deletion (coalesce(purged_at, dropped_at));
 COMMENT ON TABLE klaviyo.deletion IS 'Requests to delete a person''s data, for the record: by a digest, once the person is gone from all our tables; kept for klaviyo.deletion_retention';
 COMMENT ON COLUMN klaviyo.deletion.message_id IS 'The message that asks Klaviyo';
 COMMENT ON COLUMN klaviyo.deletion.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.deletion.account IS 'Account it is asked of';
 COMMENT ON COLUMN klaviyo.deletion.digest IS 'Which email or phone_number it is about: SHA-256 of the account''s person_salt and the identifier';
-COMMENT ON COLUMN klaviyo.deletion.identifier IS 'The identifier itself; NULL once all our tables have been purged of it';
+COMMENT ON COLUMN klaviyo.deletion.identifier IS 'The identifier itself; NULL once all our tables have been purged of it, or the request was dropped';
 COMMENT ON COLUMN klaviyo.deletion.requested_at IS 'When it was queued';
 COMMENT ON COLUMN klaviyo.deletion.requested_by IS 'The role of the session that queued it';
 COMMENT ON COLUMN klaviyo.deletion.accepted_at IS 'When it was recorded that Klaviyo has accepted it';
-COMMENT ON COLUMN klaviyo.deletion.purged_at IS 'Since when none of our tables names the person';
-COMMENT ON COLUMN klaviyo.deletion.discarded IS 'Messages about the person that were not sent for it';
+COMMENT ON COLUMN klaviyo.deletion.purged_at IS 'Since when none of our tables names the person, but for what is queued about them after that';
+COMMENT ON COLUMN klaviyo.deletion.dropped_at IS 'Since when it is known to have been given up: its dead letter was discarded, or dropped when it was old';
 COMMENT ON COLUMN klaviyo.deletion.readmitted_at IS 'When klaviyo_readmit() was called for the person; NULL if it was not';
 COMMENT ON COLUMN klaviyo.deletion.readmitted_seq IS 'Messages with a higher seq than this are sent again';
+
+CREATE TABLE klaviyo.accepted_deletion (
+    message_id  uuid PRIMARY KEY,
+    accepted_at timestamptz NOT NULL
+);
+COMMENT ON TABLE klaviyo.accepted_deletion IS 'Requests for deletion that Klaviyo has accepted, until that is in klaviyo.deletion: whoever records results waits for nobody who has a row of that';
+COMMENT ON COLUMN klaviyo.accepted_deletion.message_id IS 'The message that asked Klaviyo';
+COMMENT ON COLUMN klaviyo.accepted_deletion.accepted_at IS 'When that was recorded';
 
 CREATE TABLE klaviyo.discarded (
     message_id   uuid PRIMARY KEY,
@@ -49,6 +58,7 @@ CREATE TABLE klaviyo.discarded (
     enqueued_at  timestamptz NOT NULL,
     discarded_at timestamptz NOT NULL
 );
+CREATE INDEX discarded_deletion_idx ON klaviyo.discarded (deletion);
 CREATE INDEX discarded_discarded_at_idx ON klaviyo.discarded (discarded_at);
 COMMENT ON TABLE klaviyo.discarded IS 'Messages that were not sent since the person they are about is to be deleted, without what was in them; for klaviyo.delivery_retention';
 COMMENT ON COLUMN klaviyo.discarded.message_id IS 'Message';
@@ -59,12 +69,40 @@ COMMENT ON COLUMN klaviyo.discarded.enqueued_at IS 'When it was queued';
 COMMENT ON COLUMN klaviyo.discarded.discarded_at IS 'When it was discarded';
 
 CREATE FUNCTION klaviyo.person_digest(person_salt uuid, identifier text) RETURNS bytea
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT sha256(uuid_send(person_salt) || convert_to(identifier, 'UTF8'))
-$$;
+-- Resolved now, whatever the search_path will be; and since it is not more than its parts are, the planner puts it in the place of
+-- its calls, of which there are many.
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN sha256(uuid_send(person_salt) || convert_to(identifier, 'UTF8'));
 COMMENT ON FUNCTION klaviyo.person_digest(uuid, text) IS 'What stands for a person in klaviyo.deletion: a digest of an identifier as klaviyo.outbox.key has it';
+
+CREATE FUNCTION klaviyo.identifier(name text, value text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'klaviyo_identifier';
+COMMENT ON FUNCTION klaviyo.identifier(text, text) IS 'An identifier of a person, email, phone_number or external_id, as klaviyo.outbox.key has it';
+
+-- Takes: messages, each an element with one of its identifiers. Returns: the requests for deletion that are about the same people,
+-- the latest first. However few requests there were when it was planned, each is looked up.
+CREATE FUNCTION klaviyo.deletions_of(accounts text[], seqs bigint[], identifiers text[])
+RETURNS TABLE (deletion klaviyo.deletion, seq bigint, identifier text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT d.found, m.seq, m.identifier
+    FROM unnest(accounts, seqs, identifiers) AS m (account, seq, identifier)
+    JOIN klaviyo.account AS a ON a.name = m.account
+    CROSS JOIN LATERAL (
+        SELECT f AS found
+        FROM klaviyo.deletion AS f
+        WHERE f.digest = klaviyo.person_digest(a.person_salt, m.identifier) AND f.account = m.account AND f.dropped_at IS NULL
+        OFFSET 0
+    ) AS d
+    ORDER BY (d.found).seq DESC;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.deletions_of(text[], bigint[], text[]) IS 'Requests for deletion that are about the same people as these messages';
 
 -- Takes: whom, by what the request named. Returns: how many requests are no longer in the way. Touches: deletion.
 -- The number is taken out of the outbox's sequence, so that what this transaction queues after it has a higher one.
@@ -89,33 +127,50 @@ BEGIN
     WHERE a.name = coalesce(klaviyo_readmit.account, 'default')
       AND d.account = a.name
       AND d.digest IN (
-          klaviyo.person_digest(a.person_salt, 'email:' || lower(klaviyo_readmit.email)),
-          klaviyo.person_digest(a.person_salt, 'phone_number:' || klaviyo_readmit.phone_number)
-      );
+          klaviyo.person_digest(a.person_salt, klaviyo.identifier('email', klaviyo_readmit.email)),
+          klaviyo.person_digest(a.person_salt, klaviyo.identifier('phone_number', klaviyo_readmit.phone_number))
+      )
+      AND d.readmitted_seq IS NULL
+      AND d.dropped_at IS NULL;
     GET DIAGNOSTICS readmitted = ROW_COUNT;
     RETURN readmitted;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_readmit(text, text, text) IS
-    'Has messages be sent again about a person whose data was to be deleted, and who is back: those queued after it. Returns how many requests for deletion it is about, 0 if there is none';
+    'Has messages be sent again about a person whose data was to be deleted, and who is back: those queued after it. Returns how many requests for deletion it is about: 0 if there is none, or the person has been readmitted since the last of them';
 
--- Takes: a partition of delivery, and people by account and identifier. Returns: nothing. Touches: that partition.
-CREATE FUNCTION klaviyo.purge_deliveries(part regclass, accounts text[], identifiers text[]) RETURNS void
+-- Takes: a partition of delivery, some blocks of it, and people by account and identifier, each with the seq before which
+-- what is about them is cleared. Returns: nothing. Touches: that partition.
+CREATE FUNCTION klaviyo.purge_deliveries(
+    part        regclass,
+    first_block bigint,
+    end_block   bigint,
+    accounts    text[],
+    identifiers text[],
+    before      bigint[]
+) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     EXECUTE format(
-        'UPDATE %s AS d SET key = ''{}''
-         WHERE d.key && $2
-           AND EXISTS (SELECT FROM unnest($1, $2) AS p (account, identifier) WHERE p.account = d.account AND d.key @> ARRAY[p.identifier])',
+        'UPDATE %1$s AS d SET key = ''{}''
+         WHERE d.ctid = ANY (ARRAY(
+             SELECT t.ctid
+             FROM %1$s AS t
+             CROSS JOIN LATERAL unnest(t.key) AS k (identifier)
+             JOIN unnest($3, $4, $5) AS p (account, identifier, before)
+               ON p.identifier = k.identifier AND p.account = t.account AND t.seq < p.before
+             WHERE t.ctid >= $1 AND t.ctid < $2
+         ))',
         part
-    ) USING accounts, identifiers;
+    ) USING format('(%s,0)', first_block)::tid, format('(%s,0)', end_block)::tid, accounts, identifiers, before;
 END
 $$;
-COMMENT ON FUNCTION klaviyo.purge_deliveries(regclass, text[], text[]) IS
-    'Clears the key of deliveries in a partition that were about these people';
+COMMENT ON FUNCTION klaviyo.purge_deliveries(regclass, bigint, bigint, text[], text[], bigint[]) IS
+    'Clears the key of deliveries in some blocks of a partition that were about these people';
 
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.accepted_deletion', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.deletion', '');
 
 ALTER TABLE klaviyo.retry ADD COLUMN last_bulk boolean NOT NULL DEFAULT false;
@@ -305,7 +360,7 @@ CREATE FUNCTION @extschema@.klaviyo_request_deletion(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_request_deletion';
 COMMENT ON FUNCTION @extschema@.klaviyo_request_deletion(text, text, text) IS
-    'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after what was queued about the same person before; the key needs the scope data-privacy:write. Returns the message_id';
+    'Queues a request that Klaviyo delete all profiles with this email or this phone_number, and their data. Sent when the transaction has committed, after calls about the same person that are under way; what waits about that person, and what is queued for klaviyo.straggler_time after, is discarded; the key needs the scope data-privacy:write. Returns the message_id';
 
 ALTER TABLE klaviyo.dead_letter ADD COLUMN duplicate_profile_id text;
 COMMENT ON COLUMN klaviyo.dead_letter.duplicate_profile_id IS 'Klaviyo''s id of the profile that has one of its identifiers already, where that is why';
@@ -478,6 +533,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.of_items(jsonb, text) IS 'What the items of a purchase have under a name, each value once';
 
+-- Takes: an order's or a product's id. Returns: what stands for it between underscores, of which it then has none.
+CREATE FUNCTION klaviyo.id_part(id text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT replace(replace(id, '%', '%25'), '_', '%5F')
+$$;
+COMMENT ON FUNCTION klaviyo.id_part(text) IS 'An id as a part of a unique_id whose parts are joined by underscores, so that no two purchases come to the same';
+
 -- Takes: an order. Returns: the message_id of Placed Order. Queues that, and then an Ordered Product for each item. Each has
 -- a unique_id by which Klaviyo knows it again, so a purchase that is queued twice counts once: order_id, and order_id with
 -- product_id, which is numbered where a product stands in several items.
@@ -547,7 +611,7 @@ BEGIN
             'Ordered Product', email,
             properties => (item.item - 'Brand') || jsonb_strip_nulls(jsonb_build_object('OrderId', order_id, 'ProductBrand', item.item -> 'Brand')),
             value => (item.item ->> 'RowTotal')::numeric, value_currency => currency,
-            unique_id => concat_ws('_', order_id, item.product_id, nullif(item.nth, 1)), event_time => event_time,
+            unique_id => concat_ws('_', klaviyo.id_part(order_id), klaviyo.id_part(item.product_id), nullif(item.nth, 1)), event_time => event_time,
             phone_number => phone_number, external_id => external_id, account => account
         );
     END LOOP;
@@ -1004,7 +1068,7 @@ COMMENT ON COLUMN klaviyo.backfill_run.spec IS 'Which of them, as it was said';
 COMMENT ON COLUMN klaviyo.backfill_run.condition IS 'What that comes to, as SQL over a row, with every name resolved';
 COMMENT ON COLUMN klaviyo.backfill_run.again IS 'Whether rows are sent that may have been sent before';
 COMMENT ON COLUMN klaviyo.backfill_run.state IS 'running, paused, done or cancelled';
-COMMENT ON COLUMN klaviyo.backfill_run.position IS 'Primary key of the last row that was looked at';
+COMMENT ON COLUMN klaviyo.backfill_run.position IS 'Primary key of the last row that was looked at, until it is done';
 COMMENT ON COLUMN klaviyo.backfill_run.rows_total IS 'Rows to look at, as the planner estimated when it began';
 COMMENT ON COLUMN klaviyo.backfill_run.rows_done IS 'Rows looked at';
 COMMENT ON COLUMN klaviyo.backfill_run.rows_queued IS 'Those of them that were queued';
@@ -1197,6 +1261,7 @@ BEGIN
                             'klaviyo.sync'::pg_catalog.regclass, 'klaviyo.backfill'::pg_catalog.regclass,
                             'klaviyo.backfill_run'::pg_catalog.regclass, 'klaviyo.backfill_run_id_seq'::pg_catalog.regclass,
                             'klaviyo.captured_key'::pg_catalog.regclass, 'klaviyo.deletion'::pg_catalog.regclass,
+                            'klaviyo.accepted_deletion'::pg_catalog.regclass,
                             'klaviyo.discarded'::pg_catalog.regclass, 'klaviyo.profile_conflict'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
@@ -1209,10 +1274,10 @@ BEGIN
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
                             '@extschema@.klaviyo_add_to_list'::pg_catalog.regproc, '@extschema@.klaviyo_remove_from_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_merge_profiles'::pg_catalog.regproc, '@extschema@.klaviyo_readmit'::pg_catalog.regproc, 'klaviyo.person_digest'::pg_catalog.regproc,
-                            'klaviyo.purge_deliveries'::pg_catalog.regproc,
+                            'klaviyo.purge_deliveries'::pg_catalog.regproc, 'klaviyo.identifier'::pg_catalog.regproc, 'klaviyo.deletions_of'::pg_catalog.regproc,
                             '@extschema@.klaviyo_subscribe'::pg_catalog.regproc, '@extschema@.klaviyo_suppress'::pg_catalog.regproc,
                             '@extschema@.klaviyo_track_purchase'::pg_catalog.regproc, 'klaviyo.items_fault'::pg_catalog.regproc,
-                            'klaviyo.of_items'::pg_catalog.regproc,
+                            'klaviyo.id_part'::pg_catalog.regproc, 'klaviyo.of_items'::pg_catalog.regproc,
                             'klaviyo.purchased_item'::pg_catalog.regproc, 'klaviyo.refuse_message'::pg_catalog.regproc,
                             '@extschema@.klaviyo_unsubscribe'::pg_catalog.regproc, '@extschema@.klaviyo_unsuppress'::pg_catalog.regproc,
                             '@extschema@.klaviyo_upsert_changes'::pg_catalog.regproc,
@@ -1239,15 +1304,15 @@ BEGIN
     END LOOP;
 END
 $$;
-GRANT SELECT ON klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
-GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, discarded, readmitted_at, readmitted_seq)
+GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
+GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
 ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_add_to_list, @extschema@.klaviyo_merge_profiles, @extschema@.klaviyo_readmit, @extschema@.klaviyo_remove_from_list,
     @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
-    @extschema@.klaviyo_unsubscribe, klaviyo.items_fault, klaviyo.of_items, klaviyo.purchased_item, klaviyo.refuse_message,
+    @extschema@.klaviyo_unsubscribe, klaviyo.id_part, klaviyo.items_fault, klaviyo.of_items, klaviyo.purchased_item, klaviyo.refuse_message,
     @extschema@.klaviyo_unsuppress, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
     klaviyo.notes_keys
 TO klaviyo_writer;
@@ -1354,7 +1419,7 @@ BEGIN
         DELETE FROM klaviyo.superseded AS s USING gone AS g WHERE s.message_id = g.message_id
     ), requests AS (
         UPDATE klaviyo.deletion AS d
-        SET identifier = NULL, readmitted_at = now(), readmitted_seq = nextval('klaviyo.outbox_seq_seq')
+        SET identifier = NULL, dropped_at = now()
         FROM gone AS g
         WHERE d.message_id = g.message_id AND d.accepted_at IS NULL
     )

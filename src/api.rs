@@ -5,6 +5,7 @@ mod capture;
 mod consent;
 mod gauges;
 mod given;
+mod identifier;
 mod mapping;
 mod messages;
 mod server;

@@ -7,6 +7,7 @@ mod database;
 mod hold;
 mod launcher;
 mod process;
+mod purger;
 mod recorder;
 mod runner;
 mod slots;

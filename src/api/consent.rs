@@ -3,6 +3,7 @@
 
 use delivery::identifiers::Identifiers;
 use delivery::kind::{list_member, subscribe, suppress, unsubscribe};
+use pgrx::datum::{Date, ToIsoString};
 
 use super::given::Given;
 use super::messages::{queue, timestamp_text};
@@ -45,6 +46,7 @@ fn subscribe(arguments: &Arguments) -> Returned {
         }
         given.texts("channels", arguments.get(3));
         given.text("consented_at", arguments.datum(4).map(timestamp_text).as_deref());
+        given.text("date_of_birth", arguments.get(7).map(|date: Date| date.to_iso_string()).as_deref());
         given.text("historical_import", arguments.get(5).map(|it: bool| if it { "true" } else { "false" }));
         given.finish()
     };

@@ -5,23 +5,24 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use delivery::gaps::Gaps;
-use delivery::kind::Rides;
+use delivery::kind::{Kind, Rides};
 use delivery::room::{CatchUp, Class, Room};
-use delivery::{Ending, Failure, Message, Outcome, kind, message_id};
+use delivery::{DeletionRequest, Ending, Failure, Message, Outcome, kind, message_id};
 use pgrx::Uuid;
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::{self, SpiTupleTable};
 
 use crate::outbox::mark::Marks;
 use crate::outbox::remove::Removal;
 use crate::outbox::unique_ids;
 use crate::pg;
-use crate::pg::spi::{arg, column, json_column, rows};
+use crate::pg::spi::{arg, column, json_column, micros_column, rows};
 
 mod deleted;
 mod jobs;
 mod parked;
 mod retries;
+
+use deleted::Ahead;
 
 /// Rows read in one go: enough to be cheap a row, few enough that answers are settled in between.
 const CHUNK: usize = 1_000;
@@ -51,7 +52,11 @@ pub struct Claimed {
     /// To be delivered, by account.
     pub messages: HashMap<String, Vec<Message>>,
     /// Not to be delivered, and why.
-    pub undeliverable: Vec<Outcome>,
+    pub undeliverable: Vec<Aside>,
+    /// People who are to be deleted, by account, whatever else was found.
+    pub requests: HashMap<String, Vec<DeletionRequest>>,
+    /// Requests for deletion that were read, by their ids, whether there was room for them or not; each with its account.
+    read_requests: HashMap<[u8; 16], (String, DeletionRequest)>,
     /// There may be more to be had at once.
     pub more: bool,
     /// There may be more to be had after that time.
@@ -62,6 +67,13 @@ impl Claimed {
     /// Forgets what is of an account that was removed.
     pub fn forget(&mut self, account: &str) {
         self.messages.remove(account);
+        self.requests.remove(account);
+    }
+
+    /// Notes a request for deletion, if the message is one.
+    fn saw(&mut self, kind: &dyn Kind, seq: i64, id: [u8; 16], account: &str, key: &[String]) {
+        let request = Some(key).filter(|_| kind.deletes()).and_then(|key| deleted::of_row(seq, id, key));
+        self.read_requests.extend(request.map(|request| (id, (account.to_owned(), request))));
     }
 
     /// By account, the highest number of those that are to be known to have been in a call, from now on.
@@ -73,6 +85,14 @@ impl Claimed {
             Some((account.as_str(), riders.map(|message| message.seq).max()?))
         })
     }
+}
+
+/// What is not to be delivered, and whom it is about.
+pub struct Aside {
+    account: String,
+    key: Vec<String>,
+    enqueued_at: SystemTime,
+    pub outcome: Outcome,
 }
 
 /// How a row of the outbox was found.
@@ -112,6 +132,7 @@ pub struct Claimer {
     late_at: Instant,
     net_after: i64,
     net_at: Instant,
+    ahead: Ahead,
 }
 
 impl Default for Claimer {
@@ -131,6 +152,7 @@ impl Default for Claimer {
             late_at: now,
             net_after: 0,
             net_at: now,
+            ahead: Ahead::default(),
         }
     }
 }
@@ -175,12 +197,13 @@ impl Claimer {
         if let Some(catch_up) = self.room.catch_up() {
             self.again(&catch_up, &mut claimed)?;
         }
+        let mut behind = true;
         if self.room.wants_new() {
-            self.new_ones(&mut claimed)?;
+            behind = self.new_ones(&mut claimed)?;
         }
         self.redriven(&mut claimed)?;
         self.net(&mut claimed)?;
-        deleted::discard(&mut claimed)?;
+        self.deletions(&mut claimed, behind)?;
         let look_again_in = self.room.looks_further_in();
         claimed.look_again_in = claimed.look_again_in.into_iter().chain(look_again_in).min();
         Ok(claimed)
@@ -232,13 +255,15 @@ impl Claimer {
         Ok(())
     }
 
-    fn new_ones(&mut self, claimed: &mut Claimed) -> Result<(), spi::Error> {
+    /// Reads what is new. Whether there may be more.
+    fn new_ones(&mut self, claimed: &mut Claimed) -> Result<bool, spi::Error> {
         let mut seen = Vec::new();
         let args = [arg(self.gaps.cursor() + 1), arg(i64::MAX), arg(CHUNK as i64)];
         rows(RANGE, &args, |row| seen.push(self.offer(row, Found::InTurn, claimed)))?;
-        claimed.more |= seen.len() == CHUNK;
+        let more = seen.len() == CHUNK;
+        claimed.more |= more;
         self.gaps.saw(seen, pg::transaction::next_id());
-        Ok(())
+        Ok(more)
     }
 
     /// The net: looks, a little at a time, for rows that no gap told of, such as rows that were copied in with
@@ -266,10 +291,11 @@ impl Claimer {
         }
         let (id, kind, key): (_, String, Vec<String>) = (id(row), column(row, 4), column(row, 5));
         let Some(kind) = kind::find(&kind) else {
-            self.undeliverable(seq, id, &account, 0, unknown_kind(&kind), claimed);
+            self.undeliverable(row, 0, unknown_kind(&kind), claimed);
             return seq;
         };
-        let (payload, enqueued_at) = (json_column(row, 6), micros(row, 7));
+        claimed.saw(kind, seq, id, &account, &key);
+        let (payload, enqueued_at) = (json_column(row, 6), micros_column(row, 7));
         // Of a row that was copied the other may have been sent.
         let is_its_own = message_id::is_of(&id, seq);
         let own = is_its_own && self.fresh_from.get(&account).is_some_and(|from| seq >= *from);
@@ -322,29 +348,22 @@ impl Claimer {
         }
     }
 
-    fn undeliverable(
-        &mut self,
-        seq: i64,
-        id: [u8; 16],
-        account: &str,
-        attempts: i32,
-        failure: Failure,
-        claimed: &mut Claimed,
-    ) {
-        self.room.add(seq, account, Class { kind: "", rides: false, backfill: false }, None, 0);
-        let ending = Ending::Dead { failure, newer: None };
-        let (attempts, sent_at) = (attempts.unsigned_abs(), SystemTime::now());
-        claimed.undeliverable.push(Outcome {
+    fn undeliverable(&mut self, row: &SpiTupleTable, attempts: i32, failure: Failure, claimed: &mut Claimed) {
+        let (seq, account): (i64, String) = (column(row, 1), column(row, 3));
+        self.room.add(seq, &account, Class { kind: "", rides: false, backfill: false }, None, 0);
+        let outcome = Outcome {
             seq,
-            id,
+            id: id(row),
             unique_id: None,
-            attempts,
-            sent_at,
+            attempts: attempts.unsigned_abs(),
+            sent_at: SystemTime::now(),
             bulk: false,
             deletes: false,
             may_be_done: false,
-            ending,
-        });
+            ending: Ending::Dead { failure, newer: None },
+        };
+        let (key, enqueued_at) = (column(row, 5), time(micros_column(row, 7)));
+        claimed.undeliverable.push(Aside { account, key, enqueued_at, outcome });
     }
 
     fn take(&mut self, account: String, message: Message, claimed: &mut Claimed) {
@@ -356,11 +375,6 @@ impl Claimer {
 
 fn id(row: &SpiTupleTable) -> [u8; 16] {
     *column::<Uuid>(row, 2).as_bytes()
-}
-
-/// A time, in microseconds since 1970.
-fn micros(row: &SpiTupleTable, number: usize) -> i64 {
-    pg::micros(i64::from(column::<TimestampWithTimeZone>(row, number)))
 }
 
 fn time(micros: i64) -> SystemTime {

@@ -8,8 +8,9 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys, spi};
 
+use super::named;
 use crate::pg;
-use crate::pg::spi::{arg, json_arg, run};
+use crate::pg::spi::{arg, json_arg, run, value};
 use crate::pg::table::{Table, as_owner, next_number};
 use crate::pg::transaction::{AtCommit, assign_id, at_commit};
 
@@ -19,6 +20,17 @@ const INSERT_DEAD: &str = "
     INSERT INTO klaviyo.dead_letter
         (message_id, seq, account, kind, key, payload, code, reason, attempts, enqueued_at, died_at)
     VALUES ($1, NULL, $2, $3, '{}', $4, $5, $6, 0, $7, $7)";
+
+/// Whether one of these people is to be deleted, and has not been readmitted.
+const ARE_TO_GO: &str = "
+    SELECT EXISTS (
+        SELECT FROM unnest($2::text[]) AS p (identifier)
+        JOIN klaviyo.account AS a ON a.name OPERATOR(pg_catalog.=) $1
+        JOIN klaviyo.deletion AS d
+          ON d.digest OPERATOR(pg_catalog.=) klaviyo.person_digest(a.person_salt, p.identifier)
+         AND d.account OPERATOR(pg_catalog.=) a.name
+        WHERE d.dropped_at IS NULL AND d.readmitted_seq IS NULL
+    )";
 
 /// `outbox.kind` of a request for deletion.
 const DELETION: &str = "deletion";
@@ -108,7 +120,16 @@ fn record_deletion(name: &Name, account: &str, checked: &Checked, now: i64) -> R
         arg(checked.key[0].as_str()),
         arg(pg::timestamp(now)),
     ];
-    run(RECORD, &args).map(drop)
+    if run(RECORD, &args)? != 1 {
+        // The account is there, but not in the snapshot of this transaction.
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            format!("account \"{account}\" was added after this transaction began"),
+            "A request for deletion is recorded with what the account is in the transaction's snapshot. Try again in a new transaction."
+        );
+    }
+    Ok(())
 }
 
 impl Row<'_> {
@@ -168,7 +189,8 @@ pub fn has_account(account: &str) -> bool {
     accounts.and_then(|accounts| accounts.has(account)).unwrap_or_default()
 }
 
-/// Writes a message that was refused straight to the dead letters.
+/// Writes a message that was refused straight to the dead letters, with what was given; of somebody whose data was to be
+/// deleted nothing is kept.
 pub fn bury(
     message_id: uuid::Uuid,
     account: &str,
@@ -178,15 +200,27 @@ pub fn bury(
     reason: &str,
     now: i64,
 ) -> Result<(), spi::Error> {
-    let args = [
-        arg(Uuid::from_bytes(*message_id.as_bytes())),
-        arg(account),
-        arg(kind),
-        json_arg(payload),
-        arg(code),
-        arg(reason),
-        arg(pg::timestamp(now)),
-    ];
     let dead_letters = Table::open(SCHEMA, c"dead_letter", pg_sys::RowExclusiveLock);
-    as_owner(dead_letters.as_ref(), || run(INSERT_DEAD, &args)).map(drop)
+    as_owner(dead_letters.as_ref(), || {
+        let payload = if are_to_go(account, payload)? { "{}" } else { payload };
+        let args = [
+            arg(Uuid::from_bytes(*message_id.as_bytes())),
+            arg(account),
+            arg(kind),
+            json_arg(payload),
+            arg(code),
+            arg(reason),
+            arg(pg::timestamp(now)),
+        ];
+        run(INSERT_DEAD, &args).map(drop)
+    })
+}
+
+fn are_to_go(account: &str, payload: &str) -> Result<bool, spi::Error> {
+    let people = named::people(payload);
+    // Before ALTER EXTENSION UPDATE there is no such table.
+    if people.is_empty() || Table::open(SCHEMA, c"deletion", pg_sys::AccessShareLock).is_none() {
+        return Ok(false);
+    }
+    Ok(value::<bool>(ARE_TO_GO, &[arg(account), arg(people)])?.unwrap_or_default())
 }

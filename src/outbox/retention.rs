@@ -3,6 +3,7 @@
 //! Every function is a step of its own: it does a bounded piece of work in the transaction the caller has begun, and
 //! tells how much that was. Nothing is left to do when it says 0.
 
+use super::drop_requests;
 use pgrx::datum::Date;
 use pgrx::spi;
 
@@ -53,7 +54,9 @@ macro_rules! delete_oldest_dead_letters {
                 RETURNING d.message_id
             ), marks AS (
                 DELETE FROM klaviyo.superseded AS s USING gone AS g WHERE s.message_id = g.message_id
-            )
+            ), ",
+            drop_requests!(),
+            "
             SELECT g.message_id FROM gone AS g"
         )
     };
@@ -75,9 +78,10 @@ const DELETE_OLD_DELETIONS: &str = "
     DELETE FROM klaviyo.deletion AS d
     WHERE d.message_id = ANY (ARRAY(
         SELECT o.message_id FROM klaviyo.deletion AS o
-        WHERE o.purged_at < pg_catalog.now() - $1 * interval '1 minute'
-        ORDER BY o.purged_at
+        WHERE coalesce(o.purged_at, o.dropped_at) < pg_catalog.now() - $1 * interval '1 minute'
+        ORDER BY coalesce(o.purged_at, o.dropped_at)
         LIMIT $2
+        FOR UPDATE SKIP LOCKED
     ))";
 
 const COUNT_DEAD_LETTERS: &str = "SELECT count(*) FROM klaviyo.dead_letter";
@@ -113,7 +117,7 @@ pub fn delete_old_discarded(minutes: i32) -> Result<usize, spi::Error> {
     run(DELETE_OLD_DISCARDED, &[arg(minutes), arg(BATCH)])
 }
 
-/// Deletes the records of requests for deletion that were done longer ago than so many minutes.
+/// Deletes the records of requests for deletion that were done, or given up, longer ago than so many minutes.
 pub fn delete_old_deletions(minutes: i32) -> Result<usize, spi::Error> {
     run(DELETE_OLD_DELETIONS, &[arg(minutes), arg(BATCH)])
 }

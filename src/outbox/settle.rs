@@ -155,24 +155,20 @@ const SUPERSEDE: &str = "
 /// For the record, without what is in it.
 const DISCARDED: &str = concat!(
     gone!(""),
-    ", told AS (
-        INSERT INTO klaviyo.discarded (message_id, deletion, account, kind, enqueued_at, discarded_at)
-        SELECT g.message_id, o.deletion, g.account, g.kind, g.enqueued_at, pg_catalog.now()
-        FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS o (seq, message_id, deletion)
-        JOIN gone AS g ON g.seq = o.seq AND g.message_id = o.message_id
-        ON CONFLICT DO NOTHING
-        RETURNING deletion
-    )
-    UPDATE klaviyo.deletion AS d
-    SET discarded = d.discarded + t.messages
-    FROM (SELECT deletion, count(*) AS messages FROM told GROUP BY deletion) AS t
-    WHERE d.message_id = t.deletion"
+    "
+    INSERT INTO klaviyo.discarded (message_id, deletion, account, kind, enqueued_at, discarded_at)
+    SELECT g.message_id, o.deletion, g.account, g.kind, g.enqueued_at, pg_catalog.now()
+    FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS o (seq, message_id, deletion)
+    JOIN gone AS g ON g.seq = o.seq AND g.message_id = o.message_id
+    ON CONFLICT DO NOTHING"
 );
 
+/// Beside the request, whose row somebody may have in an open transaction: he is not waited for. The runner sees to the rest.
 const DELETION_ACCEPTED: &str = "
-    UPDATE klaviyo.deletion AS d
-    SET accepted_at = pg_catalog.now()
-    WHERE d.message_id = ANY ($1) AND d.accepted_at IS NULL";
+    INSERT INTO klaviyo.accepted_deletion (message_id, accepted_at)
+    SELECT o.message_id, pg_catalog.now()
+    FROM unnest($1) AS o (message_id)
+    ON CONFLICT DO NOTHING";
 
 const FORGET_SUPERSEDED: &str = "
     DELETE FROM klaviyo.superseded AS s

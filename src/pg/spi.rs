@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::spi::{self, OwnedPreparedStatement, SpiClient, SpiTupleTable};
 use pgrx::{FromDatum, IntoDatum, PgOid, pg_sys};
@@ -97,6 +97,11 @@ pub fn column<T: FromDatum + IntoDatum>(row: &SpiTupleTable, number: usize) -> T
         Ok(None) => error!("column {number} is null"),
         Err(error) => error!("column {number}: {error}"),
     }
+}
+
+/// A timestamptz column of the row a table stands at, in microseconds since 1970.
+pub fn micros_column(row: &SpiTupleTable, number: usize) -> i64 {
+    super::micros(i64::from(column::<TimestampWithTimeZone>(row, number)))
 }
 
 /// A json column's text, of the row a table stands at.

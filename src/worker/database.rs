@@ -395,10 +395,14 @@ impl Worker {
             // Nothing leaves before it is as safe here as it will be there.
             pg::transaction::flush();
         }
+        // First, for what is under way then does not come back.
+        for (account, requests) in claimed.requests {
+            self.tell(Command::Discard { account: account.into(), requests })?;
+        }
         for (account, messages) in claimed.messages {
             self.tell(Command::Add { account: account.into(), messages })?;
         }
-        self.recorder.add(claimed.undeliverable);
+        self.recorder.add(claimed.undeliverable.into_iter().map(|aside| aside.outcome).collect());
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 
 use super::process::{self, attempt, transaction};
+use super::purger::{Purger, Purging};
 use super::slots::{Slot, shared};
 use super::version::Extension;
 use crate::capture::backfill::{self, chunk, notes};
@@ -106,6 +107,7 @@ pub fn is_missing(slot: &Slot) -> bool {
 #[derive(Default)]
 struct Runner {
     backfills: HashMap<i32, Backfill>,
+    purger: Purger,
 }
 
 /// What is known of a backfill while the process lives.
@@ -150,13 +152,13 @@ impl Runner {
         let mut idle = LOOK;
         while !process::is_terminating() {
             let running = transaction(c"looking for backfills", backfill::running);
-            let purged = purge();
-            if running.is_empty() && !purged && !forget() {
+            let purging = self.purger.work();
+            if running.is_empty() && purging == Purging::Nothing && !forget() {
                 return;
             }
             // What was queued of those that have ended still takes room.
             self.backfills.retain(|id, it| running.contains(id) || it.waiting() > 0);
-            let mut worked = false;
+            let mut worked = purging == Purging::Piece;
             for id in running {
                 if process::is_terminating() {
                     return;
@@ -186,30 +188,6 @@ impl Runner {
 /// Forgets what is noted for nothing. Whether there was anything.
 fn forget() -> bool {
     attempt(c"forgetting keys", |_| true, notes::forget).is_ok_and(|forgotten| forgotten > 0)
-}
-
-/// Purges the tables of people whose deletion Klaviyo has accepted, a part of the history after the other. Whether there was
-/// anybody, and all is done: what others are in the way of is tried again when the worker asks for it.
-fn purge() -> bool {
-    let purged = || -> Result<bool, String> {
-        if !attempt(c"looking for people to purge", |_| true, purge::is_due)? {
-            return Ok(false);
-        }
-        let people = attempt(c"looking for people to purge", |_| true, purge::next)?;
-        attempt(c"purging", |_| true, || purge::others(&people))?;
-        for part in attempt(c"purging", |_| true, purge::parts)? {
-            attempt(c"purging deliveries", |_| true, || purge::deliveries(&people, &part))?;
-            if process::is_terminating() {
-                return Ok(false);
-            }
-        }
-        attempt(c"purging", |_| true, || purge::done(&people))?;
-        Ok(true)
-    };
-    purged().unwrap_or_else(|error| {
-        log!("klaviyo_sync: our tables cannot be purged of people whose data was to be deleted: {error}");
-        false
-    })
 }
 
 impl Backfill {

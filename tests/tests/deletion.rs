@@ -2,7 +2,8 @@
 //! none of our tables names them.
 
 use harness::{
-    Fault, PATIENCE, Shop, Signal, count, kill, query, queued, sql, status, wait_for_crash, wait_for_worker,
+    Fault, PATIENCE, Shop, Signal, count, kill, query, queued, refused, sql, status, wait_for_crash,
+    wait_for_worker,
 };
 use postgres::Client;
 
@@ -54,6 +55,8 @@ fn no_table_of_ours_keeps_a_trace() {
     shop.sandbox.clear_faults();
     sql(&mut db, "SET klaviyo.on_invalid = dead_letter");
     sql(&mut db, "SELECT klaviyo_track_event('Bad', 'ada.l@shop.example', value_currency => 'x')");
+    sql(&mut db, "SELECT klaviyo_subscribe(' ADA.L@shop.example ')");
+    sql(&mut db, "SELECT klaviyo_track_event('Lost', 'ada.l@shop.example', account => 'nowhere')");
     // The address of another has this one in it.
     sql(
         &mut db,
@@ -70,7 +73,7 @@ fn no_table_of_ours_keeps_a_trace() {
     let note = "INSERT INTO klaviyo.captured_key SELECT m.id, json_build_array(u.email) FROM klaviyo.mapping AS m, users AS u ON CONFLICT DO NOTHING";
     sql(&mut db, note);
     shop.drain_soon();
-    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.dead_letter"), 4);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.dead_letter"), 6);
     assert_eq!(traces(&mut db, "ada.l@shop.example").len(), 3);
 
     let request = queued(&mut db, "klaviyo_request_deletion('ADA.L@shop.example')");
@@ -89,7 +92,7 @@ fn no_table_of_ours_keeps_a_trace() {
     assert_eq!(count(&mut db, done), 5);
     let record = db
         .query_one(
-            "SELECT accepted_at IS NOT NULL, requested_by, discarded, identifier FROM klaviyo.deletion",
+            "SELECT accepted_at IS NOT NULL, requested_by, (SELECT count(*) FROM klaviyo.discarded AS m WHERE m.deletion = d.message_id), identifier FROM klaviyo.deletion AS d",
             &[],
         )
         .expect("the record");
@@ -132,7 +135,13 @@ fn what_waits_is_discarded_and_stragglers_bring_nobody_back() {
     shop.wait_for_status(&request, "accepted");
     assert_eq!(shop.drain_soon().dead, 0);
     wait_until_purged(&shop, 1);
-    assert_eq!(count(&mut db, "SELECT sum(discarded)::bigint FROM klaviyo.deletion"), 4);
+    assert_eq!(
+        count(
+            &mut db,
+            "SELECT count(*) FROM klaviyo.discarded AS m JOIN klaviyo.deletion AS d ON d.message_id = m.deletion"
+        ),
+        4
+    );
     let names = || {
         let profiles = shop.sandbox.profiles();
         let mut names: Vec<String> = profiles
@@ -213,4 +222,162 @@ fn a_request_that_is_dropped_is_over() {
     assert_eq!(traces(&mut db, "ada@shop.example"), [""; 0]);
     let after = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
     shop.wait_for_status(&after, "accepted");
+}
+
+/// Who has a request's row in an open transaction holds up nothing but what is done with that row.
+#[test]
+fn a_transaction_of_a_user_is_in_nobodys_way() {
+    let shop = shop();
+    let (mut db, mut other) = (shop.connect(), shop.connect());
+    sql(&mut db, "SELECT klaviyo_upsert_profile('ada@shop.example')");
+    shop.drain_soon();
+    sql(&mut db, "SELECT klaviyo_pause_account()");
+    let request = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    let straggler = queued(&mut db, "klaviyo_track_event('Viewed Product', 'ada@shop.example')");
+    // Some have it before its outcome is recorded, and when all our tables are to be purged.
+    sql(&mut other, "BEGIN");
+    assert_eq!(count(&mut other, "SELECT klaviyo_readmit('ada@shop.example')"), 1);
+    sql(&mut db, "SELECT klaviyo_resume_account()");
+    shop.wait_for_status(&request, "accepted");
+    shop.wait_for_status(&straggler, "discarded");
+    let bob = queued(&mut db, "klaviyo_upsert_profile('bob@shop.example')");
+    shop.wait_for_status(&bob, "accepted");
+    sql(&mut other, "ROLLBACK");
+    wait_until_purged(&shop, 1);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.deletion WHERE accepted_at <= purged_at"), 1);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.accepted_deletion"), 0);
+}
+
+/// Far ahead of what is read of the outbox: of what is in memory nothing goes any more.
+#[test]
+fn a_request_behind_a_backlog_stops_what_is_tried_again() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[Fault::status(503)]);
+    let tried = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    shop.wait_for_status(&tried, "retrying");
+    let backlog = "SELECT count(klaviyo_track_event('Viewed Product', external_id => n::text)) FROM generate_series(1, 250000) AS n";
+    assert_eq!(count(&mut db, backlog), 250_000);
+    let request = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    shop.wait_for_status(&tried, "discarded");
+    assert_eq!(status(&mut db, &request), "waiting");
+    assert!(shop.sandbox.profiles().is_empty());
+}
+
+/// However long it waits: what counts is when it was queued.
+#[test]
+fn a_straggler_that_waits_is_one() {
+    let shop = shop();
+    let mut db = shop.connect();
+    let request = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    shop.wait_for_status(&request, "accepted");
+    wait_until_purged(&shop, 1);
+    sql(&mut db, "SELECT klaviyo_pause_account()");
+    let straggler = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    // Two months later.
+    let later = "UPDATE klaviyo.deletion SET requested_at = requested_at - interval '60 days';
+                 UPDATE klaviyo.outbox SET enqueued_at = enqueued_at - interval '60 days'";
+    sql(&mut db, later);
+    let after = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    sql(&mut db, "SELECT klaviyo_resume_account()");
+    shop.wait_for_status(&straggler, "discarded");
+    shop.wait_for_status(&after, "accepted");
+}
+
+/// A request whose dead letter goes, whoever lets it go, names nobody any more, and its record goes in its time.
+#[test]
+fn a_request_that_is_given_up_by_time_is_over() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
+    let refused = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    shop.wait_for_status(&refused, "dead");
+    shop.cluster.set("klaviyo.dead_letter_retention", "0");
+    let dropped = "SELECT count(*) FROM klaviyo.deletion WHERE dropped_at IS NOT NULL AND identifier IS NULL";
+    shop.eventually("it is given up", PATIENCE, || count(&mut db, dropped) == 1);
+    assert_eq!(traces(&mut db, "ada@shop.example"), [""; 0]);
+    let after = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
+    shop.wait_for_status(&after, "accepted");
+    shop.cluster.set("klaviyo.deletion_retention", "0");
+    shop.cluster.set("klaviyo.straggler_time", "0");
+    shop.eventually("the record is dropped", PATIENCE, || {
+        count(&mut db, "SELECT count(*) FROM klaviyo.deletion") == 0
+    });
+}
+
+/// What was queued before a request that is dropped, and comes only then, is as good as anything else.
+#[test]
+fn a_request_that_is_dropped_makes_nothing_useless() {
+    let shop = shop();
+    let (mut db, mut slow) = (shop.connect(), shop.connect());
+    sql(&mut slow, "BEGIN");
+    let older = queued(&mut slow, "klaviyo_upsert_profile('ada@shop.example')");
+    shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
+    let refused = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    shop.wait_for_status(&refused, "dead");
+    assert_eq!(count(&mut db, "SELECT klaviyo_discard(kind => 'deletion')"), 1);
+    sql(&mut slow, "COMMIT");
+    shop.wait_for_status(&older, "accepted");
+}
+
+/// Of whom our tables know since the person is back they know after the purge.
+#[test]
+fn who_is_back_before_the_purge_is_not_purged() {
+    let shop = shop();
+    let (mut db, mut other) = (shop.connect(), shop.connect());
+    sql(&mut db, "SELECT klaviyo_upsert_profile('ada@shop.example')");
+    shop.drain_soon();
+    // Somebody holds the request, so that the purge cannot begin.
+    sql(&mut db, "SELECT klaviyo_pause_account()");
+    let request = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    sql(&mut other, "BEGIN; SELECT FROM klaviyo.deletion FOR UPDATE");
+    sql(&mut db, "SELECT klaviyo_resume_account()");
+    shop.wait_for_status(&request, "accepted");
+    assert_eq!(count(&mut other, "SELECT klaviyo_readmit('ada@shop.example')"), 1);
+    sql(&mut other, "SET LOCAL klaviyo.on_invalid = dead_letter");
+    let bad = queued(&mut other, "klaviyo_track_event('Bad', 'ada@shop.example', value_currency => 'x')");
+    let back = queued(&mut other, "klaviyo_upsert_profile('ada@shop.example')");
+    sql(&mut other, "COMMIT");
+    shop.wait_for_status(&back, "accepted");
+    wait_until_purged(&shop, 1);
+    let named: Vec<String> = db
+        .query("SELECT message_id::text FROM klaviyo.delivery WHERE key = '{email:ada@shop.example}'", &[])
+        .expect("deliveries")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(named, [back]);
+    assert_eq!(status(&mut db, &bad), "dead");
+    assert_eq!(traces(&mut db, "ada@shop.example").len(), 2);
+}
+
+/// What cannot be sent for another reason is no reason to keep it.
+#[test]
+fn what_is_not_understood_is_discarded_as_well() {
+    let shop = shop();
+    let mut db = shop.connect();
+    let request = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    shop.wait_for_status(&request, "accepted");
+    let row = "INSERT INTO klaviyo.outbox (message_id, account, kind, key, payload, enqueued_at)
+               VALUES (gen_random_uuid(), 'default', 'fax', '{email:ada@shop.example}', '{}', now())
+               RETURNING message_id::text";
+    let fax: String = query(&mut db, row, &[]);
+    shop.wait_for_status(&fax, "discarded");
+}
+
+/// An account that a transaction sees only half is one that it can ask nothing of.
+#[test]
+fn a_request_is_on_record_or_not_made() {
+    let shop = shop();
+    let (mut db, mut other) = (shop.connect(), shop.connect());
+    sql(&mut db, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.account"), 1);
+    sql(&mut other, "SELECT klaviyo_set_account('late')");
+    assert_eq!(
+        refused(&mut db, "SELECT klaviyo_request_deletion('ada@shop.example', account => 'late')"),
+        "40001"
+    );
+    sql(&mut db, "ROLLBACK");
+    sql(&mut db, "SELECT klaviyo_request_deletion('ada@shop.example', account => 'late')");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.deletion WHERE account = 'late'"), 1);
 }

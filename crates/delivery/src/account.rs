@@ -8,11 +8,12 @@ use klaviyo::{Answer, ENDPOINTS, Method, Request, Session, TransportError};
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
 use crate::call::{Call, Carried, Purpose};
+use crate::deletion::DeletionRequest;
 use crate::draw;
 use crate::gauges::Place;
 use crate::import::not_made;
 use crate::lane::{Lane, Start};
-use crate::message::{AccountState, Ending, Message, Outcome, Report};
+use crate::message::{AccountState, Ending, Message, Outcome, Parked, Report};
 use crate::preflight::{self, Preflight};
 use crate::queue::{Line, Queue};
 use crate::stale::Stale;
@@ -156,19 +157,26 @@ impl Account {
         account_state.map(|state| Report { account_state: Some(state), ..Report::new(&self.name, None) })
     }
 
-    /// Takes messages, in their order. Reports those that cannot stay, and those that others have made useless.
+    /// Takes messages, in their order. Reports those that cannot stay.
     pub fn add(&mut self, messages: Vec<Message>, now: Instant) -> Option<Report> {
+        let parked: Vec<Parked> =
+            messages.into_iter().filter_map(|message| self.queue.add(message, now)).collect();
+        (!parked.is_empty()).then(|| Report { parked, ..Report::new(&self.name, None) })
+    }
+
+    /// People are to be deleted. Reports what is of no use for that.
+    pub fn discard(&mut self, requests: Vec<DeletionRequest>, now: Instant) -> Option<Report> {
         let mut report = Report::new(&self.name, None);
-        for message in messages {
-            if message.kind.deletes() {
-                let discarded = self.queue.discard(&message, now).into_iter();
-                report.outcomes.extend(discarded.map(|useless| {
-                    Outcome::of(&useless, SystemTime::now(), false, Ending::Discarded { by: message.id })
-                }));
-            }
-            report.parked.extend(self.queue.add(message, now));
+        for request in requests {
+            let by = request.id;
+            let discarded = self.queue.discard(request, now);
+            report.outcomes.extend(
+                discarded
+                    .iter()
+                    .map(|useless| Outcome::of(useless, SystemTime::now(), false, Ending::Discarded { by })),
+            );
         }
-        (!report.outcomes.is_empty() || !report.parked.is_empty()).then_some(report)
+        (!report.outcomes.is_empty()).then_some(report)
     }
 
     pub fn queue(&mut self) -> &mut Queue {

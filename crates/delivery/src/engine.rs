@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::account::{Account, AccountOptions, Policy, earlier};
 use crate::call::Call;
+use crate::deletion::DeletionRequest;
 use crate::gauges::Place;
 use crate::import::{ImportId, PastImport, not_made};
 use crate::message::{Message, Report};
@@ -42,6 +43,8 @@ pub enum Command {
     Recall { account: Arc<str>, id: ImportId, messages: Vec<(Message, usize)>, last: bool },
     /// Committed messages of one account.
     Add { account: Arc<str>, messages: Vec<Message> },
+    /// These people are to be deleted; what waits about them and is of no use for that is reported as discarded.
+    Discard { account: Arc<str>, requests: Vec<DeletionRequest> },
     /// Find out which calls the account's key may make. A report brings the findings.
     Check { account: Arc<str> },
     /// The account is gone: its messages are not ours any more.
@@ -223,6 +226,11 @@ impl State {
             Command::Acknowledge { done } => done.store(true, SeqCst),
             Command::Add { account, messages } => {
                 if let Some(report) = self.account(&account).add(messages, now) {
+                    self.report(report);
+                }
+            }
+            Command::Discard { account, requests } => {
+                if let Some(report) = self.account(&account).discard(requests, now) {
                     self.report(report);
                 }
             }

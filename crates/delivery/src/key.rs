@@ -27,6 +27,18 @@ pub fn identifier(name: &str, value: &str) -> String {
     if name == "email" { format!("{name}:{}", value.to_lowercase()) } else { format!("{name}:{value}") }
 }
 
+/// The identifier by which history of a person keeps an order of its own, see [`crate::kind::Reading::ordered`].
+pub fn of_history(identifier: &str) -> String {
+    format!("{HISTORY}{identifier}")
+}
+
+/// Whose history it is, or whose it is that is none.
+pub fn whose(identifier: &str) -> &str {
+    identifier.strip_prefix(HISTORY).unwrap_or(identifier)
+}
+
+const HISTORY: &str = "history:";
+
 /// An identifier as the scheduler compares it. Two that collide merely keep an order nobody asked for.
 pub type Identifier = u64;
 

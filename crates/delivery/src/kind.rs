@@ -19,6 +19,7 @@ pub mod unsuppress;
 use klaviyo::{Endpoint, Request};
 
 use crate::batch::Batch;
+use crate::key;
 use crate::message::Failure;
 use crate::question::Question;
 use crate::unique_id::UniqueId;
@@ -144,8 +145,7 @@ impl Reading {
     /// before and after whatever else there is of the same person, which does not wait for it; but for a request to delete
     /// that person's data, after which it must not go.
     pub fn ordered(&self, kind: &dyn Kind, key: Vec<String>) -> Vec<String> {
-        let of_history =
-            |key: &[String]| key.iter().map(|name| format!("history:{name}")).collect::<Vec<_>>();
+        let of_history = |key: &[String]| key.iter().map(|name| key::of_history(name)).collect::<Vec<_>>();
         if self.backfill && !self.carries_state {
             of_history(&key)
         } else if kind.deletes() {

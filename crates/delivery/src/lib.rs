@@ -9,6 +9,7 @@ mod batch;
 mod breaker;
 mod budget;
 mod call;
+mod deletion;
 mod draw;
 mod engine;
 pub mod gaps;
@@ -38,6 +39,7 @@ mod window;
 
 pub use account::{AccountOptions, Policy};
 pub use backoff::Backoff;
+pub use deletion::DeletionRequest;
 pub use engine::{Command, Engine, Gone, Past, PastCalls};
 pub use import::{ImportEnding, ImportId, ImportReport, ImportStep, PastImport};
 pub use klaviyo;

@@ -6,7 +6,7 @@
 //! one of them may go.
 //! States of one profile that stand next to each other go as one call.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
@@ -25,15 +25,20 @@ use crate::strikes::Seen;
 /// looked up in the database when a redriven message is read, and one that is here by then learns of it at once.
 const REMEMBERED: usize = 50_000;
 
+/// Requests for deletion that are remembered, twice each: longer than any call takes that was under way.
+const REQUESTS: usize = 10_000;
+
 /// How long what a message was told is good. Klaviyo may know better by then.
 const TOLD: Duration = Duration::from_secs(30);
 
 mod bulk;
 mod groups;
 mod locks;
+mod requests;
 mod states;
 
 pub use bulk::Bulk;
+use requests::Told;
 use states::merged;
 
 pub type GroupId = u64;
@@ -57,11 +62,18 @@ pub struct Queued {
     pub told: Option<Instant>,
     /// The number of a newer state that was accepted before this has had its turn, having been redriven.
     newer: Option<i64>,
+    /// When it was handed in.
+    since: Instant,
     identifiers: Vec<Identifier>,
 }
 
 impl Queued {
-    fn new(message: Message, identifiers: Vec<Identifier>, not_before: Option<Instant>) -> Self {
+    fn new(
+        message: Message,
+        identifiers: Vec<Identifier>,
+        not_before: Option<Instant>,
+        now: Instant,
+    ) -> Self {
         let bulk = message.kind.bulk().filter(|_| message.rides && message.attempts == 0);
         let rides = bulk.map_or(0, |bulk| bulk.max_items);
         let question = message.kind.question().filter(|question| question.is_for(&message.payload));
@@ -76,17 +88,9 @@ impl Queued {
             question,
             told: None,
             newer: None,
+            since: now,
             identifiers,
         }
-    }
-
-    fn is_about(&self, whose: &[Identifier]) -> bool {
-        self.identifiers.iter().any(|identifier| whose.contains(identifier))
-    }
-
-    /// Whether it asks that the person be deleted whom another is about.
-    fn makes_useless(&self, other: &Self) -> bool {
-        self.message.kind.deletes() && !other.message.kind.deletes() && other.is_about(&self.identifiers)
     }
 
     /// What is to be asked now: nothing where the last answer is as good as a new one.
@@ -190,6 +194,8 @@ pub struct Queue {
     /// The identifiers that belong together with others, as they are written.
     texts: Recent<Identifier, Box<str>>,
     newest: Recent<Identifier, i64>,
+    /// What was told of people who are to be deleted.
+    requests: Recent<Identifier, Told>,
     by_identifier: HashMap<Identifier, GroupId>,
     /// By how many jobs.
     locked: Counts,
@@ -210,6 +216,7 @@ impl Queue {
             aliases: Aliases::default(),
             texts: Recent::new(REMEMBERED),
             newest: Recent::new(REMEMBERED),
+            requests: Recent::new(REQUESTS),
             by_identifier: HashMap::new(),
             locked: Counts::default(),
             groups: HashMap::new(),
@@ -241,32 +248,13 @@ impl Queue {
             return Some(Parked { seq: message.seq, identifiers: all });
         }
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
-        let mut queued = Queued::new(message, identifiers, not_before);
+        let mut queued = Queued::new(message, identifiers, not_before, now);
         if queued.message.unique_id.is_some() && !self.given_ids {
             queued.rides = 0;
         }
         self.keep_newer(&mut queued);
         self.insert(id, queued, now);
         None
-    }
-
-    /// Takes out what waits about the person that a message asks to be deleted, but for other such requests.
-    pub fn discard(&mut self, deletion: &Message, now: Instant) -> Vec<Message> {
-        let whose = key::identifiers(&deletion.key);
-        let mut discarded = Vec::new();
-        let groups: HashSet<GroupId> =
-            whose.iter().filter_map(|identifier| self.by_identifier.get(identifier).copied()).collect();
-        for id in groups {
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            let (gone, left) = std::mem::take(&mut group.queue)
-                .into_iter()
-                .partition(|queued: &Queued| queued.is_about(&whose) && !queued.message.kind.deletes());
-            group.queue = left;
-            let gone: VecDeque<Queued> = gone;
-            discarded.extend(gone.into_iter().map(|queued| queued.message));
-            self.place(id, now);
-        }
-        discarded
     }
 
     /// Says whether messages may ride whose id is one of the user's own. Of those that were here while they might not
@@ -403,10 +391,10 @@ impl Queue {
         let mut useless = Vec::new();
         for mut queued in again {
             self.keep_newer(&mut queued);
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            match group.queue.iter().find(|other| other.makes_useless(&queued)) {
-                Some(deletion) => useless.push((queued.message, deletion.message.id)),
-                None => insert_by_seq(&mut group.queue, queued),
+            match (self.discarded_by(&queued), self.groups.get_mut(&id)) {
+                (Some(by), _) => useless.push((queued.message, by)),
+                (None, Some(group)) => insert_by_seq(&mut group.queue, queued),
+                (None, None) => {}
             }
         }
         self.place(id, now);

@@ -46,7 +46,7 @@ const EARLIER: &str = "
 
 const ADVANCE: &str = "
     UPDATE klaviyo.backfill_run AS r
-    SET position = coalesce($2, r.position), rows_total = coalesce(r.rows_total, $3),
+    SET position = CASE WHEN $8 <> 'done' THEN coalesce($2, r.position) END, rows_total = coalesce(r.rows_total, $3),
         rows_done = r.rows_done + $4, rows_queued = r.rows_queued + $5, rows_refused = r.rows_refused + $6,
         worked_at = clock_timestamp(), error = $7, state = $8,
         ended_at = CASE WHEN $8 = 'done' THEN clock_timestamp() END

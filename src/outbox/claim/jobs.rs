@@ -8,9 +8,9 @@ use delivery::{ImportId, Message, PastImport, kind};
 use pgrx::Uuid;
 use pgrx::spi;
 
-use super::{Claimer, id, micros, time};
+use super::{Claimer, id, time};
 use crate::outbox::import::{self, count};
-use crate::pg::spi::{arg, column, json_column, rows};
+use crate::pg::spi::{arg, column, json_column, micros_column, rows};
 
 /// What still waits of a part of a job's messages, in the order of its body; with their payloads if that is wanted.
 const OF_JOB: &str = "
@@ -83,7 +83,7 @@ impl Claimer {
                 kind,
                 key: column(row, 5),
                 payload: json_column(row, 6),
-                enqueued_at: time(micros(row, 7)),
+                enqueued_at: time(micros_column(row, 7)),
                 attempts: column::<i32>(row, 8).unsigned_abs(),
                 strikes: column::<i32>(row, 9).unsigned_abs(),
                 wait: Duration::ZERO,

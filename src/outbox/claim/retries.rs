@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use delivery::{Failure, Message, kind};
 use pgrx::spi;
 
-use super::{CHUNK, Claimed, Claimer, LATE_SHARE, deleted, id, micros, time, unknown_kind};
+use super::{CHUNK, Claimed, Claimer, LATE_SHARE, id, time, unknown_kind};
 use crate::pg;
-use crate::pg::spi::{arg, column, json_column, rows};
+use crate::pg::spi::{arg, column, json_column, micros_column, rows};
 
 /// `retry_tried_idx` finds these few among any number of redriven ones.
 const TRIED: &str = "
@@ -36,7 +36,7 @@ impl Claimer {
         self.missed.clear();
         let mut claimed = Claimed::default();
         self.tried(TRIED, 0, i64::MAX, &mut claimed)?;
-        deleted::discard(&mut claimed)?;
+        self.deletions(&mut claimed, false)?;
         Ok(claimed)
     }
 
@@ -93,17 +93,19 @@ impl Claimer {
             let id = id(row);
             let (attempts, strikes): (i32, i32) = (column(row, 8), column(row, 9));
             let Some(kind) = kind::find(&kind) else {
-                return self.undeliverable(seq, id, &account, attempts, unknown_kind(&kind), claimed);
+                return self.undeliverable(row, attempts, unknown_kind(&kind), claimed);
             };
+            let key: Vec<String> = column(row, 5);
+            claimed.saw(kind, seq, id, &account, &key);
             if column::<bool>(row, 12) {
                 let failure = Failure {
                     code: "superseded".to_owned(),
                     reason: "a newer state of this profile has been accepted since".to_owned(),
                     ..Failure::default()
                 };
-                return self.undeliverable(seq, id, &account, attempts, failure, claimed);
+                return self.undeliverable(row, attempts, failure, claimed);
             }
-            let not_before = micros(row, 10);
+            let not_before = micros_column(row, 10);
             let payload = json_column(row, 6);
             let reading = kind.read(&account, id, &payload);
             let unique_id = reading.rides.unique_id();
@@ -118,9 +120,9 @@ impl Claimer {
                 seq,
                 id,
                 kind,
-                key: reading.ordered(kind, column(row, 5)),
+                key: reading.ordered(kind, key),
                 payload,
-                enqueued_at: time(micros(row, 7)),
+                enqueued_at: time(micros_column(row, 7)),
                 attempts: attempts.unsigned_abs(),
                 strikes: strikes.unsigned_abs(),
                 wait: Duration::from_micros(u64::try_from(not_before - now).unwrap_or_default()),

@@ -53,7 +53,7 @@ SELECT count(*) FROM klaviyo.outbox;
 
 -- Kept as they were given.
 SET klaviyo.on_invalid = dead_letter;
-SELECT klaviyo_subscribe('nobody', '+15005550006', 'Y6nRLr', '{sms,NULL}', '2020-02-29 12:00+09', true, 'Fair') IS NOT NULL AS buried;
+SELECT klaviyo_subscribe('nobody', '+15005550006', 'Y6nRLr', '{sms,NULL}', '2020-02-29 12:00+09', true, 'Fair', '1985-12-10') IS NOT NULL AS buried;
 SELECT klaviyo_unsubscribe('nobody', list => 'Y6nRLr', channels => '{email}') IS NOT NULL AS buried;
 SELECT klaviyo_suppress('nobody') IS NOT NULL AS buried;
 SELECT kind, code, reason, payload FROM klaviyo.dead_letter ORDER BY kind;

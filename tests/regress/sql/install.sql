@@ -59,11 +59,12 @@ WITH thing (object, comment) AS (
 )
 SELECT t.object FROM thing t WHERE coalesce(t.comment, '') = '' ORDER BY 1;
 
--- No function takes its caller's search_path: no rows. (One in C that runs with its caller's rights looks up nothing.)
+-- No function takes its caller's search_path: no rows. (One in C that runs with its caller's rights looks up nothing; a body that
+-- was parsed when it was made has looked up all.)
 SELECT m.object
   FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
   JOIN pg_language l ON l.oid = p.prolang
- WHERE (p.prosecdef OR l.lanname <> 'c') AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
+ WHERE (p.prosecdef OR l.lanname <> 'c') AND p.prosqlbody IS NULL AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
  ORDER BY 1;
 
 -- It goes without a trace, but for its roles, which are the cluster's: other databases may use them.

@@ -46,7 +46,7 @@ SELECT klaviyo_sync_detach('users'), klaviyo_sync_detach('people');
 DELETE FROM klaviyo.outbox;
 DELETE FROM klaviyo.deletion;
 SELECT klaviyo_request_deletion('Ada@Shop.example') AS request \gset
-SELECT d.message_id = :'request' AS same, o.seq = d.seq AS in_order, d.account, d.identifier, d.requested_by = session_user AS by_us, d.accepted_at, d.discarded,
+SELECT d.message_id = :'request' AS same, o.seq = d.seq AS in_order, d.account, d.identifier, d.requested_by = session_user AS by_us, d.accepted_at, d.dropped_at,
        d.digest = klaviyo.person_digest(a.person_salt, 'email:ada@shop.example') AS is_digest
 FROM klaviyo.deletion AS d JOIN klaviyo.outbox AS o USING (message_id) JOIN klaviyo.account AS a ON a.name = d.account;
 BEGIN;
@@ -60,6 +60,18 @@ SELECT klaviyo_readmit('ADA@shop.example');
 SELECT klaviyo_upsert_profile('ada@shop.example') IS NOT NULL AS queued;
 SELECT o.seq > d.readmitted_seq AS comes_after FROM klaviyo.outbox AS o, klaviyo.deletion AS d WHERE o.kind = 'profile';
 COMMIT;
+SELECT readmitted_seq AS first FROM klaviyo.deletion \gset
+SELECT klaviyo_readmit('ada@shop.example') AS once_is_enough, (SELECT readmitted_seq = :first FROM klaviyo.deletion) AS same;
+SELECT klaviyo_request_deletion('ÄDA@shop.example') IS NOT NULL AS queued;
+SELECT klaviyo_readmit('Äda@shop.example'), klaviyo.identifier('email', 'ÄDA@Shop.example'), klaviyo.identifier('external_id', 'Ä');
+-- What is refused about somebody who is to be deleted names them no more than anything else.
+SET klaviyo.on_invalid = dead_letter;
+SELECT klaviyo_request_deletion('bob@shop.example') IS NOT NULL AS queued;
+SELECT klaviyo_track_event('Bad', ' Bob@Shop.example ') IS NOT NULL AS buried;
+SELECT klaviyo_upsert_changes('{"email": "bob@shop.example", "locale": 7}') IS NOT NULL AS buried;
+SELECT klaviyo_track_event('Bad', ' xbob@shop.example ') IS NOT NULL AS buried;
+SELECT code, payload FROM klaviyo.dead_letter WHERE code <> 'no_identifier' ORDER BY died_at;
+RESET klaviyo.on_invalid;
 CREATE ROLE regress_deletion_reader IN ROLE klaviyo_reader;
 SET ROLE regress_deletion_reader;
 SELECT account, identifier FROM klaviyo.deletion;
@@ -67,3 +79,11 @@ SELECT digest FROM klaviyo.deletion;
 SELECT klaviyo_readmit('ada@shop.example');
 RESET ROLE;
 DROP ROLE regress_deletion_reader;
+-- What was delivered is purged some blocks at a time, of the people and the account alone, and of what is older.
+INSERT INTO klaviyo.delivery (message_id, seq, account, kind, key, http_status, attempts, enqueued_at, sent_at, settled_at)
+SELECT gen_random_uuid(), n, CASE n % 3 WHEN 0 THEN 'other' ELSE 'default' END, 'event', ARRAY['external_id:' || n % 5, 'email:' || n % 2], 202, 1, t, t, t
+FROM generate_series(1, 1000) AS n, (VALUES ('2001-01-01'::timestamptz)) AS g (t);
+SELECT klaviyo.purge_deliveries('klaviyo.delivery_default', 1, 1000, '{default,default}', '{email:0,email:none}', '{800,1000}');
+SELECT account, key[2] IS NULL AS purged, count(*), min(seq) > 10 AS from_the_second_block, max(seq) FROM klaviyo.delivery WHERE seq % 2 = 0 OR key = '{}' GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT klaviyo.purge_deliveries('klaviyo.delivery_default', 0, 1, '{default,default}', '{email:0,email:none}', '{800,1000}');
+SELECT account, key[2] IS NULL AS purged, count(*), min(seq), max(seq) FROM klaviyo.delivery WHERE seq % 2 = 0 OR key = '{}' GROUP BY 1, 2 ORDER BY 1, 2;

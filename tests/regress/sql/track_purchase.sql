@@ -25,6 +25,12 @@ SELECT klaviyo_track_purchase('ada@shop.example', '19', items => '[]') IS NOT NU
 SELECT payload #>> '{event,properties}' AS properties, payload #>> '{event,unique_id}' AS unique_id, payload #>> '{event,value}' AS value FROM klaviyo.outbox;
 DELETE FROM klaviyo.outbox;
 
+-- Whatever underscores there are in ids: each has a unique_id of its own.
+SELECT klaviyo_track_purchase('ada@shop.example', 'A', items => '[{"product_id": "B"}, {"product_id": "B"}, {"product_id": "B_2"}, {"product_id": "B%5F2"}, {"product_id": "B_C"}]') IS NOT NULL AS queued;
+SELECT klaviyo_track_purchase('ada@shop.example', 'A_B', items => '[{"product_id": "C"}]') IS NOT NULL AS queued;
+SELECT payload #>> '{event,unique_id}' AS unique_id FROM klaviyo.outbox WHERE payload #>> '{event,properties,ProductID}' IS NOT NULL ORDER BY seq;
+DELETE FROM klaviyo.outbox;
+
 -- What is none.
 SELECT klaviyo_track_purchase('ada@shop.example', total => 5);
 SELECT klaviyo_track_purchase('ada@shop.example', ' ', 5);

@@ -10,6 +10,7 @@ use klaviyo::{
 use super::*;
 use crate::call::tests::{POLICY, SOON, account, add, answer, endings, message, next, seqs, settled};
 use crate::message::Message;
+use uuid::Uuid;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -377,6 +378,11 @@ fn an_outage_parts_nobody_and_a_message_that_klaviyo_fails_at_is_found() {
     assert!(left.len() < 60 && left.contains(&700), "{left:?}");
 }
 
+fn request(seq: i64, who: &str) -> DeletionRequest {
+    let id = *Uuid::from_u128(seq.unsigned_abs().into()).as_bytes();
+    DeletionRequest { id, seq, identifier: format!("email:{who}@b.example"), until: None, readmitted: None }
+}
+
 /// What waits about a person is of no use once that person is to be deleted; what is under way is waited for.
 #[test]
 fn what_waits_about_somebody_who_is_to_be_deleted_is_discarded() {
@@ -405,7 +411,8 @@ fn what_waits_about_somebody_who_is_to_be_deleted_is_discarded() {
     let key = ["email:ada@b.example", "history:email:ada@b.example"].map(str::to_owned).to_vec();
     let deletion = Message { payload, key, rides: false, ..consent(7, "deletion", "ada", "") };
     let by = deletion.id;
-    let report = account.add(vec![deletion], now).expect("a report");
+    let report = account.discard(vec![request(7, "ada")], now).expect("a report");
+    assert!(account.add(vec![deletion], now).is_none());
     let mut discarded: Vec<i64> = report.outcomes.iter().map(|outcome| outcome.seq).collect();
     discarded.sort_unstable();
     assert_eq!(discarded, [2, 4, 5], "but nothing of others, who share a number");
@@ -417,6 +424,34 @@ fn what_waits_about_somebody_who_is_to_be_deleted_is_discarded() {
         assert_eq!(seqs(&call), [expected]);
         settled(&mut account, call, answer(202, ""), now);
     }
+}
+
+/// Also before the message is at hand that asks Klaviyo; and who has been readmitted since is a customer like any other.
+#[test]
+fn what_is_under_way_when_a_request_is_told_does_not_come_back() {
+    let now = Instant::now();
+    let later = now + SECOND;
+    let mut account = account(now);
+    for seq in [1, 5] {
+        add(&mut account, consent(seq, "subscribe", &format!("user-{seq}"), ""), now);
+    }
+    let call = next(&mut account, now).expect("a call");
+    assert_eq!(seqs(&call), [1, 5]);
+    assert!(account.discard(vec![request(3, "user-1"), request(3, "user-5")], later).is_none());
+    let report = settled(&mut account, call, answer(503, ""), later);
+    let by = request(3, "").id;
+    let discarded = report.outcomes.iter().filter(|outcome| outcome.ending == Ending::Discarded { by });
+    assert_eq!(discarded.map(|outcome| outcome.seq).collect::<Vec<_>>(), [1, 5]);
+    let after = later + 60 * SECOND;
+    add(&mut account, consent(8, "subscribe", "user-1", ""), after);
+    let mut now = after;
+    let back = awaited(&mut account, &mut now);
+    assert_eq!(settled(&mut account, back, answer(503, ""), after).outcomes.len(), 1, "it is tried again");
+    let readmitted = DeletionRequest { readmitted: Some(7), ..request(3, "user-1") };
+    assert!(
+        account.discard(vec![readmitted], after + SECOND).is_none(),
+        "nor does it go for the same request"
+    );
 }
 
 #[test]
@@ -431,6 +466,7 @@ fn what_fails_while_the_person_is_to_be_deleted_is_not_tried_again() {
         ..consent(2, "deletion", "ada", "")
     };
     assert!(account.add(vec![deletion], now).is_none());
+    assert!(account.discard(vec![request(2, "ada")], now).is_none());
     let report = settled(&mut account, under_way, answer(503, ""), now);
     // First it has failed, and then it is useless.
     let endings: Vec<&Ending> = report.outcomes.iter().map(|outcome| &outcome.ending).collect();
