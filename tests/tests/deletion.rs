@@ -32,6 +32,14 @@ fn wait_until_purged(shop: &Shop, requests: i64) {
     shop.eventually("they are purged", PATIENCE, || count(&mut db, purged) == requests);
 }
 
+/// One about Ada that Klaviyo refuses, as it does from now on with any.
+fn refused_request(shop: &Shop, db: &mut Client) -> String {
+    shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
+    let refused = queued(db, "klaviyo_request_deletion('ada@shop.example')");
+    shop.wait_for_status(&refused, "dead");
+    refused
+}
+
 #[test]
 fn no_table_of_ours_keeps_a_trace() {
     let shop = shop();
@@ -185,9 +193,7 @@ fn a_dead_letter_is_no_way_back_and_time_is() {
     sql(&mut db, "SELECT klaviyo_upsert_profile('ada@shop.example')");
     shop.drain_soon();
     // Refused: then it is a dead letter itself, and nothing is purged.
-    shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
-    let refused = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
-    shop.wait_for_status(&refused, "dead");
+    let refused = refused_request(&shop, &mut db);
     shop.sandbox.clear_faults();
     sql(&mut db, "SELECT klaviyo_redrive(kind => 'profile')");
     shop.drain_soon();
@@ -213,9 +219,7 @@ fn a_dead_letter_is_no_way_back_and_time_is() {
 fn a_request_that_is_dropped_is_over() {
     let shop = shop();
     let mut db = shop.connect();
-    shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
-    let refused = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
-    shop.wait_for_status(&refused, "dead");
+    refused_request(&shop, &mut db);
     let meanwhile = queued(&mut db, "klaviyo_upsert_profile('ada@shop.example')");
     shop.wait_for_status(&meanwhile, "discarded");
     assert_eq!(count(&mut db, "SELECT klaviyo_discard(kind => 'deletion')"), 1);
@@ -289,9 +293,7 @@ fn a_straggler_that_waits_is_one() {
 fn a_request_that_is_given_up_by_time_is_over() {
     let shop = shop();
     let mut db = shop.connect();
-    shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
-    let refused = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
-    shop.wait_for_status(&refused, "dead");
+    refused_request(&shop, &mut db);
     shop.cluster.set("klaviyo.dead_letter_retention", "0");
     let dropped = "SELECT count(*) FROM klaviyo.deletion WHERE dropped_at IS NOT NULL AND identifier IS NULL";
     shop.eventually("it is given up", PATIENCE, || count(&mut db, dropped) == 1);
@@ -312,9 +314,7 @@ fn a_request_that_is_dropped_makes_nothing_useless() {
     let (mut db, mut slow) = (shop.connect(), shop.connect());
     sql(&mut slow, "BEGIN");
     let older = queued(&mut slow, "klaviyo_upsert_profile('ada@shop.example')");
-    shop.sandbox.set_faults(&[Fault::status(400).path(DELETION).error("invalid", "no")]);
-    let refused = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
-    shop.wait_for_status(&refused, "dead");
+    refused_request(&shop, &mut db);
     assert_eq!(count(&mut db, "SELECT klaviyo_discard(kind => 'deletion')"), 1);
     sql(&mut slow, "COMMIT");
     shop.wait_for_status(&older, "accepted");

@@ -55,6 +55,8 @@ pub struct Policy {
     pub bulk: bool,
     /// Whether events may be among them that have a `unique_id` of the user's own.
     pub given_ids: bool,
+    /// How long it is known which list has a name.
+    pub list_ttl: Duration,
     /// How long a call may take; and so how long one may still be on its way that nobody waits for any more.
     pub request_timeout: Duration,
 }
@@ -135,6 +137,11 @@ impl Account {
     /// See [`Policy::given_ids`].
     pub fn allow_given_ids(&mut self, allowed: bool, now: Instant) {
         self.queue.allow_given_ids(allowed, now);
+    }
+
+    /// See [`Policy::list_ttl`].
+    pub fn know_lists_for(&mut self, time: Duration) {
+        self.queue.names.lasts = time;
     }
 
     /// It was removed: nothing of it is ours any more but what its calls have spent. Another may come by its name, or
@@ -233,7 +240,7 @@ impl Account {
                         let purpose = match lane.endpoint.method {
                             Method::Get => Purpose::Question,
                             _ if lane.is_followed() => Purpose::Import(imports::new_id()),
-                            Method::Post | Method::Delete => Purpose::Deliver,
+                            Method::Post | Method::Patch | Method::Delete => Purpose::Deliver,
                         };
                         return self.start(number, request, carried, purpose, now);
                     }
@@ -430,6 +437,9 @@ mod backfill_tests;
 #[cfg(test)]
 #[path = "account/consent_tests.rs"]
 mod consent_tests;
+#[cfg(test)]
+#[path = "account/list_tests.rs"]
+mod list_tests;
 #[cfg(test)]
 #[path = "account_tests.rs"]
 mod tests;

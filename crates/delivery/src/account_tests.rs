@@ -13,6 +13,7 @@ const POLICY: Policy = Policy {
     max_in_flight: 64,
     bulk: true,
     given_ids: true,
+    list_ttl: Duration::from_secs(600),
     request_timeout: Duration::from_secs(30),
 };
 

@@ -289,6 +289,7 @@ impl State {
         for account in self.accounts.values_mut() {
             account.pause(&places, now);
             account.allow_given_ids(policy.given_ids, now);
+            account.know_lists_for(policy.list_ttl);
         }
         for options in accounts {
             if let Some(report) = self.account(&options.name.clone()).set(options, now) {
@@ -298,7 +299,7 @@ impl State {
     }
 
     fn account(&mut self, name: &Arc<str>) -> &mut Account {
-        let given_ids = self.policy.given_ids;
+        let Policy { given_ids, list_ttl, .. } = self.policy;
         self.accounts.entry(name.clone()).or_insert_with(|| {
             let options = AccountOptions {
                 name: name.clone(),
@@ -310,6 +311,7 @@ impl State {
             let now = Instant::now();
             let mut account = Account::new(options, now);
             account.allow_given_ids(given_ids, now);
+            account.know_lists_for(list_ttl);
             account
         })
     }

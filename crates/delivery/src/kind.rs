@@ -6,6 +6,7 @@ mod consent_batch;
 pub mod deletion;
 pub mod event;
 mod event_batch;
+pub mod list;
 pub mod list_member;
 pub mod merge;
 pub mod profile;
@@ -100,9 +101,14 @@ pub trait Kind: Sync {
         false
     }
 
-    /// What some of its messages must be told before they may go, where there is any such thing.
-    fn question(&self) -> Option<&'static dyn Question> {
-        None
+    /// What some of its messages must be told before they may go, one after the other.
+    fn questions(&self) -> &'static [&'static dyn Question] {
+        &[]
+    }
+
+    /// Whether it changes what lists are called.
+    fn renames(&self) -> bool {
+        false
     }
 }
 
@@ -180,7 +186,7 @@ impl Rides {
 }
 
 /// Every kind there is.
-pub const ALL: [&dyn Kind; 10] = [
+pub const ALL: [&dyn Kind; 13] = [
     &event::Event,
     &profile::Profile,
     &deletion::Deletion,
@@ -191,6 +197,9 @@ pub const ALL: [&dyn Kind; 10] = [
     &merge::Merge,
     &list_member::ADD,
     &list_member::REMOVE,
+    &list::CREATE,
+    &list::RENAME,
+    &list::DELETE,
 ];
 
 /// The kind of that name.
@@ -208,7 +217,7 @@ pub struct Checked {
 }
 
 /// Adds `"name":"value"` to an object that is being written.
-fn push_string(json: &mut String, name: &str, value: &str) {
+pub(crate) fn push_string(json: &mut String, name: &str, value: &str) {
     push_raw(json, name, &serde_json::to_string(value).expect("a string can be written to memory"));
 }
 

@@ -22,6 +22,7 @@ pub mod json;
 pub mod key;
 pub mod kind;
 mod lane;
+mod list;
 mod message;
 pub mod message_id;
 mod preflight;

@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 /// A call that does nothing: with a body that no endpoint takes, or about what there is not.
 pub fn request(endpoint: &'static Endpoint) -> Request {
     match endpoint.method {
-        Method::Post | Method::Delete => Request::to(endpoint, "preflight", b"{}".to_vec()),
+        Method::Post | Method::Patch | Method::Delete => Request::to(endpoint, "preflight", b"{}".to_vec()),
         Method::Get => Request::get(endpoint, "preflight"),
     }
 }

@@ -3,6 +3,7 @@
 
 mod asked;
 mod list_members;
+mod list_names;
 mod profile_ids;
 
 use klaviyo::{Endpoint, Request};
@@ -10,6 +11,7 @@ use klaviyo::{Endpoint, Request};
 use crate::batch::Batch;
 use crate::message::Failure;
 pub use list_members::ListMembers;
+pub use list_names::ListNames;
 pub use profile_ids::ProfileIds;
 
 /// A question about messages, one or many.
@@ -37,6 +39,19 @@ pub trait Question: Sync {
 pub trait Answer {
     /// What that is to a message about which it was asked.
     fn says(&self, payload: &str) -> Says;
+
+    /// What it tells besides that others need not ask.
+    fn learned(&self, _payload: &str) -> Option<Learned> {
+        None
+    }
+}
+
+/// Which list has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learned {
+    pub name: String,
+    /// Klaviyo's.
+    pub id: String,
 }
 
 /// What becomes of a message that was told.
@@ -47,13 +62,16 @@ pub enum Says {
     /// It may go, with this payload instead of its own.
     GoAs(String),
     /// It must not go, for that reason; or, if an earlier call of its own may have done it, it is done.
-    StopUnlessDone(Failure),
+    /// `id` is Klaviyo's of what that has made.
+    StopUnlessDone { failure: Failure, id: Option<String> },
     /// It cannot go, for that reason.
     Stop(Failure),
+    /// It cannot go, for that reason, unless something with that key still waits that may change it: then it asks again.
+    StopUnlessComing { failure: Failure, key: String },
 }
 
 /// Every question there is.
-const ALL: [&dyn Question; 2] = [&ListMembers, &ProfileIds];
+const ALL: [&dyn Question; 3] = [&ListNames, &ListMembers, &ProfileIds];
 
 /// The question that calls of an endpoint ask, if they ask one.
 pub fn of(endpoint: &Endpoint) -> Option<&'static dyn Question> {

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
-use klaviyo::{ENDPOINTS, Request};
+use klaviyo::{ENDPOINTS, Endpoint, Request};
 
 use crate::draw;
 use crate::key::{self, Aliases, Counts, Identifier};
@@ -33,11 +33,13 @@ const TOLD: Duration = Duration::from_secs(30);
 
 mod bulk;
 mod groups;
+mod lists;
 mod locks;
 mod requests;
 mod states;
 
 pub use bulk::Bulk;
+use lists::Names;
 use requests::Told;
 use states::merged;
 
@@ -58,8 +60,7 @@ pub struct Queued {
     /// The number of the endpoint that a call of its own is of.
     lane: usize,
     /// What it must be told before such a call, and when it was.
-    question: Option<&'static dyn Question>,
-    pub told: Option<Instant>,
+    questions: Vec<(&'static dyn Question, Option<Instant>)>,
     /// The number of a newer state that was accepted before this has had its turn, having been redriven.
     newer: Option<i64>,
     /// When it was handed in.
@@ -76,7 +77,8 @@ impl Queued {
     ) -> Self {
         let bulk = message.kind.bulk().filter(|_| message.rides && message.attempts == 0);
         let rides = bulk.map_or(0, |bulk| bulk.max_items);
-        let question = message.kind.question().filter(|question| question.is_for(&message.payload));
+        let questions = message.kind.questions().iter().filter(|question| question.is_for(&message.payload));
+        let questions = questions.map(|question| (*question, None)).collect();
         Self {
             lane: draw::number(message.kind.endpoint()),
             message,
@@ -85,17 +87,43 @@ impl Queued {
             refusal: None,
             alone: false,
             rides,
-            question,
-            told: None,
+            questions,
             newer: None,
             since: now,
             identifiers,
         }
     }
 
-    /// What is to be asked now: nothing where the last answer is as good as a new one.
+    /// What is to be asked now: nothing where the last answers are as good as new ones.
     pub fn asks(&self, now: Instant) -> Option<&'static dyn Question> {
-        self.question.filter(|_| self.told.is_none_or(|told| now.saturating_duration_since(told) > TOLD))
+        let is_old = |told: &Instant| now.saturating_duration_since(*told) > TOLD;
+        let mut asks = self.questions.iter().filter(|(_, told)| told.as_ref().is_none_or(is_old));
+        asks.next().map(|(question, _)| *question)
+    }
+
+    /// What it asks at an endpoint was asked at that time, and answered; with another payload for its own, if that is what
+    /// it came to.
+    pub fn was_told(&mut self, endpoint: &'static Endpoint, asked: Instant, payload: Option<String>) {
+        for (_, told) in self.questions.iter_mut().filter(|(question, _)| question.endpoint() == endpoint) {
+            *told = Some(asked);
+        }
+        if let Some(payload) = payload {
+            self.message.payload = payload;
+            let Message { kind, payload, .. } = &self.message;
+            let told = |asks: &dyn Question| {
+                self.questions
+                    .iter()
+                    .find(|(other, _)| other.endpoint() == asks.endpoint())
+                    .and_then(|(_, told)| *told)
+            };
+            let asks = kind.questions().iter().filter(|question| question.is_for(payload));
+            self.questions = asks.map(|question| (*question, told(*question))).collect();
+        }
+    }
+
+    /// Something may have been done since that answers are not of any more.
+    pub fn forget_told(&mut self) {
+        self.questions.iter_mut().for_each(|(_, told)| *told = None);
     }
 
     /// The number of the endpoint that its next call is of, by itself.
@@ -190,6 +218,8 @@ pub struct Queue {
     pub stale: Option<Stale>,
     /// Whether messages may ride whose id is one of the user's own.
     given_ids: bool,
+    /// Which lists have a name.
+    pub names: Names,
     aliases: Aliases,
     /// The identifiers that belong together with others, as they are written.
     texts: Recent<Identifier, Box<str>>,
@@ -213,6 +243,7 @@ impl Queue {
             ready: Lines::default(),
             stale: None,
             given_ids: true,
+            names: Names::new(Duration::ZERO),
             aliases: Aliases::default(),
             texts: Recent::new(REMEMBERED),
             newest: Recent::new(REMEMBERED),
@@ -249,6 +280,7 @@ impl Queue {
         }
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
         let mut queued = Queued::new(message, identifiers, not_before, now);
+        self.names.tell(&mut queued, now);
         if queued.message.unique_id.is_some() && !self.given_ids {
             queued.rides = 0;
         }
@@ -286,7 +318,8 @@ impl Queue {
     pub fn clear(&mut self) {
         // Numbers go on, so that a call of before is no group's of after.
         let (next_group, stale, given_ids) = (self.next_group, self.stale, self.given_ids);
-        *self = Self { next_group, stale, given_ids, ..Self::new() };
+        let names = Names::new(self.names.lasts);
+        *self = Self { next_group, stale, given_ids, names, ..Self::new() };
     }
 
     /// When the next message comes out of its backoff.

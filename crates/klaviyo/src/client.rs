@@ -109,6 +109,7 @@ impl Client {
         let call = match request.endpoint.method {
             Method::Get => http.get(url),
             Method::Post => http.post(url).header(CONTENT_TYPE, JSON_API).body(request.body),
+            Method::Patch => http.patch(url).header(CONTENT_TYPE, JSON_API).body(request.body),
             Method::Delete => http.delete(url).header(CONTENT_TYPE, JSON_API).body(request.body),
         };
         let mut response = call

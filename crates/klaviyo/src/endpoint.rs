@@ -34,6 +34,8 @@ pub enum Method {
     Get,
     /// It brings something.
     Post,
+    /// It changes something.
+    Patch,
     /// It takes something away.
     Delete,
 }
@@ -44,6 +46,7 @@ impl Method {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
     }
@@ -239,6 +242,39 @@ const fn consent(
     }
 }
 
+/// `get_lists`: which lists have a name.
+pub const GET_LISTS: Endpoint = Endpoint {
+    limits: Limits { burst: 75, steady: 750, daily: None },
+    max_items: 10,
+    optional: false,
+    ..question("get-lists", "/api/lists", &["lists:read"])
+};
+
+/// `create_list`: a new list; there may be others of its name.
+pub const CREATE_LIST: Endpoint = Endpoint {
+    limits: Limits { daily: Some(150), ..JOB_LIMITS },
+    ..of_lists("lists", Method::Post, "/api/lists")
+};
+
+/// `update_list`: gives it another name.
+pub const UPDATE_LIST: Endpoint = of_lists("patch-list", Method::Patch, "/api/lists/{id}");
+
+/// `delete_list`: for good; its members stay.
+pub const DELETE_LIST: Endpoint = of_lists("delete-list", Method::Delete, "/api/lists/{id}");
+
+const fn of_lists(name: &'static str, method: Method, path: &'static str) -> Endpoint {
+    Endpoint {
+        name,
+        method,
+        path,
+        scopes: &["lists:write"],
+        limits: JOB_LIMITS,
+        max_body: 100_000,
+        max_items: 1,
+        optional: false,
+    }
+}
+
 /// `merge_profiles`: makes one of two profiles, later; that which is merged into the other is deleted.
 pub const MERGE_PROFILES: Endpoint = Endpoint {
     name: "profile-merge",
@@ -286,7 +322,7 @@ const fn question(name: &'static str, path: &'static str, scopes: &'static [&'st
 }
 
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 19] = [
+pub const ENDPOINTS: [&Endpoint; 23] = [
     &CREATE_EVENT,
     &UPSERT_PROFILE,
     &BULK_CREATE_EVENTS,
@@ -306,6 +342,10 @@ pub const ENDPOINTS: [&Endpoint; 19] = [
     &GET_PROFILES,
     &ADD_TO_LIST,
     &REMOVE_FROM_LIST,
+    &GET_LISTS,
+    &CREATE_LIST,
+    &UPDATE_LIST,
+    &DELETE_LIST,
 ];
 
 #[cfg(test)]
@@ -323,6 +363,8 @@ mod tests {
             let limit = &call["x-klaviyo-ratelimit"];
             assert_eq!(limit["burst"], format!("{}/s", endpoint.limits.burst), "{}", endpoint.path);
             assert_eq!(limit["steady"], format!("{}/m", endpoint.limits.steady), "{}", endpoint.path);
+            let daily = endpoint.limits.daily.map(|calls| format!("{calls}/d"));
+            assert_eq!(limit["daily"].as_str(), daily.as_deref(), "{}", endpoint.path);
             assert_eq!(call["x-klaviyo-scopes"], serde_json::json!(endpoint.scopes), "{}", endpoint.path);
         }
     }

@@ -17,17 +17,20 @@ mod types;
 pub use bulk::{EventsBody, Place, event_at};
 pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
 pub use endpoint::{
-    ADD_TO_LIST, BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, ENDPOINTS, Endpoint,
-    GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, GET_LIST_PROFILES, GET_PROFILES, GET_SUPPRESS_JOB,
-    GET_UNSUPPRESS_JOB, Limits, MERGE_PROFILES, Method, REMOVE_FROM_LIST, REQUEST_DELETION, SUBSCRIBE,
-    SUPPRESS, UNSUBSCRIBE, UNSUPPRESS, UPSERT_PROFILE,
+    ADD_TO_LIST, BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, CREATE_LIST, DELETE_LIST, ENDPOINTS,
+    Endpoint, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, GET_LIST_PROFILES, GET_LISTS, GET_PROFILES,
+    GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB, Limits, MERGE_PROFILES, Method, REMOVE_FROM_LIST, REQUEST_DELETION,
+    SUBSCRIBE, SUPPRESS, UNSUBSCRIBE, UNSUPPRESS, UPDATE_LIST, UPSERT_PROFILE,
 };
 pub use error::{ApiError, errors_of};
 pub use import::{
     ImportError, ImportJob, JobStatus, Page, ask_import_errors, ask_import_job, ask_latest_import_jobs,
     ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of, job_status_of,
 };
-pub use list::{Person, ask_list_members, ask_profiles, list_members_body, people_of};
+pub use list::{
+    List, Person, ask_list_members, ask_lists, ask_profiles, list_body, list_members_body, list_name_body,
+    lists_of, people_of,
+};
 pub use profiles::{Job, ProfilesBody, profile_at};
 pub use request::Request;
 pub use session::{Session, SessionError, is_loopback};

@@ -1,9 +1,9 @@
-//! Who is who, and who is on a list.
+//! Who is who, who is on a list, and what lists are called.
 
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{GET_LIST_PROFILES, GET_PROFILES, Request};
+use crate::{GET_LIST_PROFILES, GET_LISTS, GET_PROFILES, Request};
 
 /// A profile, as far as it is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +65,51 @@ pub fn list_members_body(ids: &[String]) -> Vec<u8> {
     json!({"data": profiles.collect::<Vec<_>>()}).to_string().into_bytes()
 }
 
+/// A list, as far as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// Klaviyo's.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+}
+
+/// Asks which lists have a name.
+pub fn ask_lists(name: &str) -> Request {
+    let name = serde_json::Value::from(name);
+    Request::get(&GET_LISTS, "").with("filter", format!("equals(name,{name})"))
+}
+
+/// Which they are, by the answer: ten at the most.
+pub fn lists_of(body: &[u8]) -> Option<Vec<List>> {
+    #[derive(Deserialize)]
+    struct Body {
+        data: Vec<Resource>,
+    }
+    #[derive(Deserialize)]
+    struct Resource {
+        id: String,
+        attributes: Attributes,
+    }
+    #[derive(Deserialize)]
+    struct Attributes {
+        name: Option<String>,
+    }
+    let Body { data } = serde_json::from_slice(body).ok()?;
+    let list = |Resource { id, attributes }: Resource| List { id, name: attributes.name.unwrap_or_default() };
+    Some(data.into_iter().map(list).collect())
+}
+
+/// Body of `create_list`.
+pub fn list_body(name: &str) -> Vec<u8> {
+    json!({"data": {"type": "list", "attributes": {"name": name}}}).to_string().into_bytes()
+}
+
+/// Body of `update_list`.
+pub fn list_name_body(id: &str, name: &str) -> Vec<u8> {
+    json!({"data": {"type": "list", "id": id, "attributes": {"name": name}}}).to_string().into_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +132,20 @@ mod tests {
         let person = Person { id: "01".to_owned(), identifiers: vec![("email", "a@b.example".to_owned())] };
         assert_eq!(people_of(body), Some(vec![person]));
         assert_eq!(people_of(b"{}"), None);
+    }
+
+    #[test]
+    fn lists_are_asked_for_by_name() {
+        let session = Session::new("http://127.0.0.1:1", REVISION, "pk_test").expect("a session");
+        let url = ask_lists("VIP \"gold\"").url(&session);
+        let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        assert_eq!(query, [("filter".to_owned(), r#"equals(name,"VIP \"gold\"")"#.to_owned())]);
+        let body = br#"{"data":[{"type":"list","id":"Y6nRLr","attributes":{"name":"VIP"}}]}"#;
+        assert_eq!(lists_of(body), Some(vec![List { id: "Y6nRLr".to_owned(), name: "VIP".to_owned() }]));
+        assert_eq!(lists_of(b"[]"), None);
+        let body = list_name_body("Y6nRLr", "VIP");
+        let expected = r#"{"data":{"attributes":{"name":"VIP"},"id":"Y6nRLr","type":"list"}}"#;
+        assert_eq!(String::from_utf8_lossy(&body), expected);
     }
 
     #[test]

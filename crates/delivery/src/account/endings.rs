@@ -25,7 +25,7 @@ impl Account {
         if call.purpose != Purpose::Question && matches!(verdict, Verdict::Trouble { ambiguous: true, .. }) {
             for queued in &mut carried.messages {
                 queued.message.may_be_done = true;
-                queued.told = None;
+                queued.forget_told();
             }
         }
         // Where another call does as well, nobody waits for this one.
@@ -58,6 +58,9 @@ impl Account {
         for (number, queued) in carried.messages.iter().enumerate() {
             let (ending, wait) = how(self, &carried, number);
             let accepted = matches!(ending, Some(Ending::Accepted { .. }));
+            if queued.message.kind.renames() && !matches!(ending, Some(Ending::Retry { .. })) {
+                self.queue.forget_names();
+            }
             let outcome = ending.map(|ending| Outcome::of(&queued.message, sent_at, bulk, ending));
             report.outcomes.extend(outcome);
             waits.push_back((wait, accepted));

@@ -14,6 +14,12 @@ pub fn read(endpoint: &'static Endpoint, body: &[u8]) -> Option<Box<dyn Answer>>
     question::of(endpoint)?.read(body)
 }
 
+/// A message goes on at once, and is not recorded.
+const GOES_ON: (Option<Ending>, Option<Duration>) = (None, Some(Duration::ZERO));
+
+/// Before it is asked again about what may change soon.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl Account {
     /// A question was answered: its messages go back to their place, from where they go on, or end here.
     pub(super) fn told(
@@ -24,30 +30,44 @@ impl Account {
         mut report: Report,
     ) -> Report {
         let (mut carried, asked, sent_at) = (call.carried, call.started, call.sent_at);
-        let says: Vec<Says> =
-            carried.messages.iter().map(|queued| answer.says(&queued.message.payload)).collect();
-        for (queued, says) in carried.messages.iter_mut().zip(&says) {
-            match says {
+        let endpoint = self.lanes[call.lane].endpoint;
+        let learned = carried.messages.iter().find_map(|queued| answer.learned(&queued.message.payload));
+        let mut ends = Vec::with_capacity(carried.messages.len());
+        for queued in &mut carried.messages {
+            let end = match answer.says(&queued.message.payload) {
                 // Whatever came after the question it does not know of.
-                Says::Go => queued.told = Some(asked),
-                Says::GoAs(payload) => {
-                    queued.told = Some(asked);
-                    queued.message.payload.clone_from(payload);
+                Says::Go => {
+                    queued.was_told(endpoint, asked, None);
+                    GOES_ON
                 }
-                Says::StopUnlessDone(_) | Says::Stop(_) => queued.message.attempts += 1,
+                Says::GoAs(payload) => {
+                    queued.was_told(endpoint, asked, Some(payload));
+                    GOES_ON
+                }
+                // Nothing is left to be done, for it has been, as far as one can tell.
+                Says::StopUnlessDone { id: resource_id, .. } if queued.message.may_be_done => {
+                    (Some(Ending::Accepted { status: 200, resource_id, state_of: Vec::new() }), None)
+                }
+                // What changes lists itself comes after what it waits for, by its key.
+                Says::StopUnlessComing { key, .. }
+                    if !queued.message.kind.renames() && self.queue.has(&key) =>
+                {
+                    (None, Some(AGAIN))
+                }
+                Says::StopUnlessDone { failure, .. }
+                | Says::StopUnlessComing { failure, .. }
+                | Says::Stop(failure) => (Some(Ending::Dead { failure, newer: None }), None),
+            };
+            if end.0.is_some() {
+                queued.message.attempts += 1;
             }
+            ends.push(end);
         }
-        let how = |_: &Self, carried: &Carried, number: usize| match &says[number] {
-            Says::Go | Says::GoAs(_) => (None, Some(Duration::ZERO)),
-            // Nothing is left to be done, for it has been, as far as one can tell.
-            Says::StopUnlessDone(_) if carried.messages[number].message.may_be_done => {
-                (Some(Ending::Accepted { status: 200, resource_id: None, state_of: Vec::new() }), None)
-            }
-            Says::StopUnlessDone(failure) | Says::Stop(failure) => {
-                (Some(Ending::Dead { failure: failure.clone(), newer: None }), None)
-            }
-        };
+        let how = |_: &Self, _: &Carried, number: usize| ends[number].clone();
         self.end(carried, sent_at, now, how, &mut report);
+        if let Some(learned) = learned {
+            self.queue.learn(learned, asked, now);
+        }
         report
     }
 }

@@ -1,7 +1,7 @@
 //! What the four kinds about consent have in common: subscribe, unsubscribe, suppress, unsuppress.
 //!
 //! Payload: `{"job": …, "list": …, "profile": …}`, of which the first two may be absent: attributes of the job that the call
-//! makes, the list's id, and the profile's attributes. Each is of a person's mind at a time, so they keep their order, none
+//! makes, the list (see [`crate::list`]), and the profile's attributes. Each is of a person's mind at a time, so they keep their order, none
 //! is merged into another, and of one person one is in a call.
 
 use std::borrow::Cow;
@@ -15,10 +15,8 @@ use super::{Kind, Lost, Reading, Rides, push_raw, push_string};
 use crate::batch::Batch;
 use crate::identifiers::Identifiers;
 use crate::invalid::{Fault, Invalid};
+use crate::list::List;
 use crate::question::Question;
-
-/// Bytes of a list's id, as far as Klaviyo may ever make them.
-const LIST: usize = 64;
 
 /// What is laid down.
 #[derive(Debug, Deserialize)]
@@ -28,6 +26,9 @@ pub struct Payload<'a> {
     pub job: Option<&'a RawValue>,
     #[serde(borrow)]
     pub list: Option<Cow<'a, str>>,
+    /// Where nobody has said yet which list that is.
+    #[serde(borrow)]
+    list_name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub profile: &'a RawValue,
 }
@@ -39,6 +40,19 @@ impl<'a> Payload<'a> {
         let payload: Self = serde_json::from_str(payload).map_err(|error| error.to_string())?;
         payload.who()?;
         Ok(payload)
+    }
+
+    /// It, to be sent.
+    ///
+    /// # Errors
+    /// Where nobody has said yet which list it means, or it is none of ours.
+    pub fn known(payload: &'a str) -> Result<Self, String> {
+        let payload = Self::read(payload)?;
+        if payload.list_name.is_some() {
+            Err("nobody has said yet which list it means".to_owned())
+        } else {
+            Ok(payload)
+        }
     }
 
     /// Whom it is about, by the first identifier it names, and which that is.
@@ -66,7 +80,7 @@ pub struct Consent {
     /// The type of the job that a call makes.
     pub(super) resource: &'static str,
     pub(super) lost: Lost,
-    pub(super) question: Option<&'static dyn Question>,
+    pub(super) questions: &'static [&'static dyn Question],
 }
 
 impl Consent {
@@ -105,19 +119,19 @@ impl Kind for Consent {
         Some(Box::new(self.call()))
     }
 
-    fn question(&self) -> Option<&'static dyn Question> {
-        self.question
+    fn questions(&self) -> &'static [&'static dyn Question] {
+        self.questions
     }
 }
 
 /// A payload that is being written.
-pub(super) fn payload(job: &str, list: Option<&str>, profile: &str) -> String {
+pub(super) fn payload(job: &str, list: Option<List<'_>>, profile: &str) -> String {
     let mut payload = String::from("{");
     if job != "{}" {
         push_raw(&mut payload, "job", job);
     }
     if let Some(list) = list {
-        push_string(&mut payload, "list", list);
+        list.push(&mut payload);
     }
     push_raw(&mut payload, "profile", profile);
     payload.push('}');
@@ -234,23 +248,6 @@ pub(super) fn check_who(identifiers: &Identifiers) -> Result<(), Invalid> {
     identifiers.check()
 }
 
-/// Refuses what is no list's id.
-pub(super) fn check_list(list: Option<&str>) -> Result<(), Invalid> {
-    let is_id = |list: &str| {
-        (1..=LIST).contains(&list.len())
-            && list.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    if list.is_none_or(is_id) {
-        return Ok(());
-    }
-    Err(Invalid::new(
-        Fault::List,
-        "argument \"list\" is not the id of a list",
-        "Klaviyo's ids are of letters and digits.",
-        "Pass the id that stands in the list's address at Klaviyo, such as Y6nRLr.",
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,16 +269,6 @@ mod tests {
         assert_eq!(named(&all, &BOTH), Ok(Channel::ALL.to_vec()));
         for bad in [&[] as &[&str], &["sms"], &["push"], &["email", ""]] {
             assert_eq!(named(bad, &email), Err(Fault::Channels), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_list_has_an_id() {
-        for good in [None, Some("Y6nRLr"), Some("x")] {
-            assert_eq!(check_list(good), Ok(()));
-        }
-        for bad in ["", "Newsletter list", "a/b", "a\"", &"x".repeat(65)] {
-            assert_eq!(check_list(Some(bad)).expect_err(bad).fault, Fault::List);
         }
     }
 

@@ -55,7 +55,7 @@ impl Filling {
 
 impl Batch for ConsentBatch {
     fn offer(&mut self, payload: &str, messages: usize) -> Offered {
-        let Ok(Payload { job, list, profile }) = Payload::read(payload) else { return Offered::Alone };
+        let Ok(Payload { job, list, profile, .. }) = Payload::known(payload) else { return Offered::Alone };
         let job = job.map(|job| job.get());
         let filling = self.filling.get_or_insert_with(|| Filling::new(self.resource, job, list.as_deref()));
         if filling.job.as_deref() != job || filling.list.as_deref() != list.as_deref() {

@@ -1,16 +1,17 @@
 //! Members of a list: put on it, and taken off it, whatever the person has agreed to.
 //!
-//! Payload: `{"list": …, "email" | "phone_number" | "external_id": …}`. Klaviyo is asked first which profile that is, and its
-//! id is in the payload that is sent.
+//! Payload: `{"list": …, "email" | "phone_number" | "external_id": …}`, the list as in [`crate::list`]. Klaviyo is asked first
+//! which profile that is, and its id is in the payload that is sent.
 
 use klaviyo::{ADD_TO_LIST, Endpoint, REMOVE_FROM_LIST, Request, list_members_body};
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, Kind, Lost, Reading, Rides, consent, push_string};
+use super::{Checked, Kind, Lost, Reading, Rides, push_string};
 use crate::batch::{Batch, Offered, Places};
 use crate::identifiers::Identifiers;
 use crate::invalid::{Fault, Invalid};
-use crate::question::{ProfileIds, Question};
+use crate::list::List;
+use crate::question::{ListNames, ProfileIds, Question};
 
 /// What `klaviyo_add_to_list` or `klaviyo_remove_from_list` was given.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,15 +23,7 @@ pub struct Draft<'a> {
 impl Draft<'_> {
     /// Checks it as it would be checked at Klaviyo, and lays it down.
     pub fn check(&self) -> Result<Checked, Invalid> {
-        let Some(list) = self.list else {
-            return Err(Invalid::new(
-                Fault::List,
-                "argument \"list\" is missing",
-                "It is NULL.",
-                "Pass the id that stands in the list's address at Klaviyo, such as Y6nRLr.",
-            ));
-        };
-        consent::check_list(self.list)?;
+        let list = List::required(self.list)?;
         self.identifiers.check()?;
         if self.identifiers.given().count() > 1 {
             return Err(Invalid::new(
@@ -41,7 +34,7 @@ impl Draft<'_> {
             ));
         }
         let mut payload = String::from("{");
-        push_string(&mut payload, "list", list);
+        list.push(&mut payload);
         self.identifiers.given().for_each(|(name, value)| push_string(&mut payload, name, value));
         payload.push('}');
         Ok(Checked { key: self.identifiers.key(), payload })
@@ -52,7 +45,10 @@ impl Draft<'_> {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Payload {
-    list: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    list_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +89,7 @@ impl Payload {
 
     fn told(payload: &str) -> Result<(String, String), String> {
         let Self { list, id, .. } = Self::read(payload)?;
+        let list = list.ok_or("nobody has said yet which list it means")?;
         Ok((list, id.ok_or("nobody has said yet which profile it is")?))
     }
 }
@@ -145,8 +142,8 @@ impl Kind for ListMember {
         Some(Box::new(Members { endpoint: self.endpoint, list: None, ids: Vec::new() }))
     }
 
-    fn question(&self) -> Option<&'static dyn Question> {
-        Some(&ProfileIds)
+    fn questions(&self) -> &'static [&'static dyn Question] {
+        &[&ListNames, &ProfileIds]
     }
 }
 
@@ -205,7 +202,7 @@ mod tests {
         assert!(ADD.request(&checked.payload).is_err(), "nobody has said which profile that is");
         let fault = |list, identifiers| Draft { list, identifiers }.check().expect_err("invalid").fault;
         assert_eq!(fault(None, email), Fault::List);
-        assert_eq!(fault(Some("my list"), email), Fault::List);
+        assert_eq!(fault(Some(" "), email), Fault::List);
         assert_eq!(fault(Some("Y6nRLr"), Identifiers::default()), Fault::NoIdentifier);
         let two = Identifiers { external_id: Some("7"), ..email };
         assert_eq!(fault(Some("Y6nRLr"), two), Fault::TwoIdentifiers);

@@ -10,6 +10,8 @@ use super::event::rfc3339;
 use super::{Checked, Lost, push_raw, push_string};
 use crate::identifiers::Identifiers;
 use crate::invalid::{Fault, Invalid};
+use crate::list::List;
+use crate::question::ListNames;
 
 /// Bytes of `custom_source`. Klaviyo names no bound; it is a few words.
 const CUSTOM_SOURCE: usize = 1_024;
@@ -36,7 +38,7 @@ impl Draft<'_> {
         let identifiers =
             Identifiers { email: self.email, phone_number: self.phone_number, external_id: None };
         consent::check_who(&identifiers)?;
-        consent::check_list(self.list)?;
+        let list = self.list.map(List::read).transpose()?;
         let channels = consent::channels(self.channels.as_deref(), &identifiers)?;
         self.check_consented_at(now)?;
         self.check_custom_source()?;
@@ -58,7 +60,7 @@ impl Draft<'_> {
         }
         job.push('}');
         let profile = consent::profile(&identifiers, &channels, &parameters, &more);
-        Ok(Checked { key: identifiers.key(), payload: consent::payload(&job, self.list, &profile) })
+        Ok(Checked { key: identifiers.key(), payload: consent::payload(&job, list, &profile) })
     }
 
     /// spec: `SubscriptionParameters`.
@@ -122,7 +124,7 @@ pub const SUBSCRIBE: Consent = Consent {
     endpoint: &klaviyo::SUBSCRIBE,
     resource: "profile-subscription-bulk-create-job",
     lost: Lost::Repeated,
-    question: None,
+    questions: &[&ListNames],
 };
 
 #[cfg(test)]
@@ -187,7 +189,7 @@ mod tests {
     #[test]
     fn what_klaviyo_would_refuse_is_refused() {
         assert_eq!(fault(&Draft::default()), Fault::NoIdentifier);
-        assert_eq!(fault(&Draft { list: Some("my list"), ..draft() }), Fault::List);
+        assert_eq!(fault(&Draft { list: Some(" "), ..draft() }), Fault::List);
         assert_eq!(fault(&Draft { channels: Some(vec!["sms".to_owned()]), ..draft() }), Fault::Channels);
         assert_eq!(fault(&Draft { custom_source: Some(" "), ..draft() }), Fault::CustomSource);
         let historical = Draft { historical_import: true, ..draft() };

@@ -31,7 +31,7 @@ pub const SUPPRESS: Consent = Consent {
     endpoint: &klaviyo::SUPPRESS,
     resource: "profile-suppression-bulk-create-job",
     lost: Lost::Repeated,
-    question: None,
+    questions: &[],
 };
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use super::consent::{self, Consent};
 use super::{Checked, Lost};
 use crate::identifiers::Identifiers;
 use crate::invalid::{Fault, Invalid};
-use crate::question::ListMembers;
+use crate::list::List;
+use crate::question::{ListMembers, ListNames};
 
 /// What `klaviyo_unsubscribe` was given.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +26,7 @@ impl Draft<'_> {
         let identifiers =
             Identifiers { email: self.email, phone_number: self.phone_number, external_id: None };
         consent::check_who(&identifiers)?;
-        consent::check_list(self.list)?;
+        let list = self.list.map(List::read).transpose()?;
         let channels = consent::channels(self.channels.as_deref(), &identifiers)?;
         if self.list.is_some() && identifiers.given().count() > 1 {
             return Err(Invalid::new(
@@ -36,7 +37,7 @@ impl Draft<'_> {
             ));
         }
         let profile = consent::profile(&identifiers, &channels, r#"{"consent":"UNSUBSCRIBED"}"#, "");
-        Ok(Checked { key: identifiers.key(), payload: consent::payload("{}", self.list, &profile) })
+        Ok(Checked { key: identifiers.key(), payload: consent::payload("{}", list, &profile) })
     }
 }
 
@@ -46,7 +47,7 @@ pub const UNSUBSCRIBE: Consent = Consent {
     endpoint: &klaviyo::UNSUBSCRIBE,
     resource: "profile-subscription-bulk-delete-job",
     lost: Lost::ReadBack,
-    question: Some(&ListMembers),
+    questions: &[&ListNames, &ListMembers],
 };
 
 #[cfg(test)]
@@ -86,7 +87,7 @@ mod tests {
         let fault = |draft: Draft<'_>| draft.check().expect_err("invalid").fault;
         assert_eq!(fault(Draft::default()), Fault::NoIdentifier);
         assert_eq!(
-            fault(Draft { list: Some("a b"), email: Some("a@b.example"), ..Draft::default() }),
+            fault(Draft { list: Some(" "), email: Some("a@b.example"), ..Draft::default() }),
             Fault::List
         );
     }

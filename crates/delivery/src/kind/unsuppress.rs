@@ -11,5 +11,5 @@ pub const UNSUPPRESS: Consent = Consent {
     endpoint: &klaviyo::UNSUPPRESS,
     resource: "profile-suppression-bulk-delete-job",
     lost: Lost::Repeated,
-    question: None,
+    questions: &[],
 };

@@ -70,7 +70,7 @@ fn written(value: &str) -> usize {
 }
 
 /// Nothing is said of a part of a question.
-struct NoPlaces;
+pub struct NoPlaces;
 
 impl Places for NoPlaces {
     fn is_about(&self, _: &str, _: usize) -> bool {

@@ -50,14 +50,16 @@ impl Answer for Members {
         match about(payload) {
             Ok(about) if self.0.id(&about).is_some() => Says::Go,
             // Who is not on it any more has been unsubscribed.
-            _ => Says::StopUnlessDone(Failure {
-                code: "not_on_list".to_owned(),
-                reason:
-                    "the person is not on that list, or not any more, and nothing was done: Klaviyo would \
-                         have unsubscribed them from everything"
+            _ => Says::StopUnlessDone {
+                failure: Failure {
+                    code: "not_on_list".to_owned(),
+                    reason: "the person is not on that list, or not any more, and nothing was done: Klaviyo \
+                             would have unsubscribed them from everything"
                         .to_owned(),
-                ..Failure::default()
-            }),
+                    ..Failure::default()
+                },
+                id: None,
+            },
         }
     }
 }
@@ -120,7 +122,7 @@ mod tests {
         let answer = ListMembers.read(body).expect("an answer");
         assert_eq!(answer.says(&email("Y", "ada@b.example")), Says::Go);
         assert_eq!(answer.says(&payload("Y", r#"{"phone_number":"+15005550006"}"#)), Says::Go);
-        let Says::StopUnlessDone(failure) = answer.says(&email("Y", "bob@b.example")) else {
+        let Says::StopUnlessDone { failure, .. } = answer.says(&email("Y", "bob@b.example")) else {
             panic!("he is not on it")
         };
         assert_eq!(failure.code, "not_on_list");

@@ -1,0 +1,161 @@
+//! Lists by their names, and lists that come and go.
+
+use std::time::{Duration, Instant};
+
+use klaviyo::{
+    CREATE_LIST, DELETE_LIST, ENDPOINTS, Endpoint, GET_LIST_PROFILES, GET_LISTS, SUBSCRIBE, UNSUBSCRIBE,
+};
+
+use super::*;
+use crate::call::tests::{POLICY, account, add, answer, endings, message, next, seqs, settled};
+use crate::message::Message;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn consent(seq: i64, kind: &str, list: &str) -> Message {
+    let payload = format!(r#"{{"list_name":"{list}","profile":{{"email":"{seq}@b.example"}}}}"#);
+    Message { payload, carries_state: false, ..message(seq, kind, &format!("email:{seq}@b.example")) }
+}
+
+fn change(seq: i64, kind: &str, payload: &str, key: &str) -> Message {
+    Message { payload: payload.to_owned(), rides: false, carries_state: false, ..message(seq, kind, key) }
+}
+
+fn create(seq: i64) -> Message {
+    change(seq, "list_create", r#"{"new_list":"VIP"}"#, "list_name:VIP")
+}
+
+fn lane(call: &Call) -> &'static Endpoint {
+    ENDPOINTS[call.lane]
+}
+
+fn lists(lists: &[(&str, &str)]) -> Result<Answer, TransportError> {
+    let list = |(id, name): &(&str, &str)| {
+        format!(r#"{{"type":"list","id":"{id}","attributes":{{"name":"{name}"}}}}"#)
+    };
+    answer(200, &format!(r#"{{"data":[{}]}}"#, lists.iter().map(list).collect::<Vec<_>>().join(",")))
+}
+
+/// The next call, whenever it may be.
+fn awaited(account: &mut Account, now: &mut Instant) -> Call {
+    loop {
+        match next(account, *now) {
+            Some(call) => return call,
+            None => {
+                *now =
+                    account.wakes_at(*now, &POLICY).expect("something to wait for").max(*now + SECOND / 100)
+            }
+        }
+    }
+}
+
+fn body(call: &Call) -> String {
+    String::from_utf8_lossy(call.request.as_ref().expect("a request").body()).into_owned()
+}
+
+#[test]
+fn a_name_is_asked_about_once_for_all_and_known_for_a_while() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    for seq in 1..=2_000 {
+        add(&mut account, consent(seq, "subscribe", "VIP"), now);
+    }
+    let question = next(&mut account, now).expect("a question");
+    assert_eq!((lane(&question), seqs(&question).len()), (&GET_LISTS, 1_000));
+    assert!(settled(&mut account, question, lists(&[("Y6nRLr", "VIP")]), now).outcomes.is_empty());
+    for _ in 0..2 {
+        let call = awaited(&mut account, &mut now);
+        assert_eq!((lane(&call), seqs(&call).len()), (&SUBSCRIBE, 1_000));
+        assert!(body(&call).contains(r#""id":"Y6nRLr""#));
+        settled(&mut account, call, answer(202, ""), now);
+    }
+    // From a list it is asked as ever who is on it.
+    add(&mut account, consent(3_000, "unsubscribe", "VIP"), now);
+    let question = awaited(&mut account, &mut now);
+    assert_eq!(lane(&question), &GET_LIST_PROFILES);
+    let member = r#"{"data":[{"type":"profile","id":"01","attributes":{"email":"3000@b.example"}}]}"#;
+    settled(&mut account, question, answer(200, member), now);
+    let call = awaited(&mut account, &mut now);
+    assert_eq!(lane(&call), &UNSUBSCRIBE);
+    settled(&mut account, call, answer(202, ""), now);
+    now += 61 * SECOND;
+    add(&mut account, consent(4_000, "subscribe", "VIP"), now);
+    assert_eq!(lane(&awaited(&mut account, &mut now)), &GET_LISTS, "Klaviyo may know better by now");
+}
+
+#[test]
+fn a_name_that_no_list_has_or_several_is_told() {
+    for (found, code) in [(&[][..], "no_such_list"), (&[("A", "VIP"), ("B", "VIP")], "ambiguous_list")] {
+        let now = Instant::now();
+        let mut account = account(now);
+        add(&mut account, consent(1, "subscribe", "VIP"), now);
+        add(&mut account, change(2, "list_delete", r#"{"list_name":"VIP"}"#, "list_name:VIP"), now);
+        let (mut now, mut dead) = (now, 0);
+        while dead < 2 {
+            let question = awaited(&mut account, &mut now);
+            assert_eq!(lane(&question), &GET_LISTS);
+            for ending in endings(settled(&mut account, question, lists(found), now)).values() {
+                assert!(matches!(ending, Ending::Dead { failure, .. } if failure.code == code), "{ending:?}");
+                dead += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_list_is_made_once_whatever_becomes_of_the_answer() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, create(1), now);
+    add(&mut account, consent(2, "subscribe", "VIP"), now);
+    let (mut made, mut done) = (0, 0);
+    while done < 2 {
+        let call = awaited(&mut account, &mut now);
+        let result = match *lane(&call) {
+            CREATE_LIST => {
+                made += 1;
+                Err(TransportError::Timeout)
+            }
+            // What needs it waits until it is there.
+            GET_LISTS if made == 0 => lists(&[]),
+            GET_LISTS => lists(&[("Y6nRLr", "VIP")]),
+            _ => answer(202, ""),
+        };
+        for (seq, ending) in endings(settled(&mut account, call, result, now)) {
+            match ending {
+                Ending::Accepted { resource_id, .. } => {
+                    assert_eq!(resource_id.as_deref(), (seq == 1).then_some("Y6nRLr"));
+                    done += 1;
+                }
+                Ending::Retry { .. } => assert_eq!(seq, 1),
+                other => panic!("{seq}: {other:?}"),
+            }
+        }
+    }
+    assert_eq!(made, 1);
+    // Whoever asks for another one is told that there is one.
+    add(&mut account, create(3), now);
+    let question = awaited(&mut account, &mut now);
+    let told = endings(settled(&mut account, question, lists(&[("Y6nRLr", "VIP")]), now));
+    assert!(matches!(&told[&3], Ending::Dead { failure, .. } if failure.code == "list_exists"), "{told:?}");
+}
+
+#[test]
+fn a_list_that_is_gone_is_known_by_no_name() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    add(&mut account, change(1, "list_delete", r#"{"list_name":"VIP"}"#, "list_name:VIP"), now);
+    let question = awaited(&mut account, &mut now);
+    settled(&mut account, question, lists(&[("Y6nRLr", "VIP")]), now);
+    let call = awaited(&mut account, &mut now);
+    assert_eq!(lane(&call), &DELETE_LIST);
+    settled(&mut account, call, Err(TransportError::Timeout), now);
+    let call = awaited(&mut account, &mut now);
+    let missing = r#"{"errors":[{"code":"not_found","detail":"There is no such list."}]}"#;
+    let told = endings(settled(&mut account, call, answer(404, missing), now));
+    assert!(matches!(told[&1], Ending::Accepted { status: 404, .. }), "{told:?}");
+    add(&mut account, consent(2, "subscribe", "VIP"), now);
+    assert_eq!(lane(&awaited(&mut account, &mut now)), &GET_LISTS);
+}
