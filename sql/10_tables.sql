@@ -178,7 +178,7 @@ COMMENT ON TABLE klaviyo.outbox IS 'Messages that no call has been made for yet.
 COMMENT ON COLUMN klaviyo.outbox.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.outbox.message_id IS 'Global identity, and an event''s unique_id where none was given';
 COMMENT ON COLUMN klaviyo.outbox.account IS 'Account it goes to';
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete';
 COMMENT ON COLUMN klaviyo.outbox.key IS 'Identifiers of whom it is about; messages that share one keep their order';
 COMMENT ON COLUMN klaviyo.outbox.payload IS 'What is sent, as the kind lays it down';
 COMMENT ON COLUMN klaviyo.outbox.enqueued_at IS 'When it was queued';
@@ -225,6 +225,17 @@ COMMENT ON COLUMN klaviyo.retry.last_error_id IS 'Klaviyo''s id of the last erro
 COMMENT ON COLUMN klaviyo.retry.redriven_at IS 'When klaviyo_redrive() took it out of the dead letters';
 COMMENT ON COLUMN klaviyo.retry.last_bulk IS 'Whether the last call carried many messages';
 COMMENT ON COLUMN klaviyo.retry.may_be_done IS 'Whether a call brought no answer that may have done what it asks for';
+
+-- Calls of endpoints of which Klaviyo allows so many a day.
+CREATE TABLE klaviyo.daily_call (
+    account   text NOT NULL,
+    lane      text NOT NULL,
+    called_at timestamptz NOT NULL
+);
+COMMENT ON TABLE klaviyo.daily_call IS 'Calls of the last day of which Klaviyo allows so many a day, lest a worker that starts make too many';
+COMMENT ON COLUMN klaviyo.daily_call.account IS 'Account they were made for';
+COMMENT ON COLUMN klaviyo.daily_call.lane IS 'Lane, as in klaviyo.lane';
+COMMENT ON COLUMN klaviyo.daily_call.called_at IS 'When the call had ended';
 
 -- History, which only grows: by days, so that what is old goes at the price of a DROP. See 12_delivery_days.sql.
 CREATE TABLE klaviyo.delivery (

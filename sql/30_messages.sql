@@ -85,7 +85,7 @@ CREATE FUNCTION @extschema@.klaviyo_subscribe(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_subscribe';
 COMMENT ON FUNCTION @extschema@.klaviyo_subscribe(text, text, text, text[], timestamptz, boolean, text, date, text) IS
-    'Queues that a person consents to be written to, and comes onto the list with that id, if one is given. Sent when the transaction has committed, in order with all else about the person. channels are email, sms and sms_transactional; NULL means email where there is an email, and sms where there is a phone_number. historical_import: consent of the past, given at consented_at, which starts no flow and is not confirmed anew. date_of_birth is for accounts that sell by age. It lifts what a person did to be written to no more, and a suppression. Returns the message_id';
+    'Queues that a person consents to be written to, and comes onto a list, by its id or its name, if one is given. Sent when the transaction has committed, in order with all else about the person. channels are email, sms and sms_transactional; NULL means email where there is an email, and sms where there is a phone_number. historical_import: consent of the past, given at consented_at, which starts no flow and is not confirmed anew. date_of_birth is for accounts that sell by age. It lifts what a person did to be written to no more, and a suppression. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_unsubscribe(
     email        text DEFAULT NULL,
@@ -97,7 +97,7 @@ CREATE FUNCTION @extschema@.klaviyo_unsubscribe(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_unsubscribe';
 COMMENT ON FUNCTION @extschema@.klaviyo_unsubscribe(text, text, text, text[], text) IS
-    'Queues that a person consents no more: to anything of these channels (as those of klaviyo_subscribe()), or, with a list''s id, to that list. Of a list Klaviyo is asked first whether the person is on it: who is not stays as they are, and the message becomes a dead letter with code not_on_list, for Klaviyo would unsubscribe them from everything. Returns the message_id';
+    'Queues that a person consents no more: to anything of these channels (as those of klaviyo_subscribe()), or, with a list, by its id or its name, to that list. Of a list Klaviyo is asked first whether the person is on it: who is not stays as they are, and the message becomes a dead letter with code not_on_list, for Klaviyo would unsubscribe them from everything. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_suppress(
     email   text,
@@ -119,6 +119,34 @@ COMMENT ON FUNCTION @extschema@.klaviyo_unsuppress(text, text) IS
 
 -- Lists -------------------------------------------------------------------------------------------------------------
 
+CREATE FUNCTION @extschema@.klaviyo_create_list(
+    name    text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_create_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_create_list(text, text) IS
+    'Queues that a list be made with that name. Klaviyo allows 150 a day. Where it has one of that name, the message becomes a dead letter with code list_exists: others name lists by their names. klaviyo_await() tells the id of the new one. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_rename_list(
+    list    text,
+    name    text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_rename_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_rename_list(text, text, text) IS
+    'Queues that a list, by its id or its name, have another name. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_delete_list(
+    list    text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_delete_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_delete_list(text, text) IS
+    'Queues that a list, by its id or its name, be deleted for good; its members stay who they are. Returns the message_id';
+
 CREATE FUNCTION @extschema@.klaviyo_add_to_list(
     list         text,
     email        text DEFAULT NULL,
@@ -129,7 +157,7 @@ CREATE FUNCTION @extschema@.klaviyo_add_to_list(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_add_to_list';
 COMMENT ON FUNCTION @extschema@.klaviyo_add_to_list(text, text, text, text, text) IS
-    'Queues that a person come onto the list with that id, whatever the person has agreed to: klaviyo_subscribe() is for consent. Klaviyo is asked first which profile has that email, phone_number or external_id; where none has, the message becomes a dead letter with code no_such_profile. Returns the message_id';
+    'Queues that a person come onto a list, by its id or its name, whatever the person has agreed to: klaviyo_subscribe() is for consent. Klaviyo is asked first which profile has that email, phone_number or external_id; where none has, the message becomes a dead letter with code no_such_profile. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_remove_from_list(
     list         text,
@@ -141,4 +169,4 @@ CREATE FUNCTION @extschema@.klaviyo_remove_from_list(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_remove_from_list';
 COMMENT ON FUNCTION @extschema@.klaviyo_remove_from_list(text, text, text, text, text) IS
-    'Queues that a person leave the list with that id, and what the person has agreed to stays as it is: klaviyo_unsubscribe() is for consent. As klaviyo_add_to_list() otherwise. Returns the message_id';
+    'Queues that a person leave a list, by its id or its name, and what the person has agreed to stays as it is: klaviyo_unsubscribe() is for consent. As klaviyo_add_to_list() otherwise. Returns the message_id';

@@ -71,6 +71,10 @@ AS $$
                    'It was refused when it was queued: correct it, queue it again, and drop this one with klaviyo_discard().'
                WHEN EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = d.message_id) THEN
                    'Klaviyo has accepted a newer state of the same profile since: drop this one with klaviyo_discard().'
+               WHEN d.code = 'ambiguous_list' THEN
+                   'Give all but one of them another name at Klaviyo, or queue it anew with the id of the one that is meant; drop this one with klaviyo_discard().'
+               WHEN d.code = 'list_exists' THEN
+                   'Use that one, or queue it anew with another name; drop this one with klaviyo_discard().'
                WHEN d.duplicate_profile_id IS NOT NULL THEN
                    format('Profile %s has one of its identifiers already: decide which stays, klaviyo_merge_profiles(), then klaviyo_redrive() it.', d.duplicate_profile_id)
                ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'

@@ -112,9 +112,12 @@ $$;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_add_to_list,
+    @extschema@.klaviyo_create_list,
+    @extschema@.klaviyo_delete_list,
     @extschema@.klaviyo_merge_profiles,
     @extschema@.klaviyo_readmit,
     @extschema@.klaviyo_remove_from_list,
+    @extschema@.klaviyo_rename_list,
     @extschema@.klaviyo_request_deletion,
     @extschema@.klaviyo_subscribe,
     @extschema@.klaviyo_suppress,
@@ -156,6 +159,7 @@ GRANT SELECT ON
     klaviyo.backfill_run,
     klaviyo.bulk_job,
     klaviyo.captured_key,
+    klaviyo.daily_call,
     klaviyo.dead_letter,
     klaviyo.delivery,
     klaviyo.discarded,

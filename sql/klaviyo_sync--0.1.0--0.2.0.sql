@@ -10,6 +10,17 @@ COMMENT ON COLUMN klaviyo.account.fresh_from IS 'Messages with a lower seq may h
 ALTER TABLE klaviyo.account ADD COLUMN person_salt uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid();
 COMMENT ON COLUMN klaviyo.account.person_salt IS 'What the digests of people in klaviyo.deletion are made with';
 
+-- Calls of endpoints of which Klaviyo allows so many a day.
+CREATE TABLE klaviyo.daily_call (
+    account   text NOT NULL,
+    lane      text NOT NULL,
+    called_at timestamptz NOT NULL
+);
+COMMENT ON TABLE klaviyo.daily_call IS 'Calls of the last day of which Klaviyo allows so many a day, lest a worker that starts make too many';
+COMMENT ON COLUMN klaviyo.daily_call.account IS 'Account they were made for';
+COMMENT ON COLUMN klaviyo.daily_call.lane IS 'Lane, as in klaviyo.lane';
+COMMENT ON COLUMN klaviyo.daily_call.called_at IS 'When the call had ended';
+
 CREATE TABLE klaviyo.deletion (
     message_id     uuid PRIMARY KEY,
     seq            bigint NOT NULL,
@@ -401,7 +412,7 @@ CREATE FUNCTION @extschema@.klaviyo_subscribe(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_subscribe';
 COMMENT ON FUNCTION @extschema@.klaviyo_subscribe(text, text, text, text[], timestamptz, boolean, text, date, text) IS
-    'Queues that a person consents to be written to, and comes onto the list with that id, if one is given. Sent when the transaction has committed, in order with all else about the person. channels are email, sms and sms_transactional; NULL means email where there is an email, and sms where there is a phone_number. historical_import: consent of the past, given at consented_at, which starts no flow and is not confirmed anew. date_of_birth is for accounts that sell by age. It lifts what a person did to be written to no more, and a suppression. Returns the message_id';
+    'Queues that a person consents to be written to, and comes onto a list, by its id or its name, if one is given. Sent when the transaction has committed, in order with all else about the person. channels are email, sms and sms_transactional; NULL means email where there is an email, and sms where there is a phone_number. historical_import: consent of the past, given at consented_at, which starts no flow and is not confirmed anew. date_of_birth is for accounts that sell by age. It lifts what a person did to be written to no more, and a suppression. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_unsubscribe(
     email        text DEFAULT NULL,
@@ -413,7 +424,7 @@ CREATE FUNCTION @extschema@.klaviyo_unsubscribe(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_unsubscribe';
 COMMENT ON FUNCTION @extschema@.klaviyo_unsubscribe(text, text, text, text[], text) IS
-    'Queues that a person consents no more: to anything of these channels (as those of klaviyo_subscribe()), or, with a list''s id, to that list. Of a list Klaviyo is asked first whether the person is on it: who is not stays as they are, and the message becomes a dead letter with code not_on_list, for Klaviyo would unsubscribe them from everything. Returns the message_id';
+    'Queues that a person consents no more: to anything of these channels (as those of klaviyo_subscribe()), or, with a list, by its id or its name, to that list. Of a list Klaviyo is asked first whether the person is on it: who is not stays as they are, and the message becomes a dead letter with code not_on_list, for Klaviyo would unsubscribe them from everything. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_suppress(
     email   text,
@@ -433,6 +444,34 @@ AS 'MODULE_PATHNAME', 'klaviyo_unsuppress';
 COMMENT ON FUNCTION @extschema@.klaviyo_unsuppress(text, text) IS
     'Queues that klaviyo_suppress() of an address be taken back. Who has unsubscribed, or whose mailbox refuses mail, stays so. Returns the message_id';
 
+CREATE FUNCTION @extschema@.klaviyo_create_list(
+    name    text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_create_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_create_list(text, text) IS
+    'Queues that a list be made with that name. Klaviyo allows 150 a day. Where it has one of that name, the message becomes a dead letter with code list_exists: others name lists by their names. klaviyo_await() tells the id of the new one. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_rename_list(
+    list    text,
+    name    text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_rename_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_rename_list(text, text, text) IS
+    'Queues that a list, by its id or its name, have another name. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_delete_list(
+    list    text,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_delete_list';
+COMMENT ON FUNCTION @extschema@.klaviyo_delete_list(text, text) IS
+    'Queues that a list, by its id or its name, be deleted for good; its members stay who they are. Returns the message_id';
+
 CREATE FUNCTION @extschema@.klaviyo_add_to_list(
     list         text,
     email        text DEFAULT NULL,
@@ -443,7 +482,7 @@ CREATE FUNCTION @extschema@.klaviyo_add_to_list(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_add_to_list';
 COMMENT ON FUNCTION @extschema@.klaviyo_add_to_list(text, text, text, text, text) IS
-    'Queues that a person come onto the list with that id, whatever the person has agreed to: klaviyo_subscribe() is for consent. Klaviyo is asked first which profile has that email, phone_number or external_id; where none has, the message becomes a dead letter with code no_such_profile. Returns the message_id';
+    'Queues that a person come onto a list, by its id or its name, whatever the person has agreed to: klaviyo_subscribe() is for consent. Klaviyo is asked first which profile has that email, phone_number or external_id; where none has, the message becomes a dead letter with code no_such_profile. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_remove_from_list(
     list         text,
@@ -455,7 +494,7 @@ CREATE FUNCTION @extschema@.klaviyo_remove_from_list(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_remove_from_list';
 COMMENT ON FUNCTION @extschema@.klaviyo_remove_from_list(text, text, text, text, text) IS
-    'Queues that a person leave the list with that id, and what the person has agreed to stays as it is: klaviyo_unsubscribe() is for consent. As klaviyo_add_to_list() otherwise. Returns the message_id';
+    'Queues that a person leave a list, by its id or its name, and what the person has agreed to stays as it is: klaviyo_unsubscribe() is for consent. As klaviyo_add_to_list() otherwise. Returns the message_id';
 
 CREATE FUNCTION klaviyo.refuse_message(kind text, account text, code text, message text, detail text, hint text, given jsonb)
 RETURNS uuid
@@ -1261,7 +1300,7 @@ BEGIN
                             'klaviyo.sync'::pg_catalog.regclass, 'klaviyo.backfill'::pg_catalog.regclass,
                             'klaviyo.backfill_run'::pg_catalog.regclass, 'klaviyo.backfill_run_id_seq'::pg_catalog.regclass,
                             'klaviyo.captured_key'::pg_catalog.regclass, 'klaviyo.deletion'::pg_catalog.regclass,
-                            'klaviyo.accepted_deletion'::pg_catalog.regclass,
+                            'klaviyo.accepted_deletion'::pg_catalog.regclass, 'klaviyo.daily_call'::pg_catalog.regclass,
                             'klaviyo.discarded'::pg_catalog.regclass, 'klaviyo.profile_conflict'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
@@ -1272,6 +1311,8 @@ BEGIN
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_create_list'::pg_catalog.regproc, '@extschema@.klaviyo_rename_list'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_delete_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_add_to_list'::pg_catalog.regproc, '@extschema@.klaviyo_remove_from_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_merge_profiles'::pg_catalog.regproc, '@extschema@.klaviyo_readmit'::pg_catalog.regproc, 'klaviyo.person_digest'::pg_catalog.regproc,
                             'klaviyo.purge_deliveries'::pg_catalog.regproc, 'klaviyo.identifier'::pg_catalog.regproc, 'klaviyo.deletions_of'::pg_catalog.regproc,
@@ -1304,13 +1345,14 @@ BEGIN
     END LOOP;
 END
 $$;
-GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
+GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.daily_call, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
 ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_add_to_list, @extschema@.klaviyo_merge_profiles, @extschema@.klaviyo_readmit, @extschema@.klaviyo_remove_from_list,
+    @extschema@.klaviyo_create_list, @extschema@.klaviyo_delete_list, @extschema@.klaviyo_rename_list,
     @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
     @extschema@.klaviyo_unsubscribe, klaviyo.id_part, klaviyo.items_fault, klaviyo.of_items, klaviyo.purchased_item, klaviyo.refuse_message,
     @extschema@.klaviyo_unsuppress, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
@@ -1448,6 +1490,10 @@ AS $$
                    'It was refused when it was queued: correct it, queue it again, and drop this one with klaviyo_discard().'
                WHEN EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = d.message_id) THEN
                    'Klaviyo has accepted a newer state of the same profile since: drop this one with klaviyo_discard().'
+               WHEN d.code = 'ambiguous_list' THEN
+                   'Give all but one of them another name at Klaviyo, or queue it anew with the id of the one that is meant; drop this one with klaviyo_discard().'
+               WHEN d.code = 'list_exists' THEN
+                   'Use that one, or queue it anew with another name; drop this one with klaviyo_discard().'
                WHEN d.duplicate_profile_id IS NOT NULL THEN
                    format('Profile %s has one of its identifiers already: decide which stays, klaviyo_merge_profiles(), then klaviyo_redrive() it.', d.duplicate_profile_id)
                ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'
@@ -1591,4 +1637,4 @@ AS $$
     ) AS j
 $$;
 
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete';

@@ -6,6 +6,7 @@ mod consent;
 mod gauges;
 mod given;
 mod identifier;
+mod lists;
 mod mapping;
 mod messages;
 mod server;

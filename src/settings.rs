@@ -89,6 +89,9 @@ static DELETION_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER);
 /// updated. Who is back after that is a customer.
 static STRAGGLER_TIME: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
 
+/// Names of lists change rarely, and who changes one by us is not misled.
+static LIST_TTL: GucSetting<i32> = GucSetting::<i32>::new(600);
+
 const MS: GucFlags = GucFlags::UNIT_MS;
 
 /// Minutes, the unit of the settings of retention.
@@ -150,6 +153,7 @@ pub fn define(preloading: bool) {
     define_retention();
     define_deletion();
     define_ids();
+    define_lists();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
     unsafe {
         #[cfg(feature = "pg14")]
@@ -274,6 +278,19 @@ fn define_ids() {
     );
 }
 
+fn define_lists() {
+    GucRegistry::define_int_guc(
+        c"klaviyo.list_ttl",
+        c"How long it is known which list has a name; 0: it is asked each time.",
+        c"A list that is renamed at Klaviyo, or deleted there, is taken for the one of that name for as long.",
+        &LIST_TTL,
+        0,
+        7 * 24 * 60 * 60,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+}
+
 fn define_delays() {
     GucRegistry::define_int_guc(
         c"klaviyo.poll_interval",
@@ -342,6 +359,7 @@ pub fn policy() -> delivery::Policy {
         bulk: BULK.get() != Bulk::Off,
         given_ids: BULK.get() == Bulk::On,
         request_timeout: client().request_timeout,
+        list_ttl: Duration::from_secs(LIST_TTL.get().unsigned_abs().into()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod alarms;
 mod board;
+mod daily;
 mod database;
 mod hold;
 mod launcher;

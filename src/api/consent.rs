@@ -1,8 +1,6 @@
 //! `klaviyo_subscribe`, `klaviyo_unsubscribe`, `klaviyo_suppress`, `klaviyo_unsuppress`: what a person has agreed to.
-//! `klaviyo_add_to_list`, `klaviyo_remove_from_list`: which lists somebody is on.
 
-use delivery::identifiers::Identifiers;
-use delivery::kind::{list_member, subscribe, suppress, unsubscribe};
+use delivery::kind::{subscribe, suppress, unsubscribe};
 use pgrx::datum::{Date, ToIsoString};
 
 use super::given::Given;
@@ -13,8 +11,6 @@ use crate::pg::function::{Arguments, Returned, sql_function};
 
 sql_function!(klaviyo_subscribe, pg_finfo_klaviyo_subscribe, subscribe);
 sql_function!(klaviyo_unsubscribe, pg_finfo_klaviyo_unsubscribe, unsubscribe);
-sql_function!(klaviyo_add_to_list, pg_finfo_klaviyo_add_to_list, add_to_list);
-sql_function!(klaviyo_remove_from_list, pg_finfo_klaviyo_remove_from_list, remove_from_list);
 sql_function!(klaviyo_suppress, pg_finfo_klaviyo_suppress, suppress);
 sql_function!(klaviyo_unsuppress, pg_finfo_klaviyo_unsuppress, unsuppress);
 
@@ -73,35 +69,6 @@ fn unsubscribe(arguments: &Arguments) -> Returned {
         given.finish()
     };
     queue("unsubscribe", &Name::next(), arguments.get(4), pg::now(), checked, given)
-}
-
-/// `klaviyo_add_to_list(list, email, phone_number, external_id, account)`
-fn add_to_list(arguments: &Arguments) -> Returned {
-    list_member("list_add", arguments)
-}
-
-/// `klaviyo_remove_from_list(list, email, phone_number, external_id, account)`
-fn remove_from_list(arguments: &Arguments) -> Returned {
-    list_member("list_remove", arguments)
-}
-
-fn list_member(kind: &'static str, arguments: &Arguments) -> Returned {
-    let given = || {
-        let mut given = Given::default();
-        for (number, name) in ["list", "email", "phone_number", "external_id"].into_iter().enumerate() {
-            given.text(name, arguments.get(number));
-        }
-        given.finish()
-    };
-    let checked = || {
-        let identifiers = Identifiers {
-            email: arguments.get(1),
-            phone_number: arguments.get(2),
-            external_id: arguments.get(3),
-        };
-        list_member::Draft { list: arguments.get(0), identifiers }.check()
-    };
-    queue(kind, &Name::next(), arguments.get(4), pg::now(), checked, given)
 }
 
 /// `klaviyo_suppress(email, account)`

@@ -12,8 +12,8 @@ use delivery::{
 use pgrx::prelude::*;
 use pgrx::spi::{self, SpiTupleTable};
 
-use super::board;
 use super::process::transaction;
+use super::{board, daily};
 use crate::pg;
 use crate::pg::spi::{arg, column, rows, run};
 
@@ -338,6 +338,11 @@ pub fn past(accounts: &[AccountOptions], max_in_flight: u32) -> Result<HashMap<A
         if let (Some(past), Some(lane)) = (known, lane(row)) {
             let count = column::<i64>(row, 5).unsigned_abs();
             past.calls.push(PastCalls { lane, age: seconds(column(row, 4)), count });
+        }
+    })?;
+    daily::past(|account, lane, age| {
+        if let Some(past) = past.get_mut(account) {
+            past.calls.push(PastCalls { lane, age: seconds(age), count: 1 });
         }
     })?;
     rows(HOLDS, &[], |row| {

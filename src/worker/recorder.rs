@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use pgrx::spi;
 
 use super::accounts::Accounts;
+use super::daily;
 use super::process::{NO_ROOM_PAUSE, attempt, is_lack_of_room};
 use crate::outbox::import;
 use crate::outbox::settle::Settler;
@@ -82,6 +83,7 @@ impl Recorder {
         }
         let recorded = attempt(c"recording outcomes", is_lack_of_room, || {
             self.settler.settle(&self.outcomes)?;
+            self.lanes.iter().try_for_each(|(account, lane)| daily::note(account, lane))?;
             self.imports.iter().try_for_each(|(account, report)| import::record(account, report))?;
             self.found.iter().try_for_each(|(account, findings)| accounts.found(account, findings))?;
             self.states.iter().try_for_each(|(account, state)| accounts.note(account, state))

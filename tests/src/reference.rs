@@ -57,8 +57,7 @@ fn described(kind: &dyn Kind) -> Value {
         let many = if *max_items > 1 { format!(", {max_items} in a call") } else { String::new() };
         format!("`{} {path}`{many}", method.name())
     };
-    let mut calls: Vec<String> =
-        kind.question().map(|question| call(question.endpoint())).into_iter().collect();
+    let mut calls: Vec<String> = kind.questions().iter().map(|question| call(question.endpoint())).collect();
     calls.push(call(kind.endpoint()));
     calls.extend(kind.bulk().filter(|bulk| *bulk != kind.endpoint()).map(call));
     json!({"kind": kind.name(), "calls": calls.join("<br>"), "lost": kind.lost().says()})

@@ -79,7 +79,7 @@ fn what_a_person_has_agreed_to_arrives() {
     assert_eq!(state().0, "SUBSCRIBED");
     shop.assert_requests_conform();
     // What the function does not refuse, and Klaviyo does.
-    let nowhere = format!("klaviyo_subscribe({ada}, list => 'Nowhere')");
+    let nowhere = format!("klaviyo_subscribe({ada}, list => 'id:Nowhere')");
     assert_eq!(ended(&mut db, &nowhere), ("dead".to_owned(), Some("not_found".to_owned())));
 }
 

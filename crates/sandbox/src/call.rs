@@ -57,7 +57,7 @@ pub enum Call {
     Profile,
 }
 
-/// How many requests each of the two fixed windows of a call allows, for one account.
+/// How many requests each of the fixed windows of a call allows, for one account.
 /// Source: `x-klaviyo-ratelimit` of the path in Klaviyo's OpenAPI document, revision 2026-07-15.
 #[derive(Clone, Copy)]
 pub struct Limits {
@@ -65,6 +65,8 @@ pub struct Limits {
     pub burst: u32,
     /// Requests a minute.
     pub steady: u32,
+    /// Requests a day, of the few calls that are counted so.
+    pub daily: Option<u32>,
 }
 
 impl Call {
@@ -168,7 +170,7 @@ impl Call {
 
     pub const fn limits(self) -> Limits {
         match self {
-            Self::Events => Limits { burst: 350, steady: 3_500 },
+            Self::Events => Limits { burst: 350, steady: 3_500, daily: None },
             Self::ProfileImport
             | Self::Subscribe
             | Self::Unsubscribe
@@ -180,19 +182,19 @@ impl Call {
             | Self::List
             | Self::ListMembers
             | Self::Profiles
-            | Self::Profile => Limits { burst: 75, steady: 750 },
-            Self::RequestDeletion => Limits { burst: 3, steady: 60 },
+            | Self::Profile => Limits { burst: 75, steady: 750, daily: None },
+            Self::CreateList => Limits { burst: 10, steady: 150, daily: Some(150) },
+            Self::RequestDeletion => Limits { burst: 3, steady: 60, daily: None },
             Self::EventBulkCreate
             | Self::ProfileBulkImport
             | Self::ImportJobs
             | Self::ImportJob
             | Self::ImportErrors
-            | Self::CreateList
             | Self::UpdateList
             | Self::DeleteList
             | Self::AddToList
             | Self::RemoveFromList
-            | Self::MergeProfiles => Limits { burst: 10, steady: 150 },
+            | Self::MergeProfiles => Limits { burst: 10, steady: 150, daily: None },
         }
     }
 

@@ -1,6 +1,6 @@
-//! Klaviyo's rate limits: two fixed windows for each account and call, one second and one minute.
+//! Klaviyo's rate limits: fixed windows for each account and call, of one second and one minute, and for few a day.
 //!
-//! Klaviyo's rate limit documentation: both windows apply at once; every answer but a 429 carries the state of the
+//! Klaviyo's rate limit documentation: all windows apply at once; every answer but a 429 carries the state of the
 //! steady window, a 429 carries Retry-After. Where a window begins is Klaviyo's, so the phase here is random.
 
 use std::collections::HashMap;
@@ -14,6 +14,8 @@ use crate::call::Call;
 const BURST_US: u64 = 1_000_000;
 /// Length of the steady window, in microseconds.
 const STEADY_US: u64 = 60_000_000;
+/// Length of the daily window, in microseconds.
+const DAY_US: u64 = 24 * 60 * STEADY_US;
 
 /// How Klaviyo's limits are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -85,11 +87,12 @@ impl Window {
     }
 }
 
-/// The two windows of one account and call.
+/// The windows of one account and call.
 #[derive(Debug)]
 struct Windows {
     burst: Window,
     steady: Window,
+    daily: Option<Window>,
 }
 
 /// What the RateLimit headers of an answer say of the steady window.
@@ -140,12 +143,11 @@ impl Rates {
     /// `None` when limits are off.
     pub fn admit(&mut self, key: &str, call: Call, now_us: u64) -> Option<Result<Steady, u64>> {
         let windows = self.windows(key, call, now_us)?;
-        let full = [&windows.burst, &windows.steady].into_iter().filter(|window| window.is_full());
+        let full = windows.all().filter(|window| window.is_full());
         if let Some(retry_after_s) = full.map(|window| window.ends_in_s(now_us)).max() {
             return Some(Err(retry_after_s));
         }
-        windows.burst.used += 1;
-        windows.steady.used += 1;
+        windows.all().for_each(|window| window.used += 1);
         Some(Ok(windows.steady_state(now_us)))
     }
 
@@ -164,18 +166,23 @@ impl Rates {
         let slot = &mut self.accounts.get_mut(key)?[call as usize];
         let windows = slot.get_or_insert_with(|| {
             let mut random = fastrand::Rng::with_seed(mix(self.seed, self.generation, key, call));
+            let mut window = |limit, length_us| Window::new(limit, length_us, &self.settings, &mut random);
             Windows {
-                burst: Window::new(call.limits().burst, BURST_US, &self.settings, &mut random),
-                steady: Window::new(call.limits().steady, STEADY_US, &self.settings, &mut random),
+                burst: window(call.limits().burst, BURST_US),
+                steady: window(call.limits().steady, STEADY_US),
+                daily: call.limits().daily.map(|limit| window(limit, DAY_US)),
             }
         });
-        windows.burst.advance(now_us);
-        windows.steady.advance(now_us);
+        windows.all().for_each(|window| window.advance(now_us));
         Some(windows)
     }
 }
 
 impl Windows {
+    fn all(&mut self) -> impl Iterator<Item = &mut Window> {
+        [&mut self.burst, &mut self.steady].into_iter().chain(self.daily.as_mut())
+    }
+
     fn steady_state(&self, now_us: u64) -> Steady {
         let Window { limit, used, .. } = self.steady;
         Steady { limit, remaining: limit - used, reset_s: self.steady.ends_in_s(now_us) }
@@ -239,6 +246,18 @@ mod tests {
             "a refusal counts nowhere"
         );
         assert!(rates.admit("pk_a", Call::ProfileImport, now + wait * 1_000_000).unwrap().is_ok());
+    }
+
+    #[test]
+    fn few_calls_are_counted_by_the_day() {
+        let mut rates = Rates::new(ON, 3);
+        let seconds = 0..600;
+        let made = seconds
+            .filter(|second| matches!(rates.admit("pk_a", Call::CreateList, second * BURST_US), Some(Ok(_))));
+        assert_eq!(made.count(), 150);
+        let wait = rates.admit("pk_a", Call::CreateList, 600 * BURST_US).unwrap().unwrap_err();
+        assert!(wait > 60, "{wait}");
+        assert!(rates.admit("pk_a", Call::CreateList, (600 + wait) * BURST_US).unwrap().is_ok());
     }
 
     #[test]

@@ -30,7 +30,7 @@ SELECT klaviyo_suppress(NULL);
 SELECT klaviyo_unsuppress('nobody');
 SELECT klaviyo_subscribe('ada@shop.example', '0500');
 SELECT klaviyo_subscribe('ada@shop.example', account => 'none');
-SELECT klaviyo_subscribe('ada@shop.example', list => 'VIP customers');
+SELECT klaviyo_subscribe('ada@shop.example', list => ' ');
 SELECT klaviyo_unsubscribe('ada@shop.example', '+15005550006', 'Y6nRLr');
 -- By which channels.
 SELECT klaviyo_subscribe('ada@shop.example', channels => '{}');

@@ -10,7 +10,7 @@ SELECT klaviyo_remove_from_list('Y6nRLr', external_id => '42') IS NOT NULL AS qu
 SELECT kind, account, key, payload FROM klaviyo.outbox ORDER BY seq;
 DELETE FROM klaviyo.outbox;
 SELECT klaviyo_add_to_list(NULL, 'ada@shop.example');
-SELECT klaviyo_add_to_list('VIP customers', 'ada@shop.example');
+SELECT klaviyo_add_to_list(' ', 'ada@shop.example');
 SELECT klaviyo_add_to_list('Y6nRLr');
 SELECT klaviyo_remove_from_list('Y6nRLr', 'ada@shop.example', external_id => '42');
 SELECT klaviyo_remove_from_list('Y6nRLr', 'nobody');

@@ -33,7 +33,7 @@ SELECT count(*) AS without_comment FROM pg_attribute AS a
  WHERE a.attrelid = 'klaviyo.delivery_20240229'::regclass AND a.attnum > 0 AND col_description(a.attrelid, a.attnum) IS NULL;
 SELECT c.relname, c.relowner = p.relowner AS same_owner,
        EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') AS member,
-       (SELECT array_agg(regexp_replace(x.indexrelid::regclass::text, '\d{8}', 'DAY') ORDER BY 1) FROM pg_index AS x WHERE x.indrelid = c.oid) AS indexes
+       (SELECT array_agg(regexp_replace(x.indexrelid::regclass::text, '\d{8}', 'DAY') ORDER BY x.indexrelid::regclass::text) FROM pg_index AS x WHERE x.indrelid = c.oid) AS indexes
   FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_class AS p ON p.oid = i.inhparent
  WHERE p.oid = 'klaviyo.delivery'::regclass AND c.relname IN ('delivery_20240229', 'delivery_default') ORDER BY 1;
 -- All of them: members with no rights for others.
