@@ -109,31 +109,28 @@ fn a_list_is_made_once_whatever_becomes_of_the_answer() {
     let mut account = account(now);
     add(&mut account, create(1), now);
     add(&mut account, consent(2, "subscribe", "VIP"), now);
-    let (mut made, mut done) = (0, 0);
+    let question = awaited(&mut account, &mut now);
+    assert_eq!((lane(&question), seqs(&question)), (&GET_LISTS, vec![1]));
+    assert!(settled(&mut account, question, lists(&[]), now).outcomes.is_empty());
+    let create_call = awaited(&mut account, &mut now);
+    assert_eq!(lane(&create_call), &CREATE_LIST);
+    // What needs it waits until it is there.
+    let question = awaited(&mut account, &mut now);
+    assert_eq!((lane(&question), seqs(&question)), (&GET_LISTS, vec![2]));
+    assert!(settled(&mut account, question, lists(&[]), now).outcomes.is_empty());
+    let told = endings(settled(&mut account, create_call, Err(TransportError::Timeout), now));
+    assert!(matches!(told[&1], Ending::Retry { .. }));
+    let mut done = 0;
     while done < 2 {
         let call = awaited(&mut account, &mut now);
-        let result = match *lane(&call) {
-            CREATE_LIST => {
-                made += 1;
-                Err(TransportError::Timeout)
-            }
-            // What needs it waits until it is there.
-            GET_LISTS if made == 0 => lists(&[]),
-            GET_LISTS => lists(&[("Y6nRLr", "VIP")]),
-            _ => answer(202, ""),
-        };
+        assert_ne!(lane(&call), &CREATE_LIST, "it has been made");
+        let result = if lane(&call) == &GET_LISTS { lists(&[("Y6nRLr", "VIP")]) } else { answer(202, "") };
         for (seq, ending) in endings(settled(&mut account, call, result, now)) {
-            match ending {
-                Ending::Accepted { resource_id, .. } => {
-                    assert_eq!(resource_id.as_deref(), (seq == 1).then_some("Y6nRLr"));
-                    done += 1;
-                }
-                Ending::Retry { .. } => assert_eq!(seq, 1),
-                other => panic!("{seq}: {other:?}"),
-            }
+            let Ending::Accepted { resource_id, .. } = ending else { panic!("{ending:?}") };
+            assert_eq!(resource_id.as_deref(), (seq == 1).then_some("Y6nRLr"));
+            done += 1;
         }
     }
-    assert_eq!(made, 1);
     // Whoever asks for another one is told that there is one.
     add(&mut account, create(3), now);
     let question = awaited(&mut account, &mut now);
