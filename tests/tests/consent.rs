@@ -213,6 +213,28 @@ fn calls_are_as_full_as_klaviyo_takes_them_and_no_fuller() {
     shop.assert_requests_conform();
 }
 
+/// What was tried before a crash goes together after it.
+#[test]
+fn an_outage_and_a_crash_part_nobody() {
+    let mut shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.set_faults(&[Fault::status(503)]);
+    sql(
+        &mut db,
+        "SELECT klaviyo_subscribe(format('user-%s@shop.example', n)) FROM generate_series(1, 1000) AS n",
+    );
+    let tried = "SELECT count(*) FROM klaviyo.retry";
+    shop.eventually("all have been tried", PATIENCE, || count(&mut db, tried) == 1_000);
+    kill(wait_for_worker(&mut db), Signal::SIGKILL);
+    wait_for_crash(&mut db);
+    shop.cluster.wait_ready();
+    shop.sandbox.clear_faults();
+    assert_eq!(shop.drain(PATIENCE).dead, 0);
+    let sizes = sizes(&shop, SUBSCRIBE);
+    assert_eq!(sizes.iter().sum::<usize>(), 1_000);
+    assert!(sizes.len() < 50, "{sizes:?}");
+}
+
 #[test]
 fn a_bad_one_is_found_among_many() {
     let shop = shop();

@@ -106,6 +106,11 @@ pub trait Kind: Sync {
         &[]
     }
 
+    /// Whether one message goes as many do, so that one which was tried may ride with others again.
+    fn goes_as_many_do(&self) -> bool {
+        self.bulk() == Some(self.endpoint())
+    }
+
     /// Whether it changes what lists are called.
     fn renames(&self) -> bool {
         false

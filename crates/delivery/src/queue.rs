@@ -75,7 +75,9 @@ impl Queued {
         not_before: Option<Instant>,
         now: Instant,
     ) -> Self {
-        let bulk = message.kind.bulk().filter(|_| message.rides && message.attempts == 0);
+        let bulk = message.kind.bulk();
+        let bulk =
+            bulk.filter(|_| message.rides && (message.attempts == 0 || message.kind.goes_as_many_do()));
         let rides = bulk.map_or(0, |bulk| bulk.max_items);
         let questions = message.kind.questions().iter().filter(|question| question.is_for(&message.payload));
         let questions = questions.map(|question| (*question, None)).collect();

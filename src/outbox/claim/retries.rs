@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use delivery::kind::Rides;
 use delivery::{Failure, Message, kind};
 use pgrx::spi;
 
@@ -108,6 +109,8 @@ impl Claimer {
             let not_before = micros_column(row, 10);
             let payload = json_column(row, 6);
             let reading = kind.read(&account, id, &payload);
+            // One that has failed by itself goes by itself.
+            let rides = kind.goes_as_many_do() && reading.rides == Rides::Always && !redriven && strikes == 0;
             let unique_id = reading.rides.unique_id();
             if unique_id.is_some_and(|id| self.room.is_carried_by_rider(&account, &id)) {
                 // Those that are not redriven are looked for again and again.
@@ -127,7 +130,7 @@ impl Claimer {
                 strikes: strikes.unsigned_abs(),
                 wait: Duration::from_micros(u64::try_from(not_before - now).unwrap_or_default()),
                 redriven,
-                rides: false,
+                rides,
                 unique_id,
                 // What a redriven event says of the person besides is not sent.
                 carries_state: reading.carries_state && (kind.is_state() || !redriven),
