@@ -55,11 +55,13 @@ COMMENT ON COLUMN klaviyo.deletion.readmitted_seq IS 'Messages with a higher seq
 
 CREATE TABLE klaviyo.accepted_deletion (
     message_id  uuid PRIMARY KEY,
-    accepted_at timestamptz NOT NULL
+    accepted_at timestamptz NOT NULL,
+    xid         xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 COMMENT ON TABLE klaviyo.accepted_deletion IS 'Requests for deletion that Klaviyo has accepted, until that is in klaviyo.deletion: whoever records results waits for nobody who has a row of that';
 COMMENT ON COLUMN klaviyo.accepted_deletion.message_id IS 'The message that asked Klaviyo';
 COMMENT ON COLUMN klaviyo.accepted_deletion.accepted_at IS 'When that was recorded';
+COMMENT ON COLUMN klaviyo.accepted_deletion.xid IS 'The transaction that recorded it: what began before may still write of the person, and is waited for';
 
 CREATE TABLE klaviyo.discarded (
     message_id   uuid PRIMARY KEY,

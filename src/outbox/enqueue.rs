@@ -13,6 +13,7 @@ use crate::pg;
 use crate::pg::spi::{arg, json_arg, run, value};
 use crate::pg::table::{Table, as_owner, next_number};
 use crate::pg::transaction::{AtCommit, assign_id, at_commit};
+use crate::settings;
 
 const SCHEMA: &CStr = c"klaviyo";
 
@@ -21,8 +22,8 @@ const INSERT_DEAD: &str = "
         (message_id, seq, account, kind, key, payload, code, reason, attempts, enqueued_at, died_at)
     VALUES ($1, NULL, $2, $3, '{}', $4, $5, $6, 0, $7, $7)";
 
-/// Whether one of these people is to be deleted, and has not been readmitted.
-const ARE_TO_GO: &str = "
+/// Whether what is queued about one of these people now is a straggler, `$3` being for how many minutes there are such.
+const STRAGGLES: &str = "
     SELECT EXISTS (
         SELECT FROM unnest($2::text[]) AS p (identifier)
         JOIN klaviyo.account AS a ON a.name OPERATOR(pg_catalog.=) $1
@@ -30,6 +31,7 @@ const ARE_TO_GO: &str = "
           ON d.digest OPERATOR(pg_catalog.=) klaviyo.person_digest(a.person_salt, p.identifier)
          AND d.account OPERATOR(pg_catalog.=) a.name
         WHERE d.dropped_at IS NULL AND d.readmitted_seq IS NULL
+          AND ($3 IS NULL OR d.requested_at OPERATOR(pg_catalog.>) pg_catalog.now() - $3 * interval '1 minute')
     )";
 
 /// `outbox.kind` of a request for deletion.
@@ -202,7 +204,7 @@ pub fn bury(
 ) -> Result<(), spi::Error> {
     let dead_letters = Table::open(SCHEMA, c"dead_letter", pg_sys::RowExclusiveLock);
     as_owner(dead_letters.as_ref(), || {
-        let payload = if are_to_go(account, payload)? { "{}" } else { payload };
+        let payload = if straggles(account, payload)? { "{}" } else { payload };
         let args = [
             arg(Uuid::from_bytes(*message_id.as_bytes())),
             arg(account),
@@ -216,11 +218,12 @@ pub fn bury(
     })
 }
 
-fn are_to_go(account: &str, payload: &str) -> Result<bool, spi::Error> {
+fn straggles(account: &str, payload: &str) -> Result<bool, spi::Error> {
     let people = named::people(payload);
     // Before ALTER EXTENSION UPDATE there is no such table.
     if people.is_empty() || Table::open(SCHEMA, c"deletion", pg_sys::AccessShareLock).is_none() {
         return Ok(false);
     }
-    Ok(value::<bool>(ARE_TO_GO, &[arg(account), arg(people)])?.unwrap_or_default())
+    Ok(value::<bool>(STRAGGLES, &[arg(account), arg(people), arg(settings::straggler_minutes())])?
+        .unwrap_or_default())
 }

@@ -16,16 +16,30 @@ const DEAD_LETTERS: i64 = 1_000;
 const KEYS: i64 = 20_000;
 const BLOCKS: i64 = 10_000;
 
-const DUE: &str = "
-    SELECT EXISTS (SELECT FROM klaviyo.accepted_deletion)
-        OR EXISTS (SELECT FROM klaviyo.deletion AS d WHERE d.accepted_at IS NOT NULL AND d.purged_at IS NULL)";
+/// Accepted before whatever still runs had begun: a transaction that does not know of the request may write of the person until
+/// it ends. A number that nobody has had yet is another cluster's.
+macro_rules! is_over {
+    () => {
+        "(a.xid < pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())
+          OR a.xid >= pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()))"
+    };
+}
+
+const DUE: &str = concat!(
+    "SELECT EXISTS (SELECT FROM klaviyo.accepted_deletion AS a WHERE ",
+    is_over!(),
+    ") OR EXISTS (SELECT FROM klaviyo.deletion AS d WHERE d.accepted_at IS NOT NULL AND d.purged_at IS NULL)"
+);
 
 /// Rows that somebody has in an open transaction are left for another time, here and in the next.
-const NOTE_ACCEPTED: &str = "
-    WITH ready AS (
+const NOTE_ACCEPTED: &str = concat!(
+    "WITH ready AS (
         SELECT a.message_id, a.accepted_at
         FROM klaviyo.accepted_deletion AS a
         JOIN klaviyo.deletion AS d USING (message_id)
+        WHERE ",
+    is_over!(),
+    "
         ORDER BY a.message_id
         LIMIT $1
         FOR UPDATE SKIP LOCKED
@@ -36,7 +50,8 @@ const NOTE_ACCEPTED: &str = "
         WHERE d.message_id = r.message_id
     )
     DELETE FROM klaviyo.accepted_deletion AS a
-    WHERE a.message_id IN (SELECT r.message_id FROM ready AS r)";
+    WHERE a.message_id IN (SELECT r.message_id FROM ready AS r)"
+);
 
 /// Where the request is not on record: it came from another database, or its record has been deleted.
 const FORGET_ACCEPTED: &str = "

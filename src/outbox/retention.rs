@@ -47,6 +47,12 @@ macro_rules! delete_oldest_dead_letters {
                     WHERE ",
             $condition,
             "
+                      -- So is one whose request somebody is just readmitting from.
+                      AND (
+                          l.kind <> 'deletion'
+                          OR NOT EXISTS (SELECT FROM klaviyo.deletion AS d WHERE d.message_id = l.message_id)
+                          OR EXISTS (SELECT FROM klaviyo.deletion AS d WHERE d.message_id = l.message_id FOR UPDATE SKIP LOCKED)
+                      )
                     ORDER BY l.died_at
                     LIMIT $1
                     FOR UPDATE SKIP LOCKED

@@ -1,6 +1,9 @@
 //! Requests for deletion: what waits about the person is not sent, what comes later does not bring them back, and in the end
 //! none of our tables names them.
 
+use std::thread;
+use std::time::Duration;
+
 use harness::{
     Fault, PATIENCE, Shop, Signal, count, kill, query, queued, refused, sql, status, wait_for_crash,
     wait_for_worker,
@@ -380,4 +383,38 @@ fn a_request_is_on_record_or_not_made() {
     sql(&mut db, "ROLLBACK");
     sql(&mut db, "SELECT klaviyo_request_deletion('ada@shop.example', account => 'late')");
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.deletion WHERE account = 'late'"), 1);
+}
+
+/// What was refused before the request, and is committed after all else was purged, is purged as well.
+#[test]
+fn what_is_under_way_when_a_request_is_accepted_is_waited_for() {
+    let shop = shop();
+    let (mut db, mut slow) = (shop.connect(), shop.connect());
+    sql(&mut slow, "BEGIN; SET LOCAL klaviyo.on_invalid = dead_letter");
+    sql(&mut slow, "SELECT klaviyo_track_event('Bad', 'ada@shop.example', value_currency => 'x')");
+    let request = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    shop.wait_for_status(&request, "accepted");
+    // Others are purged meanwhile whenever it is their turn, and it is looked again and again.
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.deletion WHERE purged_at IS NOT NULL"), 0);
+    sql(&mut slow, "COMMIT");
+    wait_until_purged(&shop, 1);
+    assert_eq!(traces(&mut db, "ada@shop.example"), [""; 0]);
+}
+
+/// Nor are old dead letters kept for it.
+#[test]
+fn a_request_that_somebody_has_keeps_no_other_dead_letters() {
+    let shop = shop();
+    let (mut db, mut other) = (shop.connect(), shop.connect());
+    refused_request(&shop, &mut db);
+    shop.sandbox.set_faults(&[Fault::status(400).error("invalid", "no")]);
+    let dead = queued(&mut db, "klaviyo_track_event('Dead', 'bob@shop.example')");
+    shop.wait_for_status(&dead, "dead");
+    sql(&mut other, "BEGIN");
+    assert_eq!(count(&mut other, "SELECT klaviyo_readmit('ada@shop.example')"), 1);
+    shop.cluster.set("klaviyo.dead_letter_retention", "0");
+    let left = "SELECT coalesce(string_agg(kind, ' '), '') FROM klaviyo.dead_letter";
+    shop.eventually("the other one goes", PATIENCE, || query::<String>(&mut db, left, &[]) == "deletion");
+    sql(&mut other, "ROLLBACK");
 }

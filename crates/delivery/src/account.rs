@@ -114,6 +114,8 @@ impl Account {
         if options.session.is_some() && self.last_session != options.session {
             report = self.go_on(now);
             self.queue.wake_all(now);
+            // It may be another account of Klaviyo's.
+            self.queue.forget_names(now);
             self.imports.wake_all(now);
             self.last_session.clone_from(&options.session);
         }

@@ -1,6 +1,6 @@
 //! Which list a message means: by Klaviyo's id, or by its name, which Klaviyo is asked about.
 //!
-//! In a payload it is `"list": …`, the id, or `"list_name": …`.
+//! In a payload it is `"list": …`, the id, or `"list_name": …`, beside which the id stands once Klaviyo has said it.
 
 use std::collections::BTreeMap;
 
@@ -78,23 +78,39 @@ fn refusal(detail: &'static str) -> Invalid {
     )
 }
 
-/// The name of a list that a payload means by it.
+/// The name of a list that a payload means by it, if nobody has said yet which that is.
 pub fn name_in(payload: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Named {
         list_name: Option<String>,
+        list: Option<String>,
     }
-    // Most name none, and need not be parsed to see that.
-    let may_have = payload.contains("\"list_name\"");
-    may_have.then(|| serde_json::from_str::<Named>(payload).ok()?.list_name).flatten()
+    if !may_name(payload) {
+        return None;
+    }
+    serde_json::from_str::<Named>(payload).ok().filter(|named| named.list.is_none())?.list_name
 }
 
-/// The payload, with the list's id in the place of its name.
+/// Most payloads name none, and need not be parsed to see that.
+fn may_name(payload: &str) -> bool {
+    payload.contains("\"list_name\"")
+}
+
+/// The payload, with the list's id beside its name.
 pub fn with_id(payload: &str, id: &str) -> Option<String> {
     let mut parts: BTreeMap<&str, &RawValue> = serde_json::from_str(payload).ok()?;
     let id = serde_json::value::to_raw_value(id).ok()?;
-    parts.remove("list_name")?;
     parts.insert("list", &id);
+    serde_json::to_string(&parts).ok()
+}
+
+/// The payload, where it has a list's id beside its name, without that.
+pub fn without_id(payload: &str) -> Option<String> {
+    if !may_name(payload) {
+        return None;
+    }
+    let mut parts: BTreeMap<&str, &RawValue> = serde_json::from_str(payload).ok()?;
+    parts.remove("list").filter(|_| parts.contains_key("list_name"))?;
     serde_json::to_string(&parts).ok()
 }
 
@@ -121,11 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_gives_way_to_an_id() {
+    fn an_id_stands_beside_a_name() {
         let payload = r#"{"list_name":"VIP \"gold\"","profile":{"email":"a@b.example","n":1.50}}"#;
         assert_eq!(name_in(payload).as_deref(), Some("VIP \"gold\""));
-        let expected = r#"{"list":"Y6nRLr","profile":{"email":"a@b.example","n":1.50}}"#;
-        assert_eq!(with_id(payload, "Y6nRLr").as_deref(), Some(expected));
-        assert_eq!((name_in(expected), with_id(expected, "X")), (None, None));
+        let told = with_id(payload, "Y6nRLr").expect("a payload");
+        let expected =
+            r#"{"list":"Y6nRLr","list_name":"VIP \"gold\"","profile":{"email":"a@b.example","n":1.50}}"#;
+        assert_eq!((told.as_str(), name_in(&told)), (expected, None));
+        assert_eq!(without_id(&told).as_deref(), Some(payload));
+        assert_eq!((without_id(payload), without_id(r#"{"list":"Y6nRLr"}"#)), (None, None));
     }
 }

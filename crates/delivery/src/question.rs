@@ -11,7 +11,7 @@ use klaviyo::{Endpoint, Request};
 use crate::batch::Batch;
 use crate::message::Failure;
 pub use list_members::ListMembers;
-pub use list_names::ListNames;
+pub use list_names::{ListNames, NO_SUCH_LIST};
 pub use profile_ids::ProfileIds;
 
 /// A question about messages, one or many.

@@ -64,7 +64,7 @@ pub struct Queued {
     /// The number of a newer state that was accepted before this has had its turn, having been redriven.
     newer: Option<i64>,
     /// When it was handed in.
-    since: Instant,
+    pub since: Instant,
     identifiers: Vec<Identifier>,
 }
 

@@ -76,8 +76,8 @@ pub struct List {
 
 /// Asks which lists have a name.
 pub fn ask_lists(name: &str) -> Request {
-    let name = serde_json::Value::from(name);
-    Request::get(&GET_LISTS, "").with("filter", format!("equals(name,{name})"))
+    let names = serde_json::Value::from(vec![name]);
+    Request::get(&GET_LISTS, "").with("filter", format!("any(name,{names})"))
 }
 
 /// Which they are, by the answer: ten at the most.
@@ -139,7 +139,7 @@ mod tests {
         let session = Session::new("http://127.0.0.1:1", REVISION, "pk_test").expect("a session");
         let url = ask_lists("VIP \"gold\"").url(&session);
         let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-        assert_eq!(query, [("filter".to_owned(), r#"equals(name,"VIP \"gold\"")"#.to_owned())]);
+        assert_eq!(query, [("filter".to_owned(), r#"any(name,["VIP \"gold\""])"#.to_owned())]);
         let body = br#"{"data":[{"type":"list","id":"Y6nRLr","attributes":{"name":"VIP"}}]}"#;
         assert_eq!(lists_of(body), Some(vec![List { id: "Y6nRLr".to_owned(), name: "VIP".to_owned() }]));
         assert_eq!(lists_of(b"[]"), None);

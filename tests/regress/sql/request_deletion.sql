@@ -70,6 +70,8 @@ SELECT klaviyo_request_deletion('bob@shop.example') IS NOT NULL AS queued;
 SELECT klaviyo_track_event('Bad', ' Bob@Shop.example ') IS NOT NULL AS buried;
 SELECT klaviyo_upsert_changes('{"email": "bob@shop.example", "locale": 7}') IS NOT NULL AS buried;
 SELECT klaviyo_track_event('Bad', ' xbob@shop.example ') IS NOT NULL AS buried;
+UPDATE klaviyo.deletion SET requested_at = requested_at - interval '60 days' WHERE identifier ~ 'bob';
+SELECT klaviyo_track_event('Bad', 'bob@shop.example', value_currency => 'x') IS NOT NULL AS buried;
 SELECT code, payload FROM klaviyo.dead_letter WHERE code <> 'no_identifier' ORDER BY died_at;
 RESET klaviyo.on_invalid;
 CREATE ROLE regress_deletion_reader IN ROLE klaviyo_reader;

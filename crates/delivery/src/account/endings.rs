@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Account, Policy};
 use crate::call::{Call, Carried, Purpose};
-use crate::message::{Ending, Outcome, Report};
+use crate::kind::list;
+use crate::message::{Ending, Message, Outcome, Report};
+use crate::question::Learned;
 use crate::queue::Queued;
 use crate::strikes::strike;
 use crate::verdict::{Scope, Verdict};
@@ -55,11 +57,14 @@ impl Account {
     ) {
         let bulk = carried.is_bulk();
         let mut waits = VecDeque::with_capacity(carried.messages.len());
+        let mut made = Vec::new();
         for (number, queued) in carried.messages.iter().enumerate() {
             let (ending, wait) = how(self, &carried, number);
             let accepted = matches!(ending, Some(Ending::Accepted { .. }));
-            if queued.message.kind.renames() && !matches!(ending, Some(Ending::Retry { .. })) {
-                self.queue.forget_names();
+            let is_over = matches!(ending, Some(Ending::Accepted { .. } | Ending::Dead { .. }));
+            if queued.message.kind.renames() && (is_over || queued.message.may_be_done) {
+                self.queue.forget_names(now);
+                made.extend(made_by(&queued.message, ending.as_ref()));
             }
             let outcome = ending.map(|ending| Outcome::of(&queued.message, sent_at, bulk, ending));
             report.outcomes.extend(outcome);
@@ -85,6 +90,9 @@ impl Account {
                     .iter()
                     .map(|(message, by)| Outcome::of(message, sent_at, bulk, Ending::Discarded { by: *by })),
             );
+        }
+        for learned in made {
+            self.queue.learn(learned, now, now);
         }
     }
 
@@ -158,4 +166,10 @@ impl Account {
             None => Ending::Dead { failure, newer: self.queue.newer(queued) },
         }
     }
+}
+
+/// The list that a message has made: Klaviyo may take a while until it finds it by its name.
+fn made_by(message: &Message, ending: Option<&Ending>) -> Option<Learned> {
+    let Some(Ending::Accepted { resource_id: Some(id), .. }) = ending else { return None };
+    Some(Learned { name: list::new_name(&message.payload)?, id: id.clone() })
 }

@@ -1,9 +1,11 @@
 //! Lists by their names, and lists that come and go.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use klaviyo::{
     CREATE_LIST, DELETE_LIST, ENDPOINTS, Endpoint, GET_LIST_PROFILES, GET_LISTS, SUBSCRIBE, UNSUBSCRIBE,
+    UPDATE_LIST,
 };
 
 use super::*;
@@ -138,6 +140,24 @@ fn a_list_is_made_once_whatever_becomes_of_the_answer() {
     assert!(matches!(&told[&3], Ending::Dead { failure, .. } if failure.code == "list_exists"), "{told:?}");
 }
 
+/// Klaviyo may not find it by its name yet.
+#[test]
+fn a_list_that_was_just_made_is_known() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    add(&mut account, create(1), now);
+    let question = awaited(&mut account, &mut now);
+    settled(&mut account, question, lists(&[]), now);
+    let call = awaited(&mut account, &mut now);
+    let made = r#"{"data":{"type":"list","id":"Y6nRLr","attributes":{"name":"VIP"}}}"#;
+    settled(&mut account, call, answer(201, made), now);
+    add(&mut account, consent(2, "subscribe", "VIP"), now);
+    let call = awaited(&mut account, &mut now);
+    assert_eq!(lane(&call), &SUBSCRIBE);
+    assert!(body(&call).contains(r#""id":"Y6nRLr""#));
+}
+
 #[test]
 fn a_list_that_is_gone_is_known_by_no_name() {
     let mut now = Instant::now();
@@ -155,4 +175,136 @@ fn a_list_that_is_gone_is_known_by_no_name() {
     assert!(matches!(told[&1], Ending::Accepted { status: 404, .. }), "{told:?}");
     add(&mut account, consent(2, "subscribe", "VIP"), now);
     assert_eq!(lane(&awaited(&mut account, &mut now)), &GET_LISTS);
+}
+
+/// What of a list is asked when its turn has come: what is before it may give the name to another.
+#[test]
+fn a_name_means_what_it_means_when_its_turn_has_come() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    for message in [
+        change(1, "list_rename", r#"{"list_name":"VIP","name":"Old"}"#, "list_name:VIP"),
+        create(2),
+        change(3, "list_delete", r#"{"list_name":"VIP"}"#, "list_name:VIP"),
+    ] {
+        add(&mut account, message, now);
+    }
+    let mut there = BTreeMap::from([("XXXXXX", "VIP")]);
+    let mut done = 0;
+    while done < 3 {
+        let call = awaited(&mut account, &mut now);
+        let result = match *lane(&call) {
+            GET_LISTS => lists(&there.iter().map(|(id, name)| (*id, *name)).collect::<Vec<_>>()),
+            UPDATE_LIST => {
+                there.insert("XXXXXX", "Old");
+                answer(200, "{}")
+            }
+            CREATE_LIST => {
+                there.insert("YYYYYY", "VIP");
+                answer(201, r#"{"data":{"id":"YYYYYY"}}"#)
+            }
+            _ => {
+                there.retain(|id, _| call.request != Some(Request::to(&DELETE_LIST, id, Vec::new())));
+                answer(204, "")
+            }
+        };
+        let ended = endings(settled(&mut account, call, result, now));
+        done += ended.values().filter(|ending| matches!(ending, Ending::Accepted { .. })).count();
+        assert!(ended.values().all(|ending| matches!(ending, Ending::Accepted { .. })), "{ended:?}");
+    }
+    assert_eq!(there, BTreeMap::from([("XXXXXX", "Old")]));
+}
+
+/// Nobody can undo it, so what is known of the name is not enough.
+#[test]
+fn a_list_that_is_to_be_deleted_is_asked_for() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    add(&mut account, consent(1, "subscribe", "VIP"), now);
+    let question = awaited(&mut account, &mut now);
+    settled(&mut account, question, lists(&[("XXXXXX", "VIP")]), now);
+    let call = awaited(&mut account, &mut now);
+    settled(&mut account, call, answer(202, ""), now);
+    add(&mut account, change(2, "list_delete", r#"{"list_name":"VIP"}"#, "list_name:VIP"), now);
+    assert_eq!(lane(&awaited(&mut account, &mut now)), &GET_LISTS);
+}
+
+#[test]
+fn an_answer_of_before_a_change_is_not_kept() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    add(&mut account, consent(1, "subscribe", "VIP"), now);
+    let question = awaited(&mut account, &mut now);
+    assert_eq!(lane(&question), &GET_LISTS);
+    add(&mut account, change(2, "list_rename", r#"{"list":"XXXXXX","name":"Old"}"#, "list:XXXXXX"), now);
+    let rename = awaited(&mut account, &mut now);
+    assert_eq!(lane(&rename), &UPDATE_LIST);
+    now += SECOND;
+    settled(&mut account, rename, answer(200, "{}"), now);
+    settled(&mut account, question, lists(&[("XXXXXX", "VIP")]), now);
+    let call = awaited(&mut account, &mut now);
+    assert_eq!((lane(&call), seqs(&call)), (&SUBSCRIBE, vec![1]));
+    add(&mut account, consent(3, "subscribe", "VIP"), now);
+    assert_eq!(lane(&awaited(&mut account, &mut now)), &GET_LISTS);
+}
+
+/// It was asked before the list was made, and answered after.
+#[test]
+fn what_comes_too_late_to_an_answer_is_not_missed() {
+    for known_for in [Duration::ZERO, 60 * SECOND] {
+        let mut now = Instant::now();
+        let mut account = account(now);
+        account.know_lists_for(known_for);
+        add(&mut account, create(1), now);
+        let question = awaited(&mut account, &mut now);
+        settled(&mut account, question, lists(&[]), now);
+        let create = awaited(&mut account, &mut now);
+        assert_eq!(lane(&create), &CREATE_LIST);
+        add(&mut account, consent(2, "subscribe", "VIP"), now);
+        let question = awaited(&mut account, &mut now);
+        now += SECOND;
+        settled(&mut account, create, answer(201, r#"{"data":{"id":"YYYYYY"}}"#), now);
+        assert!(settled(&mut account, question, lists(&[]), now).outcomes.is_empty());
+        let mut call = awaited(&mut account, &mut now);
+        if lane(&call) == &GET_LISTS {
+            settled(&mut account, call, lists(&[("YYYYYY", "VIP")]), now);
+            call = awaited(&mut account, &mut now);
+        }
+        assert_eq!((lane(&call), seqs(&call)), (&SUBSCRIBE, vec![2]));
+        assert!(body(&call).contains(r#""id":"YYYYYY""#));
+    }
+}
+
+#[test]
+fn another_key_may_be_of_another_account() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    add(&mut account, consent(1, "subscribe", "VIP"), now);
+    let question = awaited(&mut account, &mut now);
+    settled(&mut account, question, lists(&[("XXXXXX", "VIP")]), now);
+    let options = AccountOptions {
+        name: "default".into(),
+        session: Some(Session::new("http://127.0.0.1:2", klaviyo::REVISION, "pk").expect("a session")),
+        rate_share: 1e6,
+        place: None,
+        stale: None,
+    };
+    account.set(options, now);
+    assert_eq!(lane(&awaited(&mut account, &mut now)), &GET_LISTS, "also what has been told");
+}
+
+/// The last call may have been what has done it.
+#[test]
+fn a_list_that_was_deleted_before_a_restart_is_gone() {
+    let now = Instant::now();
+    let mut account = account(now);
+    let again = change(1, "list_delete", r#"{"list_name":"VIP"}"#, "list_name:VIP");
+    add(&mut account, Message { may_be_done: true, attempts: 1, ..again }, now);
+    let question = next(&mut account, now).expect("a question");
+    let told = endings(settled(&mut account, question, lists(&[]), now));
+    assert!(matches!(told[&1], Ending::Accepted { .. }), "{told:?}");
 }

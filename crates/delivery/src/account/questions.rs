@@ -8,6 +8,7 @@ use super::Account;
 use crate::call::{Call, Carried};
 use crate::message::{Ending, Report};
 use crate::question::{self, Answer, Says};
+use crate::queue::Queued;
 
 /// What an answer says, where it can be read.
 pub fn read(endpoint: &'static Endpoint, body: &[u8]) -> Option<Box<dyn Answer>> {
@@ -17,10 +18,23 @@ pub fn read(endpoint: &'static Endpoint, body: &[u8]) -> Option<Box<dyn Answer>>
 /// A message goes on at once, and is not recorded.
 const GOES_ON: (Option<Ending>, Option<Duration>) = (None, Some(Duration::ZERO));
 
-/// Before it is asked again about what may change soon.
+/// Before it is asked again about what may change soon: at first, and at the most.
 const AGAIN: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// The longer it has waited, the less often. It is told at once if what it waits for happens here.
+fn soon(queued: &Queued, now: Instant) -> Duration {
+    (now.saturating_duration_since(queued.since) / 4).clamp(AGAIN, SELDOM)
+}
 
 impl Account {
+    /// Whether what a message needs may be there when it is asked again: something waits that may change it, or has done so
+    /// since. What changes lists itself comes after what it waits for, by its key.
+    fn may_come(&self, queued: &Queued, key: &str, asked: Instant) -> bool {
+        !queued.message.kind.renames()
+            && (self.queue.has(key) || self.queue.names.may_have_changed_since(asked))
+    }
+
     /// A question was answered: its messages go back to their place, from where they go on, or end here.
     pub(super) fn told(
         &mut self,
@@ -48,11 +62,14 @@ impl Account {
                 Says::StopUnlessDone { id: resource_id, .. } if queued.message.may_be_done => {
                     (Some(Ending::Accepted { status: 200, resource_id, state_of: Vec::new() }), None)
                 }
-                // What changes lists itself comes after what it waits for, by its key.
-                Says::StopUnlessComing { key, .. }
-                    if !queued.message.kind.renames() && self.queue.has(&key) =>
+                Says::StopUnlessComing { key, .. } if self.may_come(queued, &key, asked) => {
+                    (None, Some(soon(queued, now)))
+                }
+                Says::StopUnlessComing { failure, .. } | Says::Stop(failure)
+                    if queued.message.may_be_done
+                        && queued.message.kind.says_done(&queued.message.payload, &failure, &[]) =>
                 {
-                    (None, Some(AGAIN))
+                    (Some(Ending::Accepted { status: 200, resource_id: None, state_of: Vec::new() }), None)
                 }
                 Says::StopUnlessDone { failure, .. }
                 | Says::StopUnlessComing { failure, .. }
@@ -65,7 +82,9 @@ impl Account {
         }
         let how = |_: &Self, _: &Carried, number: usize| ends[number].clone();
         self.end(carried, sent_at, now, how, &mut report);
-        if let Some(learned) = learned {
+        if let Some(learned) = learned
+            && !self.queue.names.may_have_changed_since(asked)
+        {
             self.queue.learn(learned, asked, now);
         }
         report

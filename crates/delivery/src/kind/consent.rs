@@ -48,7 +48,7 @@ impl<'a> Payload<'a> {
     /// Where nobody has said yet which list it means, or it is none of ours.
     pub fn known(payload: &'a str) -> Result<Self, String> {
         let payload = Self::read(payload)?;
-        if payload.list_name.is_some() {
+        if payload.list_name.is_some() && payload.list.is_none() {
             Err("nobody has said yet which list it means".to_owned())
         } else {
             Ok(payload)

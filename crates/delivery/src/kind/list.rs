@@ -10,7 +10,7 @@ use super::{Checked, Kind, Lost, Reading, Rides, push_string};
 use crate::invalid::{Fault, Invalid};
 use crate::list::List;
 use crate::message::Failure;
-use crate::question::{ListNames, Question};
+use crate::question::{ListNames, NO_SUCH_LIST, Question};
 
 /// Bytes of a name that is taken.
 const NAME: usize = 1_000;
@@ -61,6 +61,7 @@ fn check_name<'a>(argument: &str, name: Option<&'a str>) -> Result<&'a str, Inva
 struct Payload {
     new_list: Option<String>,
     list: Option<String>,
+    list_name: Option<String>,
     name: Option<String>,
 }
 
@@ -101,15 +102,17 @@ impl Kind for Change {
     fn request(&self, payload: &str) -> Result<Request, String> {
         let payload: Payload = serde_json::from_str(payload).map_err(|error| error.to_string())?;
         match payload {
-            Payload { new_list: Some(name), list: None, name: None } if *self.endpoint == CREATE_LIST => {
+            Payload { new_list: Some(name), list: None, list_name: None, name: None }
+                if *self.endpoint == CREATE_LIST =>
+            {
                 Ok(Request::post(self.endpoint, list_body(&name)))
             }
-            Payload { new_list: None, list: Some(list), name: Some(name) }
+            Payload { new_list: None, list: Some(list), name: Some(name), .. }
                 if *self.endpoint == UPDATE_LIST =>
             {
                 Ok(Request::to(self.endpoint, &list, list_name_body(&list, &name)))
             }
-            Payload { new_list: None, list: Some(list), name: None } if *self.endpoint == DELETE_LIST => {
+            Payload { new_list: None, list: Some(list), name: None, .. } if *self.endpoint == DELETE_LIST => {
                 Ok(Request::to(self.endpoint, &list, Vec::new()))
             }
             _ => Err("it does not say what is to become of which list".to_owned()),
@@ -121,7 +124,8 @@ impl Kind for Change {
     }
 
     fn says_done(&self, _: &str, failure: &Failure, _: &[String]) -> bool {
-        *self.endpoint == DELETE_LIST && failure.status == Some(404)
+        let is_gone = failure.status == Some(404) || failure.code == NO_SUCH_LIST;
+        *self.endpoint == DELETE_LIST && is_gone
     }
 
     fn read(&self, _: &str, _: [u8; 16], _: &str) -> Reading {

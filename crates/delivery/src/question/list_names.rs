@@ -8,6 +8,9 @@ use crate::kind::list;
 use crate::list::{List, name_in, with_id};
 use crate::message::Failure;
 
+/// The code of what names a list that there is not.
+pub const NO_SUCH_LIST: &str = "no_such_list";
+
 /// The question.
 pub struct ListNames;
 
@@ -81,7 +84,7 @@ impl Answer for Lists {
                 None => Says::Stop(failure("malformed_payload", "it names no list".to_owned())),
             },
             [] => Says::StopUnlessComing {
-                failure: failure("no_such_list", format!("Klaviyo has no list called \"{name}\"")),
+                failure: failure(NO_SUCH_LIST, format!("Klaviyo has no list called \"{name}\"")),
                 key: List::Name(&name).key(),
             },
             _ => Says::Stop(failure(
@@ -128,7 +131,10 @@ mod tests {
     fn a_name_means_the_one_list_that_has_it() {
         let payload = r#"{"list_name":"VIP","email":"a@b.example"}"#;
         let one = answer(&[("Y6nRLr", "VIP"), ("XXXXXX", "vip")]);
-        assert_eq!(one.says(payload), Says::GoAs(r#"{"email":"a@b.example","list":"Y6nRLr"}"#.to_owned()));
+        assert_eq!(
+            one.says(payload),
+            Says::GoAs(r#"{"email":"a@b.example","list":"Y6nRLr","list_name":"VIP"}"#.to_owned())
+        );
         assert_eq!(one.learned(payload).expect("a list").id, "Y6nRLr");
         assert_eq!(code(answer(&[]).says(payload)), "no_such_list");
         let two = answer(&[("Y6nRLr", "VIP"), ("XXXXXX", "VIP")]);
