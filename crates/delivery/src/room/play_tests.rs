@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{
     Answer, BULK_IMPORT_PROFILES, ENDPOINTS, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS,
@@ -13,6 +13,7 @@ use super::*;
 use crate::account::Account as Sender;
 use crate::call::Call;
 use crate::call::tests::{POLICY, account, answer, message, next, seqs};
+use crate::deletion::DeletionRequest;
 use crate::engine::Command;
 use crate::import::{ImportId, ImportReport, ImportStep};
 use crate::key::Identifier;
@@ -34,6 +35,7 @@ struct Counts {
     rode: usize,
     asked: usize,
     followed: usize,
+    discarded: usize,
 }
 
 struct Play {
@@ -51,6 +53,8 @@ struct Play {
     cursor: i64,
     over: VecDeque<(ImportId, bool)>,
     loads: HashMap<ImportId, Vec<(i64, usize)>>,
+    /// Who is to be deleted: of whom nothing with a lower number is of use.
+    requests: HashMap<Identifier, i64>,
     // Between them.
     commands: VecDeque<Command>,
     reports: VecDeque<Report>,
@@ -58,6 +62,8 @@ struct Play {
     sender: Sender,
     announced: HashMap<ImportId, Call>,
     calls: Vec<Call>,
+    /// As far as the thread has heard.
+    told: HashMap<Identifier, i64>,
     counts: Counts,
 }
 
@@ -123,11 +129,13 @@ impl Play {
             cursor: 0,
             over: VecDeque::new(),
             loads: HashMap::new(),
+            requests: HashMap::new(),
             commands: VecDeque::new(),
             reports: VecDeque::new(),
             sender: account(now),
             announced: HashMap::new(),
             calls: Vec::new(),
+            told: HashMap::new(),
             counts: Counts::default(),
         }
     }
@@ -137,6 +145,31 @@ impl Play {
     }
 
     // What the owner does.
+
+    /// Somebody is to be deleted, of whom something was queued.
+    fn request(&mut self) {
+        if self.committed == 0 {
+            return;
+        }
+        let row = self.row(self.random.clone().i64(1..=self.committed));
+        let (identifier, text) = (row.identifiers[0], row.message.key[0].clone());
+        let seq = self.random.i64(1..=self.committed + 1);
+        let request = DeletionRequest {
+            id: [9; 16],
+            seq,
+            identifier: text,
+            until: Some(SystemTime::UNIX_EPOCH),
+            readmitted: None,
+        };
+        let of = self.requests.entry(identifier).or_default();
+        *of = seq.max(*of);
+        self.commands.push_back(Command::Discard { account: "default".into(), requests: vec![request] });
+    }
+
+    fn is_gone(&self, seq: i64, requests: &HashMap<Identifier, i64>) -> bool {
+        let identifiers = &self.row(seq).identifiers;
+        identifiers.iter().any(|identifier| requests.get(identifier).is_some_and(|request| seq < *request))
+    }
 
     fn offer(&mut self, seq: i64, parked: bool, found: &mut Vec<Message>) {
         let account = "default";
@@ -154,7 +187,13 @@ impl Play {
         };
         if admitted {
             self.room.add(seq, account, class, message.unique_id, LANE_BYTES / ROOM);
-            found.push(Message { rides, ..message.clone() });
+            let message = Message { rides, ..message.clone() };
+            if self.is_gone(seq, &self.requests) {
+                self.is_done(seq);
+                self.room.remove(seq);
+            } else {
+                found.push(message);
+            }
         } else {
             self.counts.parked += usize::from(self.room.accounts[account].parking.holds(seq));
         }
@@ -248,6 +287,15 @@ impl Play {
                 let report = self.sender.add(messages, now);
                 report.into_iter().for_each(|report| self.report(report));
             }
+            Some(Command::Discard { requests, .. }) => {
+                for request in &requests {
+                    let identifier = key::identifiers(std::slice::from_ref(&request.identifier))[0];
+                    let of = self.told.entry(identifier).or_default();
+                    *of = request.seq.max(*of);
+                }
+                let report = self.sender.discard(requests, now);
+                report.into_iter().for_each(|report| self.report(report));
+            }
             Some(Command::Import { id, .. }) => {
                 let call = self.announced.remove(&id).expect("it is announced");
                 self.begin(call);
@@ -266,18 +314,26 @@ impl Play {
 
     fn report(&mut self, report: Report) {
         for outcome in &report.outcomes {
-            if matches!(outcome.ending, Ending::Retry { .. }) || !self.done.insert(outcome.seq) {
-                continue;
-            }
-            for identifier in &self.rows[outcome.seq as usize - 1].identifiers {
-                self.pending.get_mut(identifier).expect("known").remove(&outcome.seq);
+            self.counts.discarded += usize::from(matches!(outcome.ending, Ending::Discarded { .. }));
+            if !matches!(outcome.ending, Ending::Retry { .. }) {
+                self.is_done(outcome.seq);
             }
         }
         self.reports.push_back(report);
     }
 
+    fn is_done(&mut self, seq: i64) {
+        if self.done.insert(seq) {
+            for identifier in &self.rows[seq as usize - 1].identifiers {
+                self.pending.get_mut(identifier).expect("known").remove(&seq);
+            }
+        }
+    }
+
     fn start(&mut self) {
         while let Some(call) = next(&mut self.sender, self.now) {
+            let useless = seqs(&call).into_iter().find(|seq| self.is_gone(*seq, &self.told));
+            assert_eq!(useless, None, "a person's who is to be deleted");
             match call.announcement() {
                 Some((id, report)) => {
                     self.announced.insert(id, call);
@@ -382,6 +438,7 @@ impl Play {
                     5 => self.recall(),
                     6 | 7 => self.obey(),
                     8 | 9 => self.start(),
+                    10 if self.random.u8(0..8) == 0 => self.request(),
                     10 => self.now += Duration::from_millis(self.random.u64(0..600)),
                     _ => self.end(),
                 }
@@ -397,20 +454,22 @@ impl Play {
 }
 
 /// Whatever comes late between them: of two messages that share an identifier the later is not on its way before the
-/// earlier has arrived, no id of the user's own that was sent rides, and everything arrives.
+/// earlier has arrived, no id of the user's own that was sent rides, nothing goes that is about somebody whom the thread
+/// knows to be deleted, and everything else arrives.
 #[test]
 fn order_holds_however_late_each_hears_of_the_other() {
     let mut all = Counts::default();
     for seed in 0..30 {
-        let Counts { jobs, parked, bounced, rode, asked, followed } = Play::new(seed, 3_000).run();
+        let Counts { jobs, parked, bounced, rode, asked, followed, discarded } = Play::new(seed, 3_000).run();
         all.jobs += jobs;
         all.parked += parked;
         all.bounced += bounced;
         all.rode += rode;
         all.asked += asked;
         all.followed += followed;
+        all.discarded += discarded;
     }
-    let Counts { jobs, parked, bounced, rode, asked, followed } = all;
+    let Counts { jobs, parked, bounced, rode, asked, followed, discarded } = all;
     assert!(jobs > 30 && parked > 1_000 && bounced > 100 && rode > 100, "{jobs} {parked} {bounced} {rode}");
-    assert!(asked > 1_000 && followed > 1_000, "{asked} {followed}");
+    assert!(asked > 1_000 && followed > 1_000 && discarded > 300, "{asked} {followed} {discarded}");
 }
