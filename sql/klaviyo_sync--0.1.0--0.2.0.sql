@@ -61,7 +61,7 @@ CREATE TABLE klaviyo.accepted_deletion (
 COMMENT ON TABLE klaviyo.accepted_deletion IS 'Requests for deletion that Klaviyo has accepted, until that is in klaviyo.deletion: whoever records results waits for nobody who has a row of that';
 COMMENT ON COLUMN klaviyo.accepted_deletion.message_id IS 'The message that asked Klaviyo';
 COMMENT ON COLUMN klaviyo.accepted_deletion.accepted_at IS 'When that was recorded';
-COMMENT ON COLUMN klaviyo.accepted_deletion.xid IS 'The transaction that recorded it: what began before may still write of the person, and is waited for';
+COMMENT ON COLUMN klaviyo.accepted_deletion.xid IS 'The transaction that recorded it: those that had written something before may write more of the person, and are waited for';
 
 CREATE TABLE klaviyo.discarded (
     message_id   uuid PRIMARY KEY,

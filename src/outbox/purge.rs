@@ -16,8 +16,8 @@ const DEAD_LETTERS: i64 = 1_000;
 const KEYS: i64 = 20_000;
 const BLOCKS: i64 = 10_000;
 
-/// Accepted before whatever still runs had begun: a transaction that does not know of the request may write of the person until
-/// it ends. A number that nobody has had yet is another cluster's.
+/// Accepted before whatever still runs had written anything: a transaction that does not know of the request may write more of
+/// the person until it ends. A number that nobody has had yet is another cluster's.
 macro_rules! is_over {
     () => {
         "(a.xid < pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())

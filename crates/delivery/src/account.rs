@@ -377,6 +377,11 @@ impl Account {
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
         let stopped = self.learn(&verdict, &mut call, now, policy);
+        // It was another account of Klaviyo's, maybe, whose lists these are.
+        let is_current = self.last_session.as_ref() == Some(&call.session);
+        if !is_current {
+            call.carried.messages.iter_mut().for_each(|queued| _ = queued.forget_list());
+        }
         if let Some(told) = told {
             let mut report = self.told(call, &*told, now, report);
             report.account_state = self.news(before, now);
@@ -411,6 +416,9 @@ impl Account {
                 }
             }
         };
+        if !is_current {
+            self.queue.forget_names(now);
+        }
         report.account_state = self.news(before, now);
         report
     }

@@ -110,17 +110,20 @@ impl Queued {
             *told = Some(asked);
         }
         if let Some(payload) = payload {
-            self.message.payload = payload;
-            let Message { kind, payload, .. } = &self.message;
-            let told = |asks: &dyn Question| {
-                self.questions
-                    .iter()
-                    .find(|(other, _)| other.endpoint() == asks.endpoint())
-                    .and_then(|(_, told)| *told)
-            };
-            let asks = kind.questions().iter().filter(|question| question.is_for(payload));
-            self.questions = asks.map(|question| (*question, told(*question))).collect();
+            self.set_payload(payload);
         }
+    }
+
+    /// Another payload for its own, of which it may have to ask other questions.
+    fn set_payload(&mut self, payload: String) {
+        self.message.payload = payload;
+        let Message { kind, payload, .. } = &self.message;
+        let told = |asks: &dyn Question| {
+            let mut known = self.questions.iter().filter(|(other, _)| other.endpoint() == asks.endpoint());
+            known.next().and_then(|(_, told)| *told)
+        };
+        let asks = kind.questions().iter().filter(|question| question.is_for(payload));
+        self.questions = asks.map(|question| (*question, told(*question))).collect();
     }
 
     /// Something may have been done since that answers are not of any more.

@@ -29,6 +29,9 @@ impl Account {
                 queued.message.may_be_done = true;
                 queued.forget_told();
             }
+            if carried.messages.iter().any(|queued| queued.message.kind.renames()) {
+                self.queue.forget_names(now);
+            }
         }
         // Where another call does as well, nobody waits for this one.
         let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
@@ -57,15 +60,11 @@ impl Account {
     ) {
         let bulk = carried.is_bulk();
         let mut waits = VecDeque::with_capacity(carried.messages.len());
-        let mut made = Vec::new();
+        let mut changes = Vec::new();
         for (number, queued) in carried.messages.iter().enumerate() {
             let (ending, wait) = how(self, &carried, number);
             let accepted = matches!(ending, Some(Ending::Accepted { .. }));
-            let is_over = matches!(ending, Some(Ending::Accepted { .. } | Ending::Dead { .. }));
-            if queued.message.kind.renames() && (is_over || queued.message.may_be_done) {
-                self.queue.forget_names(now);
-                made.extend(made_by(&queued.message, ending.as_ref()));
-            }
+            changes.extend(Change::of(&queued.message, ending.as_ref()));
             let outcome = ending.map(|ending| Outcome::of(&queued.message, sent_at, bulk, ending));
             report.outcomes.extend(outcome);
             waits.push_back((wait, accepted));
@@ -91,8 +90,13 @@ impl Account {
                     .map(|(message, by)| Outcome::of(message, sent_at, bulk, Ending::Discarded { by: *by })),
             );
         }
-        for learned in made {
-            self.queue.learn(learned, now, now);
+        for change in changes {
+            if !matches!(change, Change::Made(_)) {
+                self.queue.forget_names(now);
+            }
+            if let Change::Made(learned) | Change::Renamed(learned) = change {
+                self.queue.made(learned, now);
+            }
         }
     }
 
@@ -168,8 +172,23 @@ impl Account {
     }
 }
 
-/// The list that a message has made: Klaviyo may take a while until it finds it by its name.
-fn made_by(message: &Message, ending: Option<&Ending>) -> Option<Learned> {
-    let Some(Ending::Accepted { resource_id: Some(id), .. }) = ending else { return None };
-    Some(Learned { name: list::new_name(&message.payload)?, id: id.clone() })
+/// What has become of a list, by a message that is accepted. Klaviyo may take a while until it finds it by its name.
+enum Change {
+    Made(Learned),
+    Renamed(Learned),
+    Other,
+}
+
+impl Change {
+    fn of(message: &Message, ending: Option<&Ending>) -> Option<Self> {
+        let Some(Ending::Accepted { status, resource_id, .. }) = ending.filter(|_| message.kind.renames())
+        else {
+            return None;
+        };
+        // That there is one is not to say that there is no other.
+        let made = || Some(Learned { name: list::new_name(&message.payload)?, id: resource_id.clone()? });
+        let made = made().filter(|_| *status == 201);
+        let renamed = || list::renamed(&message.payload).map(|(id, name)| Learned { name, id });
+        Some(made.map(Self::Made).or_else(|| renamed().map(Self::Renamed)).unwrap_or(Self::Other))
+    }
 }

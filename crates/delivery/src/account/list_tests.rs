@@ -278,6 +278,16 @@ fn what_comes_too_late_to_an_answer_is_not_missed() {
     }
 }
 
+fn another_key() -> AccountOptions {
+    AccountOptions {
+        name: "default".into(),
+        session: Some(Session::new("http://127.0.0.1:2", klaviyo::REVISION, "pk").expect("a session")),
+        rate_share: 1e6,
+        place: None,
+        stale: None,
+    }
+}
+
 #[test]
 fn another_key_may_be_of_another_account() {
     let mut now = Instant::now();
@@ -286,14 +296,7 @@ fn another_key_may_be_of_another_account() {
     add(&mut account, consent(1, "subscribe", "VIP"), now);
     let question = awaited(&mut account, &mut now);
     settled(&mut account, question, lists(&[("XXXXXX", "VIP")]), now);
-    let options = AccountOptions {
-        name: "default".into(),
-        session: Some(Session::new("http://127.0.0.1:2", klaviyo::REVISION, "pk").expect("a session")),
-        rate_share: 1e6,
-        place: None,
-        stale: None,
-    };
-    account.set(options, now);
+    account.set(another_key(), now);
     assert_eq!(lane(&awaited(&mut account, &mut now)), &GET_LISTS, "also what has been told");
 }
 
@@ -307,4 +310,101 @@ fn a_list_that_was_deleted_before_a_restart_is_gone() {
     let question = next(&mut account, now).expect("a question");
     let told = endings(settled(&mut account, question, lists(&[]), now));
     assert!(matches!(told[&1], Ending::Accepted { .. }), "{told:?}");
+}
+
+/// Two that may have been done, while Klaviyo takes no such calls: neither has the other ask without end.
+#[test]
+fn what_may_have_been_done_wakes_nobody() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    for (seq, name) in [(1, "A"), (2, "B")] {
+        let payload = format!(r#"{{"list_name":"{name}","name":"New {name}"}}"#);
+        add(&mut account, change(seq, "list_rename", &payload, &format!("list_name:{name}")), now);
+    }
+    let (mut questions, mut renames) = (0, 0);
+    let start = now;
+    while now < start + 300 * SECOND {
+        let call = awaited(&mut account, &mut now);
+        let result = match *lane(&call) {
+            GET_LISTS => {
+                questions += 1;
+                let name = if seqs(&call) == [1] { ("XXXXXX", "A") } else { ("YYYYYY", "B") };
+                lists(&[name])
+            }
+            _ => {
+                renames += 1;
+                if renames <= 2 { Err(TransportError::Timeout) } else { answer(503, "") }
+            }
+        };
+        settled(&mut account, call, result, now);
+    }
+    assert!(questions <= 4 && renames > 4, "{questions} questions, {renames} calls");
+}
+
+/// Klaviyo may not find a list by its name as soon as it is made, or called so; nor do others it has just made matter.
+#[test]
+fn a_list_that_klaviyo_does_not_find_yet_is_not_missed() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    let mut there: Vec<(&str, &str)> = vec![("ZZZZZZ", "Old")];
+    for (seq, name) in [(1, "VIP"), (2, "Other")] {
+        let payload = format!(r#"{{"new_list":"{name}"}}"#);
+        add(&mut account, change(seq, "list_create", &payload, &format!("list_name:{name}")), now);
+    }
+    add(&mut account, change(3, "list_rename", r#"{"list":"ZZZZZZ","name":"New"}"#, "list:ZZZZZZ"), now);
+    for (seq, name) in [(4, "VIP"), (5, "Other"), (6, "New")] {
+        add(&mut account, consent(seq, "subscribe", name), now);
+    }
+    // What is to become of one behind its making as well.
+    add(&mut account, change(7, "list_delete", r#"{"list_name":"Other"}"#, "list_name:Other"), now);
+    let (start, mut done) = (now, 0);
+    while done < 7 {
+        if now > start + 8 * SECOND {
+            there = vec![("AAAAAA", "VIP"), ("BBBBBB", "Other"), ("ZZZZZZ", "New")];
+        }
+        let call = awaited(&mut account, &mut now);
+        let made = |id: &str| answer(201, &format!(r#"{{"data":{{"id":"{id}"}}}}"#));
+        let result = match *lane(&call) {
+            GET_LISTS => lists(&there),
+            CREATE_LIST => made(if seqs(&call) == [1] { "AAAAAA" } else { "BBBBBB" }),
+            UPDATE_LIST => answer(200, "{}"),
+            _ => answer(202, ""),
+        };
+        for (seq, ending) in endings(settled(&mut account, call, result, now)) {
+            assert!(matches!(ending, Ending::Accepted { .. }), "{seq}: {ending:?}");
+            done += 1;
+        }
+    }
+}
+
+#[test]
+fn what_another_account_has_said_is_not_kept() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    account.know_lists_for(60 * SECOND);
+    add(&mut account, create(1), now);
+    add(&mut account, consent(2, "subscribe", "Other"), now);
+    let mut calls = Vec::new();
+    while calls.len() < 2 {
+        let call = awaited(&mut account, &mut now);
+        match *lane(&call) {
+            GET_LISTS if seqs(&call) == [1] => drop(settled(&mut account, call, lists(&[]), now)),
+            _ => calls.push(call),
+        }
+    }
+    account.set(another_key(), now);
+    for call in calls {
+        let result = match *lane(&call) {
+            CREATE_LIST => answer(201, r#"{"data":{"id":"XXXXXX"}}"#),
+            _ => lists(&[("YYYYYY", "Other")]),
+        };
+        settled(&mut account, call, result, now);
+    }
+    add(&mut account, consent(3, "subscribe", "VIP"), now);
+    for _ in 0..2 {
+        let call = awaited(&mut account, &mut now);
+        assert_eq!(lane(&call), &GET_LISTS, "of {:?}", seqs(&call));
+    }
 }

@@ -31,8 +31,7 @@ impl Account {
     /// Whether what a message needs may be there when it is asked again: something waits that may change it, or has done so
     /// since. What changes lists itself comes after what it waits for, by its key.
     fn may_come(&self, queued: &Queued, key: &str, asked: Instant) -> bool {
-        !queued.message.kind.renames()
-            && (self.queue.has(key) || self.queue.names.may_have_changed_since(asked))
+        self.queue.names.may_be_settling(asked) || !queued.message.kind.renames() && self.queue.has(key)
     }
 
     /// A question was answered: its messages go back to their place, from where they go on, or end here.
@@ -45,10 +44,13 @@ impl Account {
     ) -> Report {
         let (mut carried, asked, sent_at) = (call.carried, call.started, call.sent_at);
         let endpoint = self.lanes[call.lane].endpoint;
+        // It may be another account of Klaviyo's that has answered.
+        let is_current = self.last_session.as_ref() == Some(&call.session);
         let learned = carried.messages.iter().find_map(|queued| answer.learned(&queued.message.payload));
         let mut ends = Vec::with_capacity(carried.messages.len());
         for queued in &mut carried.messages {
             let end = match answer.says(&queued.message.payload) {
+                _ if !is_current => GOES_ON,
                 // Whatever came after the question it does not know of.
                 Says::Go => {
                     queued.was_told(endpoint, asked, None);
@@ -62,6 +64,7 @@ impl Account {
                 Says::StopUnlessDone { id: resource_id, .. } if queued.message.may_be_done => {
                     (Some(Ending::Accepted { status: 200, resource_id, state_of: Vec::new() }), None)
                 }
+                Says::StopUnlessComing { .. } if self.queue.names.tell(queued, now) => GOES_ON,
                 Says::StopUnlessComing { key, .. } if self.may_come(queued, &key, asked) => {
                     (None, Some(soon(queued, now)))
                 }
@@ -83,6 +86,7 @@ impl Account {
         let how = |_: &Self, _: &Carried, number: usize| ends[number].clone();
         self.end(carried, sent_at, now, how, &mut report);
         if let Some(learned) = learned
+            && is_current
             && !self.queue.names.may_have_changed_since(asked)
         {
             self.queue.learn(learned, asked, now);

@@ -70,6 +70,12 @@ pub fn new_name(payload: &str) -> Option<String> {
     serde_json::from_str::<Payload>(payload).ok()?.new_list
 }
 
+/// The list that is to have another name, and that.
+pub fn renamed(payload: &str) -> Option<(String, String)> {
+    let Payload { list, name, .. } = serde_json::from_str(payload).ok()?;
+    list.zip(name)
+}
+
 /// A kind of these.
 pub struct Change {
     name: &'static str,

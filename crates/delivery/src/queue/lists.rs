@@ -14,6 +14,9 @@ use crate::recent::Recent;
 /// Names that are remembered, twice each. A shop has dozens of lists.
 const REMEMBERED: usize = 1_000;
 
+/// How long after a change Klaviyo may not find a list by its name yet.
+const SETTLES: Duration = Duration::from_secs(10);
+
 pub struct Names {
     /// Klaviyo's ids, by name, and when it was asked.
     known: Recent<String, (String, Instant)>,
@@ -31,6 +34,11 @@ impl Names {
     /// Whether an answer to what was asked then may be of before a change.
     pub fn may_have_changed_since(&self, asked: Instant) -> bool {
         self.changed_at.is_some_and(|changed| asked <= changed)
+    }
+
+    /// Whether Klaviyo may not have found, by then, what was changed.
+    pub fn may_be_settling(&self, asked: Instant) -> bool {
+        self.changed_at.is_some_and(|changed| asked <= changed + SETTLES)
     }
 
     /// Tells a message which list it means, where that is known. Whether it was told.
@@ -52,36 +60,33 @@ impl Names {
 }
 
 impl Queue {
-    /// Klaviyo has said which list has a name. Whoever waits to ask the same need not.
-    pub fn learn(&mut self, Learned { name, id }: Learned, asked: Instant, now: Instant) {
-        self.names.known.insert(name, (id, asked));
+    /// Klaviyo has said which list has a name. Whoever waits to ask the same need not, or may again.
+    pub fn learn(&mut self, learned: Learned, asked: Instant, now: Instant) {
+        let Learned { name, id } = learned;
+        self.names.known.insert(name.clone(), (id, asked));
         let Self { names, groups, .. } = self;
         let changed = change_waiting(groups, |queued| {
-            let told = names.tell(queued, now);
-            if told {
+            let waits =
+                !queued.message.kind.renames() && name_in(&queued.message.payload) == Some(name.clone());
+            if waits {
+                names.tell(queued, now);
                 queued.not_before = None;
             }
-            told
+            waits
         });
         changed.into_iter().for_each(|group| self.place(group, now));
     }
 
-    /// A list was made, or has another name, or is gone; or all are another account's. Whoever has been told of one asks
-    /// again, and whoever waits for one.
+    /// A list has that name from now on; what is known of other names is as good as before.
+    pub fn made(&mut self, learned: Learned, now: Instant) {
+        self.names.changed_at = Some(now);
+        self.learn(learned, now, now);
+    }
+
+    /// A list has another name, or is gone, or may be; or all are another account's. Whoever has been told of one asks again.
     pub fn forget_names(&mut self, now: Instant) {
         self.names = Names { changed_at: Some(now), ..Names::new(self.names.lasts) };
-        let changed = change_waiting(&mut self.groups, |queued| {
-            let untold = without_id(&queued.message.payload);
-            let named = untold.is_some() || name_in(&queued.message.payload).is_some();
-            if untold.is_some() {
-                queued.was_told(&GET_LISTS, now, untold);
-                queued.forget_told();
-            }
-            if named {
-                queued.not_before = None;
-            }
-            named
-        });
+        let changed = change_waiting(&mut self.groups, Queued::forget_list);
         changed.into_iter().for_each(|group| self.place(group, now));
     }
 
@@ -89,6 +94,18 @@ impl Queue {
     pub fn has(&self, identifier: &str) -> bool {
         let identifiers = key::identifiers(&[identifier.to_owned()]);
         identifiers.iter().any(|identifier| self.by_identifier.contains_key(identifier))
+    }
+}
+
+impl Queued {
+    /// What it was told of a list by its name is not good any more. Whether it was told. What may have been done was done to
+    /// the list that it was told, and so was what has become of one.
+    pub fn forget_list(&mut self) -> bool {
+        let keeps = self.message.may_be_done || self.message.kind.renames();
+        let Some(payload) = without_id(&self.message.payload).filter(|_| !keeps) else { return false };
+        self.forget_told();
+        self.set_payload(payload);
+        true
     }
 }
 
