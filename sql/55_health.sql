@@ -225,6 +225,25 @@ AS $$
         FROM klaviyo.bulk_job AS j
         WHERE j.ended_at IS NULL AND j.account = a.name
     ) AS j
+    UNION ALL
+    SELECT 'deletions', a.name, CASE WHEN p.is_late THEN 'warning' ELSE 'ok' END,
+           CASE WHEN p.open > 0 THEN format('%s to be purged, the first since %s', p.open, p.since) ELSE 'none to be purged' END,
+           CASE WHEN p.is_late THEN
+               'Klaviyo has accepted a request for deletion more than a day ago, and our tables still name the person. A transaction that does not end, or is prepared, or a lock holds that up: see pg_stat_activity, pg_prepared_xacts and the server''s log.' END
+    FROM klaviyo.account AS a
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS open, min(d.accepted_at) AS since, min(d.accepted_at) < clock_timestamp() - interval '1 day' AS is_late
+        FROM (
+            SELECT d.accepted_at
+            FROM klaviyo.deletion AS d
+            WHERE d.account = a.name AND d.accepted_at IS NOT NULL AND d.purged_at IS NULL
+            UNION ALL
+            SELECT c.accepted_at
+            FROM klaviyo.accepted_deletion AS c
+            JOIN klaviyo.deletion AS d ON d.message_id = c.message_id
+            WHERE d.account = a.name AND d.accepted_at IS NULL
+        ) AS d
+    ) AS p
 $$;
 COMMENT ON FUNCTION klaviyo.account_health() IS 'The checks of klaviyo_health() that are about accounts';
 

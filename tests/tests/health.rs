@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::{
     Bulk, Cluster, Fault, PATIENCE, Shop, ShopBuilder, Stop, count, eventually, place, place_orders, query,
-    sql, wait_for_worker,
+    queued, sql, wait_for_worker,
 };
 use postgres::Client;
 
@@ -129,6 +129,7 @@ fn where_all_is_well_every_check_is_ok() {
             "backlog_age",
             "backlog_size",
             "dead_letters",
+            "deletions",
             "enabled",
             "homeless",
             "import_jobs",
@@ -201,6 +202,24 @@ fn a_job_that_takes_long_is_told_of() {
     wait_for_ok(&shop, &mut db, "import_jobs", "none under way");
     shop.drain_soon();
     assert_eq!(count(&mut db, "SELECT count(*) FROM queued WHERE (klaviyo_result(id)).hint IS NOT NULL"), 0);
+}
+
+/// A person's data that nothing purges is not forgotten.
+#[test]
+fn a_purge_that_cannot_begin_is_told_of() {
+    let shop = shop().start();
+    let (mut db, mut other) = (shop.connect(), shop.connect());
+    sql(&mut db, "SELECT klaviyo_pause_account()");
+    let request = queued(&mut db, "klaviyo_request_deletion('ada@shop.example')");
+    sql(&mut other, "BEGIN; SELECT FROM klaviyo.deletion FOR UPDATE");
+    sql(&mut db, "SELECT klaviyo_resume_account()");
+    shop.wait_for_status(&request, "accepted");
+    let told = check(&mut db, "deletions", "default");
+    assert!(told.status == "ok" && told.value.contains("1 to be purged"), "{}", told.value);
+    sql(&mut db, "UPDATE klaviyo.accepted_deletion SET accepted_at = now() - interval '2 days'");
+    wait_for_alarm(&shop, &mut db, "deletions", "warning", "1 to be purged", "pg_prepared_xacts");
+    sql(&mut other, "ROLLBACK");
+    wait_for_ok(&shop, &mut db, "deletions", "none to be purged");
 }
 
 #[test]
