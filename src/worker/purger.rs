@@ -43,7 +43,10 @@ impl Purger {
         self.later = !matches!(piece, Ok(Purging::Nothing | Purging::Piece));
         match piece {
             Ok(Purging::Piece) => {
-                self.failing = None;
+                // At the end of a pass: each that fails begins well.
+                if self.pass.is_none() {
+                    self.failing = None;
+                }
                 Purging::Piece
             }
             Ok(other) => {
