@@ -14,6 +14,7 @@ use crate::openapi::OpenApi;
 use crate::sandbox::{Sandbox, SandboxBuilder};
 use crate::server_user::ServerUser;
 use crate::wait::{PATIENCE, becomes_true};
+use crate::{Signal, kill, wait_for_crash, wait_for_worker};
 
 /// The key of the account; any that starts with `pk_` does.
 pub const SANDBOX_KEY: &str = "pk_sandbox_0123456789abcdef";
@@ -165,6 +166,13 @@ impl Shop {
     /// Connects to the shop's database.
     pub fn connect(&self) -> Client {
         self.cluster.connect(&self.database)
+    }
+
+    /// Kills the worker of a session's database, and waits until the server has recovered from that. The session is gone.
+    pub fn crash_worker(&mut self, session: &mut Client) {
+        kill(wait_for_worker(session), Signal::SIGKILL);
+        wait_for_crash(session);
+        self.cluster.wait_ready();
     }
 
     /// How many messages of the shop's database wait, are being retried, and are dead.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use harness::{
-    BULK_EVENTS, Bulk, Fault, Ledger, ORDER, PATIENCE, Receipt, Shop, Signal, Stop, count, kill, place,
-    place_orders, place_orders_of, query, sql, wait_for_crash, wait_for_worker,
+    BULK_EVENTS, Bulk, Fault, Ledger, ORDER, PATIENCE, Receipt, Shop, Stop, count, place, place_orders,
+    place_orders_of, query, sql,
 };
 
 /// More than single calls may carry in a second, several times.
@@ -143,9 +143,7 @@ fn no_kill_loses_an_event() {
                     shop.cluster.start();
                 }
                 false => {
-                    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-                    wait_for_crash(&mut db);
-                    shop.cluster.wait_ready();
+                    shop.crash_worker(&mut db);
                 }
             }
             db = shop.connect();

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use harness::{
-    Bulk, Fault, PATIENCE, Shop, Signal, count, kill, query, queued, refused, sql, wait_for_crash,
-    wait_for_worker,
-};
+use harness::{Bulk, Fault, PATIENCE, Shop, count, query, queued, refused, sql};
 use postgres::Client;
 
 const SUBSCRIBE: &str = "/api/profile-subscription-bulk-create-jobs";
@@ -168,9 +165,7 @@ fn only_what_was_sent_may_have_been_done() {
     let bob = queued(&mut db, &unsubscribe("bob"));
     let tried = "SELECT count(*) FROM klaviyo.retry WHERE attempts > 0 AND may_be_done = (key[1] ~ 'ada')";
     shop.eventually("both are tried", PATIENCE, || count(&mut db, tried) == 2);
-    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    wait_for_crash(&mut db);
-    shop.cluster.wait_ready();
+    shop.crash_worker(&mut db);
     db = shop.connect();
     shop.sandbox.clear_faults();
     shop.wait_for_status(&done, "accepted");
@@ -225,9 +220,7 @@ fn an_outage_and_a_crash_part_nobody() {
     );
     let tried = "SELECT count(*) FROM klaviyo.retry";
     shop.eventually("all have been tried", PATIENCE, || count(&mut db, tried) == 1_000);
-    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    wait_for_crash(&mut db);
-    shop.cluster.wait_ready();
+    shop.crash_worker(&mut db);
     shop.sandbox.clear_faults();
     assert_eq!(shop.drain(PATIENCE).dead, 0);
     let sizes = sizes(&shop, SUBSCRIBE);
@@ -299,9 +292,7 @@ fn a_change_of_mind_keeps_its_order_through_failures_and_crashes() {
         assert_eq!(query::<i64>(&mut db, say, &[&round, &PEOPLE]), PEOPLE);
         match round % 4 {
             1 => {
-                kill(wait_for_worker(&mut db), Signal::SIGKILL);
-                wait_for_crash(&mut db);
-                shop.cluster.wait_ready();
+                shop.crash_worker(&mut db);
             }
             3 => {
                 shop.cluster.kill9_postmaster();

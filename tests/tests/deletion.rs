@@ -4,10 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use harness::{
-    Fault, PATIENCE, Shop, Signal, count, kill, query, queued, refused, sql, status, wait_for_crash,
-    wait_for_worker,
-};
+use harness::{Fault, PATIENCE, Shop, count, query, queued, refused, sql, status};
 use postgres::Client;
 
 const DELETION: &str = "/api/data-privacy-deletion-jobs";
@@ -136,9 +133,7 @@ fn what_waits_is_discarded_and_stragglers_bring_nobody_back() {
         shop.wait_for_status(message, "discarded");
     }
     // It is the same whoever sees to it in the end.
-    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    wait_for_crash(&mut db);
-    shop.cluster.wait_ready();
+    shop.crash_worker(&mut db);
     db = shop.connect();
     let later = queued(&mut db, "klaviyo_subscribe('ada@shop.example')");
     shop.wait_for_status(&later, "discarded");

@@ -4,10 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use harness::{
-    BULK_PROFILES, Bulk, Fault, Ledger, ORDER, PATIENCE, Shop, Signal, count, kill, query, sql,
-    wait_for_crash, wait_for_worker,
-};
+use harness::{BULK_PROFILES, Bulk, Fault, Ledger, ORDER, PATIENCE, Shop, count, query, sql};
 use postgres::Client;
 
 /// More than single calls may carry in a second, several times.
@@ -87,9 +84,7 @@ fn a_job_is_followed_across_ends_of_the_worker() {
     upsert(&mut db, 1, PEOPLE, "old");
     wait_for_job(&shop, "made");
     let made = jobs(&shop);
-    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    wait_for_crash(&mut db);
-    shop.cluster.wait_ready();
+    shop.crash_worker(&mut db);
     upsert(&mut shop.connect(), 1, PEOPLE, "new");
     shop.cluster.kill9_postmaster();
     shop.cluster.start();
@@ -144,9 +139,7 @@ fn what_waits_for_a_job_holds_nobody_up() {
     assert_eq!(i64::try_from(titled(&shop, "new")).expect("few"), PEOPLE - in_jobs);
     assert_eq!(count(&mut db, left), 2 * in_jobs + WAITING, "those of the waiting wait");
 
-    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    wait_for_crash(&mut db);
-    shop.cluster.wait_ready();
+    shop.crash_worker(&mut db);
     db = shop.connect();
     queue(&mut db, others, WAITING + 5_001, WAITING + 10_000);
     shop.eventually("those of others arrive", PATIENCE, || count(&mut db, arrived) == 10_000);
@@ -175,9 +168,7 @@ fn a_job_that_nobody_knows_of_is_waited_for() {
         upsert(&mut db, 1, PEOPLE, "old");
         shop.eventually("the call has been made", PATIENCE, || jobs(&shop) > 0);
         upsert(&mut db, 1, PEOPLE, "new");
-        kill(wait_for_worker(&mut db), Signal::SIGKILL);
-        wait_for_crash(&mut db);
-        shop.cluster.wait_ready();
+        shop.crash_worker(&mut db);
         shop.drain(PATIENCE * 3);
         assert_eq!((titled(&shop, "old"), titled(&shop, "new")), (0, 3_000));
         let lost = "SELECT count(*) FROM klaviyo.bulk_job WHERE status = 'lost'";
@@ -234,9 +225,7 @@ fn no_kill_leaves_an_old_state() {
             shop.cluster.kill9_postmaster();
             shop.cluster.start();
         } else {
-            kill(wait_for_worker(&mut db), Signal::SIGKILL);
-            wait_for_crash(&mut db);
-            shop.cluster.wait_ready();
+            shop.crash_worker(&mut db);
         }
         // By itself the newer state would be there long before a job is at its end.
         shop.cluster.set("klaviyo.bulk", "off");

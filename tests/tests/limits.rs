@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::{
     BULK_EVENTS, Fault, Ledger, ORDER, PATIENCE, RaiseAtTheEnd, Receipt, SANDBOX_KEY, Shop, ShopBuilder,
-    Signal, Stop, count, explain, kill, place_orders, place_orders_of, wait_for_crash, wait_for_worker,
-    workers,
+    Signal, Stop, count, explain, kill, place_orders, place_orders_of, wait_for_worker, workers,
 };
 use serde_json::json;
 
@@ -63,9 +62,7 @@ fn limits_are_kept_without_a_single_refusal() {
     shop.eventually("sending has begun", PATIENCE, || requests(&shop) > 0);
     let began = Instant::now();
     shop.eventually("a part of the minute's budget is spent", PATIENCE, || requests(&shop) > ACCOUNTS * 90);
-    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    wait_for_crash(&mut db);
-    shop.cluster.wait_ready();
+    shop.crash_worker(&mut db);
     shop.eventually("more of it is spent", PATIENCE, || requests(&shop) > ACCOUNTS * 220);
     println!("crashed and half-way after {:?}", began.elapsed());
     shop.cluster.restart(Stop::Fast);
@@ -99,9 +96,7 @@ fn limits_of_calls_of_many_are_kept_and_both_budgets_spent() {
         receipts.iter().filter(|receipt| receipt.path == path).count()
     };
     shop.eventually("some calls of many are made", PATIENCE, || calls(&shop, BULK_EVENTS) >= 4);
-    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    wait_for_crash(&mut db);
-    shop.cluster.wait_ready();
+    shop.crash_worker(&mut db);
     shop.eventually("some more are", PATIENCE, || calls(&shop, BULK_EVENTS) >= 9);
     shop.cluster.restart(Stop::Fast);
     shop.eventually("both lanes have spent more than a minute's budget", PATIENCE * 2, || {

@@ -1,8 +1,6 @@
 //! Lists: made, renamed, deleted and meant by their names; and who is put on one and taken off it.
 
-use harness::{
-    Fault, PATIENCE, Shop, Signal, count, kill, query, queued, sql, status, wait_for_crash, wait_for_worker,
-};
+use harness::{Fault, PATIENCE, Shop, count, query, queued, sql, status};
 
 const PROFILES: &str = "/api/profiles";
 
@@ -176,9 +174,7 @@ fn a_list_is_made_once() {
     let list = queued(&mut db, "klaviyo_create_list('VIP customers')");
     let known = "SELECT count(*) FROM klaviyo.retry WHERE may_be_done";
     shop.eventually("the answer is lost", PATIENCE, || count(&mut db, known) == 1);
-    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-    wait_for_crash(&mut db);
-    shop.cluster.wait_ready();
+    shop.crash_worker(&mut db);
     db = shop.connect();
     shop.sandbox.clear_faults();
     shop.wait_for_status(&list, "accepted");

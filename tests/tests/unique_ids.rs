@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use harness::{
-    Bulk, Fault, PATIENCE, Shop, Signal, Stop, count, kill, query, sql, wait_for_crash, wait_for_worker,
-};
+use harness::{Bulk, Fault, PATIENCE, Shop, Stop, count, query, sql};
 use postgres::Client;
 
 /// More than single calls may carry in a second, several times.
@@ -173,9 +171,7 @@ fn no_kill_lets_a_repeat_ride() {
                     shop.cluster.start();
                 }
                 false => {
-                    kill(wait_for_worker(&mut db), Signal::SIGKILL);
-                    wait_for_crash(&mut db);
-                    shop.cluster.wait_ready();
+                    shop.crash_worker(&mut db);
                 }
             }
             db = shop.connect();

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use klaviyo::{
-    Answer, BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, ENDPOINTS, GET_IMPORT_JOB, GET_IMPORT_JOBS, REVISION,
-    TransportError,
+    Answer, BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, ENDPOINTS, Endpoint, GET_IMPORT_JOB, GET_IMPORT_JOBS,
+    REVISION, TransportError,
 };
 use uuid::Uuid;
 
@@ -83,6 +83,20 @@ fn with_backlog(now: Instant) -> Account {
 
 pub(crate) fn next(account: &mut Account, now: Instant) -> Option<Call> {
     account.next_call(now, &POLICY, &mut Vec::new())
+}
+
+/// The next call, whenever it may be.
+pub(crate) fn awaited(account: &mut Account, now: &mut Instant) -> Call {
+    loop {
+        match next(account, *now) {
+            Some(call) => return call,
+            None => *now = account.wakes_at(*now, &POLICY).expect("something to wait for").max(*now + SOON),
+        }
+    }
+}
+
+pub(crate) fn lane(call: &Call) -> &'static Endpoint {
+    ENDPOINTS[call.lane]
 }
 
 pub(crate) fn seqs(call: &Call) -> Vec<i64> {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use klaviyo::{
-    ENDPOINTS, Endpoint, GET_LIST_PROFILES, GET_SUPPRESS_JOB, SUBSCRIBE, SUPPRESS, UNSUBSCRIBE, UNSUPPRESS,
-};
+use klaviyo::{GET_LIST_PROFILES, GET_SUPPRESS_JOB, SUBSCRIBE, SUPPRESS, UNSUBSCRIBE, UNSUPPRESS};
 
 use super::*;
-use crate::call::tests::{POLICY, SOON, account, add, answer, endings, message, next, seqs, settled};
+use crate::call::tests::{
+    POLICY, SOON, account, add, answer, awaited, endings, lane, message, next, seqs, settled,
+};
 use crate::message::Message;
 use uuid::Uuid;
 
@@ -19,10 +19,6 @@ fn consent(seq: i64, kind: &str, who: &str, list: &str) -> Message {
     let list = if list.is_empty() { String::new() } else { format!(r#""list":"{list}","#) };
     let payload = format!(r#"{{{list}"profile":{{"email":"{who}@b.example"}}}}"#);
     Message { payload, carries_state: false, ..message(seq, kind, &format!("email:{who}@b.example")) }
-}
-
-fn lane(call: &Call) -> &'static Endpoint {
-    ENDPOINTS[call.lane]
 }
 
 /// Klaviyo's answer to a question, when these are on the list.
@@ -258,16 +254,6 @@ fn with_a_job(now: Instant) -> Account {
     assert!(settled(&mut account, call, job("queued"), now).outcomes.is_empty(), "it is not done yet");
     assert!(next(&mut account, now).is_none(), "nothing overtakes it");
     account
-}
-
-/// The next call, whenever it may be.
-fn awaited(account: &mut Account, now: &mut Instant) -> Call {
-    loop {
-        match next(account, *now) {
-            Some(call) => return call,
-            None => *now = account.wakes_at(*now, &POLICY).expect("something to wait for").max(*now + SOON),
-        }
-    }
 }
 
 #[test]

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use klaviyo::{
-    CREATE_LIST, DELETE_LIST, ENDPOINTS, Endpoint, GET_LIST_PROFILES, GET_LISTS, SUBSCRIBE, UNSUBSCRIBE,
-    UPDATE_LIST,
-};
+use klaviyo::{CREATE_LIST, DELETE_LIST, GET_LIST_PROFILES, GET_LISTS, SUBSCRIBE, UNSUBSCRIBE, UPDATE_LIST};
 
 use super::*;
-use crate::call::tests::{POLICY, account, add, answer, endings, message, next, seqs, settled};
+use crate::call::tests::{account, add, answer, awaited, endings, lane, message, next, seqs, settled};
 use crate::message::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,28 +24,11 @@ fn create(seq: i64) -> Message {
     change(seq, "list_create", r#"{"new_list":"VIP"}"#, "list_name:VIP")
 }
 
-fn lane(call: &Call) -> &'static Endpoint {
-    ENDPOINTS[call.lane]
-}
-
 fn lists(lists: &[(&str, &str)]) -> Result<Answer, TransportError> {
     let list = |(id, name): &(&str, &str)| {
         format!(r#"{{"type":"list","id":"{id}","attributes":{{"name":"{name}"}}}}"#)
     };
     answer(200, &format!(r#"{{"data":[{}]}}"#, lists.iter().map(list).collect::<Vec<_>>().join(",")))
-}
-
-/// The next call, whenever it may be.
-fn awaited(account: &mut Account, now: &mut Instant) -> Call {
-    loop {
-        match next(account, *now) {
-            Some(call) => return call,
-            None => {
-                *now =
-                    account.wakes_at(*now, &POLICY).expect("something to wait for").max(*now + SECOND / 100)
-            }
-        }
-    }
 }
 
 fn body(call: &Call) -> String {
