@@ -284,6 +284,11 @@ impl Account {
         })
     }
 
+    /// Whether a call was made with the key that is used, or was used last.
+    fn is_current(&self, call: &Call) -> bool {
+        self.last_session.as_ref() == Some(&call.session)
+    }
+
     /// Whether a call that was held back may still be made.
     pub fn sends(&self, call: &Call) -> bool {
         self.life == call.life && self.session.as_ref() == Some(&call.session)
@@ -378,7 +383,7 @@ impl Account {
         }
         let stopped = self.learn(&verdict, &mut call, now, policy);
         // It was another account of Klaviyo's, maybe, whose lists these are.
-        let is_current = self.last_session.as_ref() == Some(&call.session);
+        let is_current = self.is_current(&call);
         if !is_current {
             call.carried.messages.iter_mut().for_each(|queued| _ = queued.forget_list());
         }

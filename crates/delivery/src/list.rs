@@ -14,7 +14,7 @@ use crate::kind::push_string;
 const ID: usize = 6;
 
 /// Bytes of an id or a name, as far as Klaviyo may ever make them.
-const LONGEST: usize = 1_000;
+pub const LONGEST: usize = 1_000;
 
 /// A list, as an argument says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

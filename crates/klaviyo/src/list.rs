@@ -1,6 +1,7 @@
 //! Who is who, who is on a list, and what lists are called.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{GET_LIST_PROFILES, GET_LISTS, GET_PROFILES, Request};
@@ -36,27 +37,32 @@ fn asked(request: Request, fields: &str, identifier: &str, values: &[String]) ->
 /// Who they are, by an answer to one of these.
 pub fn people_of(body: &[u8]) -> Option<Vec<Person>> {
     #[derive(Deserialize)]
-    struct Body {
-        data: Vec<Resource>,
-    }
-    #[derive(Deserialize)]
-    struct Resource {
-        id: String,
-        attributes: Attributes,
-    }
-    #[derive(Deserialize)]
     struct Attributes {
         email: Option<String>,
         phone_number: Option<String>,
         external_id: Option<String>,
     }
-    let Body { data } = serde_json::from_slice(body).ok()?;
-    let person = |Resource { id, attributes }: Resource| {
+    let person = |Resource { id, attributes }| {
         let Attributes { email, phone_number, external_id } = attributes;
         let all = [("email", email), ("phone_number", phone_number), ("external_id", external_id)];
         Person { id, identifiers: all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect() }
     };
-    Some(data.into_iter().map(person).collect())
+    Some(resources(body)?.into_iter().map(person).collect())
+}
+
+/// What an answer lists.
+#[derive(Deserialize)]
+struct Resource<A> {
+    id: String,
+    attributes: A,
+}
+
+fn resources<A: DeserializeOwned>(body: &[u8]) -> Option<Vec<Resource<A>>> {
+    #[derive(Deserialize)]
+    struct Body<A> {
+        data: Vec<Resource<A>>,
+    }
+    Some(serde_json::from_slice::<Body<A>>(body).ok()?.data)
 }
 
 /// Body of `add_profiles_to_list` and `remove_profiles_from_list`: profiles, by their ids.
@@ -83,21 +89,12 @@ pub fn ask_lists(name: &str) -> Request {
 /// Which they are, by the answer: ten at the most.
 pub fn lists_of(body: &[u8]) -> Option<Vec<List>> {
     #[derive(Deserialize)]
-    struct Body {
-        data: Vec<Resource>,
-    }
-    #[derive(Deserialize)]
-    struct Resource {
-        id: String,
-        attributes: Attributes,
-    }
-    #[derive(Deserialize)]
     struct Attributes {
         name: Option<String>,
     }
-    let Body { data } = serde_json::from_slice(body).ok()?;
-    let list = |Resource { id, attributes }: Resource| List { id, name: attributes.name.unwrap_or_default() };
-    Some(data.into_iter().map(list).collect())
+    let list =
+        |Resource::<Attributes> { id, attributes }| List { id, name: attributes.name.unwrap_or_default() };
+    Some(resources(body)?.into_iter().map(list).collect())
 }
 
 /// Body of `create_list`.

@@ -128,7 +128,7 @@ impl Account {
         let until = now + policy.backoff.max;
         self.stops.ended(call.lane, call.started, verdict, until);
         // What becomes of a key that is not used any more stops nothing.
-        let current = self.last_session.as_ref() == Some(&call.session);
+        let current = self.is_current(call);
         match verdict {
             Verdict::Trouble { failure, .. } => {
                 // Whose doing it is that a call of many fails nobody can tell.

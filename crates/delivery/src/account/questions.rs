@@ -42,10 +42,10 @@ impl Account {
         now: Instant,
         mut report: Report,
     ) -> Report {
-        let (mut carried, asked, sent_at) = (call.carried, call.started, call.sent_at);
-        let endpoint = self.lanes[call.lane].endpoint;
         // It may be another account of Klaviyo's that has answered.
-        let is_current = self.last_session.as_ref() == Some(&call.session);
+        let is_current = self.is_current(&call);
+        let endpoint = self.lanes[call.lane].endpoint;
+        let (mut carried, asked, sent_at) = (call.carried, call.started, call.sent_at);
         let learned = carried.messages.iter().find_map(|queued| answer.learned(&queued.message.payload));
         let mut ends = Vec::with_capacity(carried.messages.len());
         for queued in &mut carried.messages {

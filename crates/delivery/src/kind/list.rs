@@ -8,12 +8,9 @@ use serde::Deserialize;
 
 use super::{Checked, Kind, Lost, Reading, Rides, push_string};
 use crate::invalid::{Fault, Invalid};
-use crate::list::List;
+use crate::list::{LONGEST, List};
 use crate::message::Failure;
 use crate::question::{ListNames, NO_SUCH_LIST, Question};
-
-/// Bytes of a name that is taken.
-const NAME: usize = 1_000;
 
 /// Lays down a new list.
 pub fn create(name: Option<&str>) -> Result<Checked, Invalid> {
@@ -45,7 +42,7 @@ pub fn delete(list: Option<&str>) -> Result<Checked, Invalid> {
 }
 
 fn check_name<'a>(argument: &str, name: Option<&'a str>) -> Result<&'a str, Invalid> {
-    let is_name = |name: &&str| !name.trim().is_empty() && name.len() <= NAME;
+    let is_name = |name: &&str| !name.trim().is_empty() && name.len() <= LONGEST;
     name.filter(is_name).ok_or_else(|| {
         Invalid::new(
             Fault::List,

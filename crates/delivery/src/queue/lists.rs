@@ -8,6 +8,7 @@ use klaviyo::GET_LISTS;
 use super::{Group, GroupId, Queue, Queued};
 use crate::key;
 use crate::list::{name_in, with_id, without_id};
+use crate::message::Message;
 use crate::question::Learned;
 use crate::recent::Recent;
 
@@ -46,7 +47,8 @@ impl Names {
     /// What is to become of a list itself is asked when its turn has come: by then what is before it may have given the name
     /// to another.
     pub fn tell(&self, queued: &mut Queued, now: Instant) -> bool {
-        if queued.message.kind.renames() {
+        // Nor has most that comes by here anything to ask, and its payload may be long.
+        if queued.questions.is_empty() || queued.message.kind.renames() {
             return false;
         }
         let known = name_in(&queued.message.payload).and_then(|name| self.known.get(&name));
@@ -66,8 +68,8 @@ impl Queue {
         self.names.known.insert(name.clone(), (id, asked));
         let Self { names, groups, .. } = self;
         let changed = change_waiting(groups, |queued| {
-            let waits =
-                !queued.message.kind.renames() && name_in(&queued.message.payload) == Some(name.clone());
+            let asks = !queued.questions.is_empty() && !queued.message.kind.renames();
+            let waits = asks && name_in(&queued.message.payload).is_some_and(|asked| asked == name);
             if waits {
                 names.tell(queued, now);
                 queued.not_before = None;
@@ -101,8 +103,12 @@ impl Queued {
     /// What it was told of a list by its name is not good any more. Whether it was told. What may have been done was done to
     /// the list that it was told, and so was what has become of one.
     pub fn forget_list(&mut self) -> bool {
-        let keeps = self.message.may_be_done || self.message.kind.renames();
-        let Some(payload) = without_id(&self.message.payload).filter(|_| !keeps) else { return false };
+        let Message { kind, may_be_done, .. } = self.message;
+        let keeps = may_be_done || kind.renames() || kind.questions().is_empty();
+        if keeps {
+            return false;
+        }
+        let Some(payload) = without_id(&self.message.payload) else { return false };
         self.forget_told();
         self.set_payload(payload);
         true
