@@ -4,6 +4,7 @@
 //! its source, `spec` being Klaviyo's OpenAPI document of revision [`REVISION`].
 
 mod bulk;
+mod calls;
 mod client;
 mod endpoint;
 mod error;
@@ -15,6 +16,7 @@ mod session;
 mod types;
 
 pub use bulk::{EventsBody, Place, event_at};
+pub use calls::{call, calls, methods_at, takes_json};
 pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
 pub use endpoint::{
     ADD_TO_LIST, BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, CREATE_LIST, DELETE_LIST, ENDPOINTS,

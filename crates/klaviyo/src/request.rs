@@ -8,26 +8,40 @@ use crate::{Endpoint, Session};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub(crate) endpoint: &'static Endpoint,
-    /// Of what is asked for, where the path has a place for it.
-    id: String,
+    target: Target,
     query: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
+}
+
+/// Where at the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    /// At what has this id, where the path has a place for it.
+    Id(String),
+    /// At this path and query, as somebody has written them.
+    Written(String),
 }
 
 impl Request {
     /// Brings a body.
     pub fn post(endpoint: &'static Endpoint, body: Vec<u8>) -> Self {
-        Self { endpoint, id: String::new(), query: Vec::new(), body }
+        Self::to(endpoint, "", body)
     }
 
     /// Brings a body to what has this id.
     pub fn to(endpoint: &'static Endpoint, id: &str, body: Vec<u8>) -> Self {
-        Self { endpoint, id: id.to_owned(), query: Vec::new(), body }
+        Self { endpoint, target: Target::Id(id.to_owned()), query: Vec::new(), body }
+    }
+
+    /// Brings a body, or none, to a path of the endpoint with its query, both as they are written in an address: what may
+    /// not stand in one is encoded, and all else left alone.
+    pub fn at(endpoint: &'static Endpoint, written: &str, body: Vec<u8>) -> Self {
+        Self { endpoint, target: Target::Written(written.to_owned()), query: Vec::new(), body }
     }
 
     /// Asks for what has this id, or for a list of them where the path has no place for one.
     pub fn get(endpoint: &'static Endpoint, id: &str) -> Self {
-        Self { endpoint, id: id.to_owned(), query: Vec::new(), body: Vec::new() }
+        Self::to(endpoint, id, Vec::new())
     }
 
     /// With a parameter.
@@ -43,12 +57,21 @@ impl Request {
     }
 
     pub(crate) fn url(&self, session: &Session) -> Url {
+        let id = match &self.target {
+            Target::Id(id) => id.as_str(),
+            Target::Written(written) => {
+                let (path, query) = written
+                    .split_once('?')
+                    .map_or((written.as_str(), None), |(path, query)| (path, Some(query)));
+                let mut url = session.url(path);
+                url.set_query(query);
+                return url;
+            }
+        };
         let mut url = session.url("");
         if let Ok(mut segments) = url.path_segments_mut() {
             let parts = self.endpoint.path.trim_start_matches('/').split('/');
-            segments
-                .clear()
-                .extend(parts.map(|part| if part.starts_with('{') { self.id.as_str() } else { part }));
+            segments.clear().extend(parts.map(|part| if part.starts_with('{') { id } else { part }));
         }
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&self.query);
@@ -60,7 +83,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CREATE_EVENT, GET_IMPORT_ERRORS};
+    use crate::{CREATE_EVENT, GET_IMPORT_ERRORS, GET_PROFILES};
 
     #[test]
     fn ids_and_parameters_stand_in_the_address() {
@@ -71,6 +94,15 @@ mod tests {
         assert_eq!(
             url(request),
             "http://127.0.0.1:1/api/profile-bulk-import-jobs/a%2Fb%3Fc/import-errors?page%5Bcursor%5D=x%26y"
+        );
+        let written = "/api/profiles?filter=equals(email,\"a%2Bb@c.example\")&page[size]=1";
+        assert_eq!(
+            url(Request::at(&GET_PROFILES, written, Vec::new())),
+            "http://127.0.0.1:1/api/profiles?filter=equals(email,%22a%2Bb@c.example%22)&page[size]=1"
+        );
+        assert_eq!(
+            url(Request::at(&GET_PROFILES, "/api/profiles", Vec::new())),
+            "http://127.0.0.1:1/api/profiles"
         );
     }
 }
