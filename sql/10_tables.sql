@@ -178,7 +178,7 @@ COMMENT ON TABLE klaviyo.outbox IS 'Messages that no call has been made for yet.
 COMMENT ON COLUMN klaviyo.outbox.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.outbox.message_id IS 'Global identity, and an event''s unique_id where none was given';
 COMMENT ON COLUMN klaviyo.outbox.account IS 'Account it goes to';
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, call';
 COMMENT ON COLUMN klaviyo.outbox.key IS 'Identifiers of whom it is about; messages that share one keep their order';
 COMMENT ON COLUMN klaviyo.outbox.payload IS 'What is sent, as the kind lays it down';
 COMMENT ON COLUMN klaviyo.outbox.enqueued_at IS 'When it was queued';
@@ -269,6 +269,23 @@ COMMENT ON COLUMN klaviyo.delivery.enqueued_at IS 'When it was queued';
 COMMENT ON COLUMN klaviyo.delivery.sent_at IS 'When the call that Klaviyo accepted was sent';
 COMMENT ON COLUMN klaviyo.delivery.settled_at IS 'When the transaction began that recorded the answer';
 COMMENT ON COLUMN klaviyo.delivery.bulk IS 'Whether that call carried many messages';
+
+CREATE TABLE klaviyo.answer (
+    message_id  uuid PRIMARY KEY,
+    seq         bigint NOT NULL,
+    account     text NOT NULL,
+    lane        text NOT NULL,
+    answered_at timestamptz NOT NULL,
+    body        json
+);
+CREATE INDEX answer_answered_at_idx ON klaviyo.answer (answered_at);
+COMMENT ON TABLE klaviyo.answer IS 'What Klaviyo has answered to calls of klaviyo_call() that it has accepted, for klaviyo.delivery_retention';
+COMMENT ON COLUMN klaviyo.answer.message_id IS 'Message';
+COMMENT ON COLUMN klaviyo.answer.seq IS 'Order within this database';
+COMMENT ON COLUMN klaviyo.answer.account IS 'Account it went to';
+COMMENT ON COLUMN klaviyo.answer.lane IS 'Lane it went in, as in klaviyo.lane';
+COMMENT ON COLUMN klaviyo.answer.answered_at IS 'When the answer was recorded';
+COMMENT ON COLUMN klaviyo.answer.body IS 'The answer; NULL where there was none that is JSON, or once it was purged of a person who is deleted';
 
 CREATE TABLE klaviyo.dead_letter (
     message_id           uuid PRIMARY KEY,

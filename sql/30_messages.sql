@@ -170,3 +170,16 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_remove_from_list';
 COMMENT ON FUNCTION @extschema@.klaviyo_remove_from_list(text, text, text, text, text) IS
     'Queues that a person leave a list, by its id or its name, and what the person has agreed to stays as it is: klaviyo_unsubscribe() is for consent. As klaviyo_add_to_list() otherwise. Returns the message_id';
+
+-- Anything else -----------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.klaviyo_call(
+    method  text,
+    path    text,
+    body    jsonb DEFAULT NULL,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_call';
+COMMENT ON FUNCTION @extschema@.klaviyo_call(text, text, jsonb, text) IS
+    'Queues any call of Klaviyo''s API: its method, its path with a query as they stand in an address, and its body. It goes in the lane and within the limits of its path; klaviyo_await() tells the answer. Calls of one path go one after the other, and one whose body names one person is in order with all else about that person. Where the answer is lost a GET or DELETE is made again; a POST or PATCH becomes a dead letter with code ambiguous. Returns the message_id';

@@ -13,7 +13,8 @@ CREATE TYPE klaviyo.result AS (
     klaviyo_error_id text,
     enqueued_at      timestamptz,
     settled_at       timestamptz,
-    hint             text
+    hint             text,
+    answer           json
 );
 COMMENT ON TYPE klaviyo.result IS
     'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), discarded (not sent, since the person was to be deleted, see klaviyo.deletion), unknown (no such message, or its record has been dropped)';
@@ -60,8 +61,9 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT d.message_id, 'accepted', d.kind, d.account, d.http_status, d.attempts, d.klaviyo_id, NULL::text, NULL::text,
-           d.klaviyo_error_id, d.enqueued_at, d.settled_at, NULL::text
+           d.klaviyo_error_id, d.enqueued_at, d.settled_at, NULL::text, a.body
     FROM klaviyo.delivery AS d
+    LEFT JOIN klaviyo.answer AS a ON a.message_id = d.message_id
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT d.message_id, 'dead', d.kind, d.account, d.http_status, d.attempts, NULL, d.code, d.reason,
@@ -75,21 +77,24 @@ AS $$
                    'Give all but one of them another name at Klaviyo, or queue it anew with the id of the one that is meant; drop this one with klaviyo_discard().'
                WHEN d.code = 'list_exists' THEN
                    'Use that one, or queue it anew with another name; drop this one with klaviyo_discard().'
+               WHEN d.code = 'ambiguous' THEN
+                   'Look at Klaviyo whether it was done. If it was, drop this one with klaviyo_discard(); if not, klaviyo_redrive() sends it again.'
                WHEN d.duplicate_profile_id IS NOT NULL THEN
                    format('Profile %s has one of its identifiers already: decide which stays, klaviyo_merge_profiles(), then klaviyo_redrive() it.', d.duplicate_profile_id)
                ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'
-           END
+           END,
+           NULL
     FROM klaviyo.dead_letter AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT d.message_id, 'discarded', d.kind, d.account, NULL, 0, NULL, 'person_deleted',
            'the data of the person it is about was to be deleted', NULL, d.enqueued_at, d.discarded_at,
-           'If the person is back, call klaviyo_readmit() and queue it again.'
+           'If the person is back, call klaviyo_readmit() and queue it again.', NULL
     FROM klaviyo.discarded AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT r.message_id, 'retrying', r.kind, r.account, r.last_status, r.attempts, NULL, r.last_code, r.last_error,
-           r.last_error_id, r.enqueued_at, NULL, klaviyo.waiting_hint(r.account)
+           r.last_error_id, r.enqueued_at, NULL, klaviyo.waiting_hint(r.account), NULL
     FROM klaviyo.retry AS r
     WHERE r.message_id = settled_result.message_id
 $$;
@@ -105,7 +110,8 @@ AS $$
            CASE
                WHEN klaviyo.is_own_transaction(o.xmin) THEN 'It is sent when the transaction that queued it has committed.'
                ELSE coalesce(klaviyo.waiting_hint(o.account), job.hint)
-           END
+           END,
+           NULL::json
     FROM klaviyo.outbox AS o
     LEFT JOIN LATERAL (
         SELECT format('Klaviyo is importing it since %s with others, as job %s: see klaviyo.bulk_job.', j.announced_at,
@@ -151,7 +157,7 @@ AS $$
     SELECT klaviyo.result_of(klaviyo_result.message_id)
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_result(uuid) IS
-    'What became of a message: its status (waiting, retrying, accepted, dead, discarded, unknown), Klaviyo''s answer and what to do. While the message waits it reads the whole outbox';
+    'What became of a message: its status (waiting, retrying, accepted, dead, discarded, unknown), Klaviyo''s answer (of a klaviyo_call() all of it) and what to do. While the message waits it reads the whole outbox';
 
 -- Takes: a message and how long to wait. Returns: as klaviyo_result().
 -- Looks again after 2 ms, then after twice as long each time, up to 100 ms.

@@ -155,6 +155,7 @@ GRANT SELECT ON
     klaviyo.account_check,
     klaviyo.account_status,
     klaviyo.acknowledged,
+    klaviyo.answer,
     klaviyo.backfill,
     klaviyo.backfill_run,
     klaviyo.bulk_job,
@@ -196,6 +197,8 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_backfill_cancel,
     @extschema@.klaviyo_backfill_pause,
     @extschema@.klaviyo_backfill_resume,
+    -- Whoever calls it may do at Klaviyo whatever the account's key may.
+    @extschema@.klaviyo_call,
     @extschema@.klaviyo_check_account,
     @extschema@.klaviyo_discard,
     @extschema@.klaviyo_pause_account,

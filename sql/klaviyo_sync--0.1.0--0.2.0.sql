@@ -21,6 +21,25 @@ COMMENT ON COLUMN klaviyo.daily_call.account IS 'Account they were made for';
 COMMENT ON COLUMN klaviyo.daily_call.lane IS 'Lane, as in klaviyo.lane';
 COMMENT ON COLUMN klaviyo.daily_call.called_at IS 'When the call had ended';
 
+CREATE TABLE klaviyo.answer (
+    message_id  uuid PRIMARY KEY,
+    seq         bigint NOT NULL,
+    account     text NOT NULL,
+    lane        text NOT NULL,
+    answered_at timestamptz NOT NULL,
+    body        json
+);
+CREATE INDEX answer_answered_at_idx ON klaviyo.answer (answered_at);
+COMMENT ON TABLE klaviyo.answer IS 'What Klaviyo has answered to calls of klaviyo_call() that it has accepted, for klaviyo.delivery_retention';
+COMMENT ON COLUMN klaviyo.answer.message_id IS 'Message';
+COMMENT ON COLUMN klaviyo.answer.seq IS 'Order within this database';
+COMMENT ON COLUMN klaviyo.answer.account IS 'Account it went to';
+COMMENT ON COLUMN klaviyo.answer.lane IS 'Lane it went in, as in klaviyo.lane';
+COMMENT ON COLUMN klaviyo.answer.answered_at IS 'When the answer was recorded';
+COMMENT ON COLUMN klaviyo.answer.body IS 'The answer; NULL where there was none that is JSON, or once it was purged of a person who is deleted';
+
+ALTER TYPE klaviyo.result ADD ATTRIBUTE answer json;
+
 CREATE TABLE klaviyo.deletion (
     message_id     uuid PRIMARY KEY,
     seq            bigint NOT NULL,
@@ -389,6 +408,17 @@ COMMENT ON COLUMN klaviyo.profile_conflict.key IS 'Identifiers that it names';
 COMMENT ON COLUMN klaviyo.profile_conflict.duplicate_profile_id IS 'Klaviyo''s id of the profile that has one of them, and is not the one that has the others';
 COMMENT ON COLUMN klaviyo.profile_conflict.reason IS 'What Klaviyo says';
 COMMENT ON COLUMN klaviyo.profile_conflict.died_at IS 'When it was put aside';
+
+CREATE FUNCTION @extschema@.klaviyo_call(
+    method  text,
+    path    text,
+    body    jsonb DEFAULT NULL,
+    account text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_call';
+COMMENT ON FUNCTION @extschema@.klaviyo_call(text, text, jsonb, text) IS
+    'Queues any call of Klaviyo''s API: its method, its path with a query as they stand in an address, and its body. It goes in the lane and within the limits of its path; klaviyo_await() tells the answer. Calls of one path go one after the other, and one whose body names one person is in order with all else about that person. Where the answer is lost a GET or DELETE is made again; a POST or PATCH becomes a dead letter with code ambiguous. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_merge_profiles(
     keep    text,
@@ -1302,7 +1332,7 @@ BEGIN
                             'klaviyo.sync'::pg_catalog.regclass, 'klaviyo.backfill'::pg_catalog.regclass,
                             'klaviyo.backfill_run'::pg_catalog.regclass, 'klaviyo.backfill_run_id_seq'::pg_catalog.regclass,
                             'klaviyo.captured_key'::pg_catalog.regclass, 'klaviyo.deletion'::pg_catalog.regclass,
-                            'klaviyo.accepted_deletion'::pg_catalog.regclass, 'klaviyo.daily_call'::pg_catalog.regclass,
+                            'klaviyo.accepted_deletion'::pg_catalog.regclass, 'klaviyo.answer'::pg_catalog.regclass, 'klaviyo.daily_call'::pg_catalog.regclass,
                             'klaviyo.discarded'::pg_catalog.regclass, 'klaviyo.profile_conflict'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
@@ -1313,7 +1343,7 @@ BEGIN
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_create_list'::pg_catalog.regproc, '@extschema@.klaviyo_rename_list'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_call'::pg_catalog.regproc, '@extschema@.klaviyo_create_list'::pg_catalog.regproc, '@extschema@.klaviyo_rename_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_delete_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_add_to_list'::pg_catalog.regproc, '@extschema@.klaviyo_remove_from_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_merge_profiles'::pg_catalog.regproc, '@extschema@.klaviyo_readmit'::pg_catalog.regproc, 'klaviyo.person_digest'::pg_catalog.regproc,
@@ -1347,7 +1377,7 @@ BEGIN
     END LOOP;
 END
 $$;
-GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.daily_call, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
+GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.answer, klaviyo.daily_call, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
 ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
@@ -1362,7 +1392,8 @@ GRANT EXECUTE ON FUNCTION
 TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_backfill, @extschema@.klaviyo_backfill_cancel, @extschema@.klaviyo_backfill_pause,
-    @extschema@.klaviyo_backfill_resume, @extschema@.klaviyo_preview, @extschema@.klaviyo_sync_detach, @extschema@.klaviyo_sync_events,
+    @extschema@.klaviyo_backfill_resume, @extschema@.klaviyo_call, @extschema@.klaviyo_preview, @extschema@.klaviyo_sync_detach,
+    @extschema@.klaviyo_sync_events,
     @extschema@.klaviyo_sync_metric, @extschema@.klaviyo_sync_pause, @extschema@.klaviyo_sync_profiles, @extschema@.klaviyo_sync_resume,
     klaviyo.adopt_mappings, klaviyo.check_changes, klaviyo.check_event, klaviyo.preview_rows
 TO klaviyo_admin;
@@ -1481,8 +1512,9 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT d.message_id, 'accepted', d.kind, d.account, d.http_status, d.attempts, d.klaviyo_id, NULL::text, NULL::text,
-           d.klaviyo_error_id, d.enqueued_at, d.settled_at, NULL::text
+           d.klaviyo_error_id, d.enqueued_at, d.settled_at, NULL::text, a.body
     FROM klaviyo.delivery AS d
+    LEFT JOIN klaviyo.answer AS a ON a.message_id = d.message_id
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT d.message_id, 'dead', d.kind, d.account, d.http_status, d.attempts, NULL, d.code, d.reason,
@@ -1496,27 +1528,30 @@ AS $$
                    'Give all but one of them another name at Klaviyo, or queue it anew with the id of the one that is meant; drop this one with klaviyo_discard().'
                WHEN d.code = 'list_exists' THEN
                    'Use that one, or queue it anew with another name; drop this one with klaviyo_discard().'
+               WHEN d.code = 'ambiguous' THEN
+                   'Look at Klaviyo whether it was done. If it was, drop this one with klaviyo_discard(); if not, klaviyo_redrive() sends it again.'
                WHEN d.duplicate_profile_id IS NOT NULL THEN
                    format('Profile %s has one of its identifiers already: decide which stays, klaviyo_merge_profiles(), then klaviyo_redrive() it.', d.duplicate_profile_id)
                ELSE 'When the cause is gone, klaviyo_redrive() sends it again; klaviyo_discard() drops it.'
-           END
+           END,
+           NULL
     FROM klaviyo.dead_letter AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT d.message_id, 'discarded', d.kind, d.account, NULL, 0, NULL, 'person_deleted',
            'the data of the person it is about was to be deleted', NULL, d.enqueued_at, d.discarded_at,
-           'If the person is back, call klaviyo_readmit() and queue it again.'
+           'If the person is back, call klaviyo_readmit() and queue it again.', NULL
     FROM klaviyo.discarded AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT r.message_id, 'retrying', r.kind, r.account, r.last_status, r.attempts, NULL, r.last_code, r.last_error,
-           r.last_error_id, r.enqueued_at, NULL, klaviyo.waiting_hint(r.account)
+           r.last_error_id, r.enqueued_at, NULL, klaviyo.waiting_hint(r.account), NULL
     FROM klaviyo.retry AS r
     WHERE r.message_id = settled_result.message_id
 $$;
 
 COMMENT ON FUNCTION @extschema@.klaviyo_result(uuid) IS
-    'What became of a message: its status (waiting, retrying, accepted, dead, discarded, unknown), Klaviyo''s answer and what to do. While the message waits it reads the whole outbox';
+    'What became of a message: its status (waiting, retrying, accepted, dead, discarded, unknown), Klaviyo''s answer (of a klaviyo_call() all of it) and what to do. While the message waits it reads the whole outbox';
 
 CREATE OR REPLACE FUNCTION @extschema@.klaviyo_await(message_id uuid, timeout interval DEFAULT '10 seconds') RETURNS klaviyo.result
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -1571,7 +1606,8 @@ AS $$
            CASE
                WHEN klaviyo.is_own_transaction(o.xmin) THEN 'It is sent when the transaction that queued it has committed.'
                ELSE coalesce(klaviyo.waiting_hint(o.account), job.hint)
-           END
+           END,
+           NULL::json
     FROM klaviyo.outbox AS o
     LEFT JOIN LATERAL (
         SELECT format('Klaviyo is importing it since %s with others, as job %s: see klaviyo.bulk_job.', j.announced_at,
@@ -1658,4 +1694,4 @@ AS $$
     ) AS p
 $$;
 
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, call';

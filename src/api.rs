@@ -1,6 +1,7 @@
 //! What SQL sees, an area a file. Their declarations, with defaults, comments and rights, are in `sql/`.
 
 mod backfill;
+mod call;
 mod capture;
 mod consent;
 mod gauges;

@@ -5,6 +5,7 @@ mod alarms;
 mod board;
 mod daily;
 mod database;
+mod direct_calls;
 mod hold;
 mod launcher;
 mod process;

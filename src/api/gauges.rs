@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use delivery::gauges::{AccountGauges, LaneGauges};
-use delivery::klaviyo::{ENDPOINTS, Endpoint};
+use delivery::klaviyo::Endpoint;
 use pgrx::IntoDatum;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn gauges(_: &Arguments) -> Returned {
 }
 
 fn lanes(name: &str, account: &AccountGauges) -> Vec<Value> {
-    ENDPOINTS.iter().zip(&account.lanes).map(|(endpoint, gauges)| lane(name, endpoint, gauges)).collect()
+    account.lanes().map(|(endpoint, gauges)| lane(name, endpoint, gauges)).collect()
 }
 
 /// Times are microseconds since 1970, durations milliseconds.

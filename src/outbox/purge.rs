@@ -11,8 +11,9 @@ use crate::pg::spi::{arg, column, json_column, micros_column, rows, run, value};
 /// People that one pass over the history looks for.
 const MOST: i64 = 1_000;
 
-/// Dead letters and noted keys that are read in one go, and blocks of the history.
+/// Dead letters, answers and noted keys that are read in one go, and blocks of the history.
 const DEAD_LETTERS: i64 = 1_000;
+const ANSWERS: i64 = 100;
 const KEYS: i64 = 20_000;
 const BLOCKS: i64 = 10_000;
 
@@ -67,10 +68,11 @@ const NEXT: &str = "
     LIMIT $1
     FOR UPDATE SKIP LOCKED";
 
-/// With what was refused when it was queued, for of that nobody knows whose it is; whether their account exists.
+/// With what was refused when it was queued, for of that nobody knows whose it is, and with calls, which may name others
+/// besides; whether their account exists.
 const READ_DEAD_LETTERS: &str = "
-    SELECT l.message_id, l.account, l.key, CASE WHEN l.key = '{}' THEN l.payload ELSE '{}' END, l.seq, l.died_at,
-           EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = l.account)
+    SELECT l.message_id, l.account, l.key, CASE WHEN l.key = '{}' OR l.kind = 'call' THEN l.payload ELSE '{}' END, l.seq, l.died_at,
+           l.kind = 'call', EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = l.account)
     FROM klaviyo.dead_letter AS l
     WHERE l.message_id > $1
     ORDER BY l.message_id
@@ -85,6 +87,16 @@ const DELETE_DEAD_LETTERS: &str = concat!(
     "
     SELECT FROM gone"
 );
+
+const READ_ANSWERS: &str = "
+    SELECT a.message_id, a.account, a.seq, a.body
+    FROM klaviyo.answer AS a
+    WHERE a.message_id > $1 AND a.body IS NOT NULL
+    ORDER BY a.message_id
+    LIMIT $2";
+
+const EMPTY_ANSWERS: &str = "
+    UPDATE klaviyo.answer AS a SET body = NULL WHERE a.message_id = ANY ($1)";
 
 const READ_KEYS: &str = "
     SELECT k.mapping, k.key, m.account
@@ -140,6 +152,7 @@ pub struct Pass {
 enum Place {
     /// After that one.
     DeadLetters(Uuid),
+    Answers(Uuid),
     Keys(i32, String),
     /// These partitions, from that block of the last of them.
     Deliveries(Vec<(String, i64)>, i64),
@@ -173,6 +186,7 @@ impl Pass {
     pub fn piece(&self) -> Result<Reached, spi::Error> {
         let next = match &self.at {
             Place::DeadLetters(after) => self.dead_letters(*after)?,
+            Place::Answers(after) => self.answers(*after)?,
             Place::Keys(mapping, key) => self.keys(*mapping, key)?,
             Place::Deliveries(partitions, block) => self.deliveries(partitions, *block)?,
             Place::Done => Place::Done,
@@ -190,11 +204,10 @@ impl Pass {
         let read = rows(READ_DEAD_LETTERS, &[arg(after), arg(DEAD_LETTERS)], |row| {
             last = column(row, 1);
             let (account, mut key): (String, Vec<String>) = (column(row, 2), column(row, 3));
-            let (seq, died_at, has_account) =
-                (row.get::<i64>(5).ok().flatten(), micros_column(row, 6), column(row, 7));
-            if key.is_empty() {
-                key = named::people(&json_column(row, 4));
-            }
+            let (seq, died_at) = (row.get::<i64>(5).ok().flatten(), micros_column(row, 6));
+            let (is_call, has_account) = (column(row, 7), column(row, 8));
+            let payload = json_column(row, 4);
+            key.extend(if is_call { named::people_within(&payload) } else { named::people(&payload) });
             let is_theirs = |before: &Before| seq.map_or(died_at < before.time, |seq| seq < before.seq);
             if self.of(&key, Some(account.as_str()).filter(|_| has_account)).any(is_theirs) {
                 theirs.push(last);
@@ -203,7 +216,27 @@ impl Pass {
         if !theirs.is_empty() {
             run(DELETE_DEAD_LETTERS, &[arg(theirs)])?;
         }
-        Ok(if is_cut(read, DEAD_LETTERS) { Place::DeadLetters(last) } else { Place::Keys(0, String::new()) })
+        Ok(match is_cut(read, DEAD_LETTERS) {
+            true => Place::DeadLetters(last),
+            false => Place::Answers(Uuid::from_bytes([0; 16])),
+        })
+    }
+
+    /// Of a call that names somebody, or whose answer does, what it was and when stays, and not the answer.
+    fn answers(&self, after: Uuid) -> Result<Place, spi::Error> {
+        let (mut last, mut theirs) = (after, Vec::new());
+        let read = rows(READ_ANSWERS, &[arg(after), arg(ANSWERS)], |row| {
+            last = column(row, 1);
+            let (account, seq): (String, i64) = (column(row, 2), column(row, 3));
+            let people = named::people_within(&json_column(row, 4));
+            if self.of(&people, Some(&account)).any(|before| seq < before.seq) {
+                theirs.push(last);
+            }
+        })?;
+        if !theirs.is_empty() {
+            run(EMPTY_ANSWERS, &[arg(theirs)])?;
+        }
+        Ok(if is_cut(read, ANSWERS) { Place::Answers(last) } else { Place::Keys(0, String::new()) })
     }
 
     /// Where a table's key is an address or a number. Of somebody who was readmitted nobody knows which rows these are.

@@ -72,6 +72,15 @@ const DELETE_OLD_DEAD_LETTERS: &str =
     delete_oldest_dead_letters!("l.died_at < pg_catalog.now() - $2 * interval '1 minute'");
 const DELETE_OLDEST_DEAD_LETTERS: &str = delete_oldest_dead_letters!("true");
 
+const DELETE_OLD_ANSWERS: &str = "
+    DELETE FROM klaviyo.answer AS a
+    WHERE a.message_id = ANY (ARRAY(
+        SELECT o.message_id FROM klaviyo.answer AS o
+        WHERE o.answered_at < pg_catalog.now() - greatest($1, 5) * interval '1 minute'
+        ORDER BY o.answered_at
+        LIMIT $2
+    ))";
+
 const DELETE_OLD_DISCARDED: &str = "
     DELETE FROM klaviyo.discarded AS d
     WHERE d.message_id = ANY (ARRAY(
@@ -116,6 +125,11 @@ pub fn delete_strays(minutes: i32) -> Result<usize, spi::Error> {
 /// Deletes dead letters that died longer ago than so many minutes.
 pub fn delete_old_dead_letters(minutes: i32) -> Result<usize, spi::Error> {
     run(DELETE_OLD_DEAD_LETTERS, &[arg(BATCH), arg(minutes)])
+}
+
+/// Deletes answers that are older than so many minutes.
+pub fn delete_old_answers(minutes: i32) -> Result<usize, spi::Error> {
+    run(DELETE_OLD_ANSWERS, &[arg(minutes), arg(BATCH)])
 }
 
 /// Deletes what is known of messages discarded longer ago than so many minutes.

@@ -79,6 +79,14 @@ const ACCEPTED: &str = concat!(
     WHERE o.is_first"
 );
 
+/// Answers that are kept, of what is being recorded as accepted; and in which lane each call was.
+const ANSWERED: &str = "
+    INSERT INTO klaviyo.answer (message_id, seq, account, lane, answered_at, body)
+    SELECT d.message_id, d.seq, d.account, o.lane, d.settled_at, o.body::json
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS o (message_id, lane, body)
+    JOIN klaviyo.delivery AS d ON d.message_id = o.message_id AND d.settled_at = pg_catalog.now()
+    ON CONFLICT DO NOTHING";
+
 /// A message that was redriven and then found to be superseded had no further call: what is known of the last stays.
 const DEAD: &str = concat!(
     gone!(", payload"),
@@ -267,6 +275,23 @@ fn accepted(outcomes: &[Outcome]) -> Result<(), spi::Error> {
             arg(accepted.iter().map(|(outcome, ..)| known.insert(outcome.id)).collect::<Vec<_>>()),
         ],
     )?;
+    let answered = || {
+        outcomes.iter().filter_map(|outcome| match &outcome.ending {
+            Ending::Accepted { answer: Some(answer), .. } => Some((outcome, answer)),
+            _ => None,
+        })
+    };
+    if answered().next().is_some() {
+        let bodies = answered().map(|(_, answer)| answer.body.clone());
+        run(
+            ANSWERED,
+            &[
+                arg(ids(answered().map(|(outcome, _)| outcome))),
+                arg(answered().map(|(_, answer)| answer.lane).collect::<Vec<_>>()),
+                arg(bodies.collect::<Vec<_>>()),
+            ],
+        )?;
+    }
     let deletions = ids(accepted.iter().map(|(outcome, ..)| *outcome).filter(|outcome| outcome.deletes));
     if deletions.is_empty() { Ok(()) } else { run(DELETION_ACCEPTED, &[arg(deletions)]).map(drop) }
 }

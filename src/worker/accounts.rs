@@ -12,6 +12,7 @@ use delivery::{
 use pgrx::prelude::*;
 use pgrx::spi::{self, SpiTupleTable};
 
+use super::direct_calls::{self, DirectCall};
 use super::process::transaction;
 use super::{board, daily};
 use crate::pg;
@@ -328,7 +329,7 @@ pub fn past(accounts: &[AccountOptions], max_in_flight: u32) -> Result<HashMap<A
         accounts.iter().map(|account| (account.name.clone(), nothing_known())).collect();
     let lane = |row: &SpiTupleTable| {
         let kind = kind::find(&column::<String>(row, 2))?;
-        let endpoint = if column(row, 3) { kind.bulk()? } else { kind.endpoint() };
+        let endpoint = if column(row, 3) { kind.bulk()? } else { kind.endpoint()? };
         Some(endpoint.name)
     };
     let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
@@ -344,6 +345,12 @@ pub fn past(accounts: &[AccountOptions], max_in_flight: u32) -> Result<HashMap<A
         if let Some(past) = past.get_mut(account) {
             past.calls.push(PastCalls { lane, age: seconds(age), count: 1 });
         }
+    })?;
+    direct_calls::past(timeout, |account, call| {
+        let Some(past) = past.get_mut(account) else { return };
+        let DirectCall { lane, age, hold } = call;
+        past.calls.push(PastCalls { lane, age: seconds(age), count: 1 });
+        past.holds.extend(hold.map(|hold| (lane, seconds(hold))));
     })?;
     rows(HOLDS, &[], |row| {
         let known = past.get_mut(column::<String>(row, 1).as_str());

@@ -1,7 +1,7 @@
 //! Calls of endpoints of which Klaviyo allows so many a day, which is longer than a worker lives: written down, so that the
 //! next one knows of them.
 
-use delivery::klaviyo::ENDPOINTS;
+use delivery::klaviyo::call_named;
 use pgrx::spi;
 
 use crate::pg::spi::{arg, column, rows, run};
@@ -21,7 +21,7 @@ const PAST: &str = "
 
 /// Writes down that a call of that lane has ended, if such are counted by the day.
 pub fn note(account: &str, lane: &str) -> Result<(), spi::Error> {
-    let counts = ENDPOINTS.iter().any(|endpoint| endpoint.name == lane && endpoint.limits.daily.is_some());
+    let counts = call_named(lane).is_some_and(|endpoint| endpoint.limits.daily.is_some());
     if counts { run(NOTE, &[arg(account), arg(lane)]).map(drop) } else { Ok(()) }
 }
 
@@ -29,7 +29,7 @@ pub fn note(account: &str, lane: &str) -> Result<(), spi::Error> {
 pub fn past(mut each: impl FnMut(&str, &'static str, f64)) -> Result<(), spi::Error> {
     rows(PAST, &[], |row| {
         let (account, lane): (String, String) = (column(row, 1), column(row, 2));
-        if let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.name == lane) {
+        if let Some(endpoint) = call_named(&lane) {
             each(&account, endpoint.name, column(row, 3));
         }
     })

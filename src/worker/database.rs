@@ -409,11 +409,17 @@ impl Worker {
     /// Records what the HTTP thread reports. Returns whether that made room for more.
     fn settle(&mut self, reports: Vec<Report>) -> bool {
         self.recorder.take(reports);
-        let Some(Recorded { outcomes, lanes, imports, parked }) = self.recorder.record(&mut self.accounts)
-        else {
-            return false;
-        };
+        let Some(recorded) = self.recorder.record(&mut self.accounts) else { return false };
+        let Recorded { outcomes, lanes, imports, parked, announced } = recorded;
         let mut room = self.imports_stepped(imports) | !parked.is_empty();
+        if !announced.is_empty() {
+            // As what is handed over: none is made that a crash would make forgotten.
+            pg::transaction::flush();
+        }
+        for (account, id) in announced {
+            // In vain where the thread has ended, as it was told to.
+            let _ = self.tell(Command::Make { account, id });
+        }
         for Parked { seq, identifiers } in parked {
             self.claimer.room.park(seq, identifiers);
         }

@@ -25,17 +25,19 @@ pub struct Recorder {
     found: Vec<(Arc<str>, Vec<Finding>)>,
     imports: Vec<(Arc<str>, ImportReport)>,
     parked: Vec<Parked>,
+    announced: Vec<(Arc<str>, [u8; 16])>,
     /// There was no room; when to try again.
     again_at: Option<Instant>,
 }
 
-/// What has just been recorded: outcomes, the lanes of their calls, and how far import jobs have come; and what of these
-/// needs no record, but its time: what has left the HTTP thread to wait for jobs.
+/// What has just been recorded: outcomes, the lanes of their calls, how far import jobs have come, and which calls are about
+/// to be made; and what of these needs no record, but its time: what has left the HTTP thread to wait for jobs.
 pub struct Recorded {
     pub outcomes: Vec<Outcome>,
     pub lanes: Vec<(Arc<str>, &'static str)>,
     pub imports: Vec<(Arc<str>, ImportReport)>,
     pub parked: Vec<Parked>,
+    pub announced: Vec<(Arc<str>, [u8; 16])>,
 }
 
 impl Recorder {
@@ -46,7 +48,10 @@ impl Recorder {
 
     /// Takes reports.
     pub fn take(&mut self, reports: Vec<Report>) {
-        for Report { account, lane, outcomes, account_state, findings, imports, parked } in reports {
+        for report in reports {
+            let Report { account, lane, outcomes, account_state, findings, imports, parked, announced } =
+                report;
+            self.announced.extend(announced.map(|id| (account.clone(), id)));
             self.outcomes.extend(outcomes);
             self.parked.extend(parked);
             self.imports.extend(imports.into_iter().map(|import| (account.clone(), import)));
@@ -110,6 +115,7 @@ impl Recorder {
             lanes: std::mem::take(&mut self.lanes),
             imports: std::mem::take(&mut self.imports),
             parked: std::mem::take(&mut self.parked),
+            announced: std::mem::take(&mut self.announced),
         })
     }
 }

@@ -29,6 +29,7 @@ enum Step {
     AddDays,
     DropDays,
     DeleteStrays,
+    DeleteOldAnswers,
     DeleteOldJobs,
     DeleteOldDeadLetters,
     CountDeadLetters,
@@ -39,10 +40,11 @@ enum Step {
     DeleteOldDeletions,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
+    Step::DeleteOldAnswers,
     Step::DeleteOldJobs,
     Step::DeleteOldDeadLetters,
     Step::CountDeadLetters,
@@ -146,6 +148,7 @@ impl Upkeep {
             Step::AddDays => retention::add_day(),
             Step::DropDays => delivery.map_or(Ok(0), retention::drop_day),
             Step::DeleteStrays => delivery.map_or(Ok(0), retention::delete_strays),
+            Step::DeleteOldAnswers => delivery.map_or(Ok(0), retention::delete_old_answers),
             Step::DeleteOldJobs => delivery.map_or(Ok(0), import::delete_old),
             Step::DeleteOldDeadLetters => dead_letter.map_or(Ok(0), retention::delete_old_dead_letters),
             Step::CountDeadLetters => {
@@ -186,6 +189,9 @@ impl Upkeep {
             Step::DeleteStrays => {
                 log!("klaviyo_sync: dropped deliveries older than klaviyo.delivery_retention: {done}")
             }
+            Step::DeleteOldAnswers => {
+                log!("klaviyo_sync: dropped answers older than klaviyo.delivery_retention: {done}");
+            }
             Step::DeleteOldJobs => {
                 log!("klaviyo_sync: dropped import jobs older than klaviyo.delivery_retention: {done}");
             }
@@ -222,6 +228,7 @@ impl Step {
             Self::AddDays => "partitions of the days to come",
             Self::DropDays => "partitions of old days",
             Self::DeleteStrays => "old deliveries without a partition",
+            Self::DeleteOldAnswers => "old answers",
             Self::DeleteOldJobs => "old import jobs",
             Self::DeleteOldDeadLetters => "old dead letters",
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",

@@ -58,7 +58,7 @@ fn described(kind: &dyn Kind) -> Value {
         format!("`{} {path}`{many}", method.name())
     };
     let mut calls: Vec<String> = kind.questions().iter().map(|question| call(question.endpoint())).collect();
-    calls.push(call(kind.endpoint()));
-    calls.extend(kind.bulk().filter(|bulk| *bulk != kind.endpoint()).map(call));
+    calls.push(kind.endpoint().map_or("any".to_owned(), call));
+    calls.extend(kind.bulk().filter(|bulk| Some(*bulk) != kind.endpoint()).map(call));
     json!({"kind": kind.name(), "calls": calls.join("<br>"), "lost": kind.lost().says()})
 }

@@ -13,15 +13,16 @@ use crate::draw;
 use crate::gauges::Place;
 use crate::import::not_made;
 use crate::lane::{Lane, Start};
-use crate::message::{AccountState, Ending, Message, Outcome, Parked, Report};
+use crate::message::{AccountState, Ending, Failure, Message, Outcome, Parked, Report};
 use crate::preflight::{self, Preflight};
-use crate::queue::{Line, Queue};
+use crate::queue::{Line, Queue, Queued};
 use crate::stale::Stale;
 use crate::stops::Stops;
 use crate::strikes::watch;
 use crate::verdict::{self, Verdict};
 
 mod choice;
+mod direct;
 mod endings;
 mod follow;
 mod imports;
@@ -69,7 +70,11 @@ pub struct Account {
     /// The session last used, also while the account sends nothing.
     last_session: Option<Session>,
     place: Option<Place>,
+    /// By the numbers of their endpoints, see [`Queue::endpoints`].
     lanes: Vec<Lane>,
+    rate_share: f64,
+    /// Since when calls are counted here.
+    since: Instant,
     queue: Queue,
     stops: Stops,
     preflight: Preflight,
@@ -86,6 +91,8 @@ impl Account {
             session: None,
             place: None,
             lanes: ENDPOINTS.iter().map(|endpoint| Lane::new(endpoint, options.rate_share, now)).collect(),
+            rate_share: options.rate_share,
+            since: now,
             queue: Queue::new(),
             stops: Stops::default(),
             preflight: Preflight::default(),
@@ -121,6 +128,7 @@ impl Account {
         }
         self.queue.stale = options.stale;
         self.spend(options.session, options.place, now);
+        self.rate_share = options.rate_share;
         self.lanes.iter_mut().for_each(|lane| lane.budget.set_share(options.rate_share));
         report
     }
@@ -170,6 +178,7 @@ impl Account {
     pub fn add(&mut self, messages: Vec<Message>, now: Instant) -> Option<Report> {
         let parked: Vec<Parked> =
             messages.into_iter().filter_map(|message| self.queue.add(message, now)).collect();
+        self.open_lanes(now);
         (!parked.is_empty()).then(|| Report { parked, ..Report::new(&self.name, None) })
     }
 
@@ -192,8 +201,14 @@ impl Account {
         &mut self.queue
     }
 
+    /// The lane of an endpoint, by its name.
     pub fn lane(&mut self, endpoint: &str) -> Option<&mut Lane> {
-        self.lanes.iter_mut().find(|lane| lane.endpoint.name == endpoint)
+        if let Some(number) = self.lanes.iter().position(|lane| lane.endpoint.name == endpoint) {
+            return self.lanes.get_mut(number);
+        }
+        let number = self.queue.number(klaviyo::call_named(endpoint)?);
+        self.open_lanes(self.since);
+        self.lanes.get_mut(number)
     }
 
     /// The next call that may start now. Reports of messages that cannot be sent are added to `reports`.
@@ -212,6 +227,9 @@ impl Account {
         }
         if let Some(question) = self.next_question(now, policy).or_else(|| self.next_follow(now, policy)) {
             return Some(question);
+        }
+        if let Some(call) = self.next_direct(now, policy, reports) {
+            return Some(call);
         }
         let lanes = 0..self.lanes.len();
         for (backfill, number) in
@@ -248,10 +266,7 @@ impl Account {
                     }
                     Some(Err((message, failure))) => {
                         self.lanes[number].budget.give_back(now);
-                        let ending = Ending::Dead { failure, newer: self.queue.newer(&message) };
-                        let mut report = Report::new(&self.name, None);
-                        report.outcomes.push(Outcome::of(&message.message, SystemTime::now(), false, ending));
-                        reports.push(report);
+                        reports.push(self.unsendable(&message, failure));
                     }
                     // What seemed to ride does not.
                     None => self.lanes[number].budget.give_back(now),
@@ -259,6 +274,13 @@ impl Account {
             }
         }
         None
+    }
+
+    /// No call can be made of a message.
+    fn unsendable(&self, queued: &Queued, failure: Failure) -> Report {
+        let ending = Ending::Dead { failure, newer: self.queue.newer(queued) };
+        let outcome = Outcome::of(&queued.message, SystemTime::now(), false, ending);
+        Report { outcomes: vec![outcome], ..Report::new(&self.name, None) }
     }
 
     /// A call starts, in the place that was taken.
@@ -299,7 +321,8 @@ impl Account {
         let mut watched = false;
         for number in 0..self.lanes.len() {
             let may = self.session.is_some() && self.stops.is_open(number);
-            let ready = [false, true].map(|backfill| self.ready(number, backfill, now, policy)).iter().sum();
+            let ready = [false, true].map(|backfill| self.ready(number, backfill, now, policy));
+            let ready = ready.iter().sum::<usize>() + self.queue.direct_ready(number);
             watched |= self.lanes[number].show(now, ready, may);
         }
         let mut wake = watched.then(|| now + LOOK);
@@ -313,6 +336,7 @@ impl Account {
         }
         wake = earlier(wake, self.asks_at(now, policy));
         wake = earlier(wake, self.follows_at(now, policy));
+        wake = earlier(wake, self.directs_at(now, policy));
         for number in 0..self.lanes.len() {
             for backfill in [false, true] {
                 if self.ready(number, backfill, now, policy) > 0 {
@@ -337,11 +361,11 @@ impl Account {
         let is_read = match call.purpose {
             Purpose::Question | Purpose::Follow(_) | Purpose::Ask(_) => true,
             Purpose::AskLatest | Purpose::TryAsking => true,
-            Purpose::Deliver | Purpose::Import(_) | Purpose::Preflight => false,
+            Purpose::Deliver | Purpose::Import(_) | Purpose::Preflight | Purpose::Probe => false,
         };
         let body = result.as_ref().ok().filter(|_| is_read);
         let body = body.map(|answer| answer.body.clone()).unwrap_or_default();
-        let mut verdict = verdict::of(lane.endpoint, result);
+        let mut verdict = verdict::of(lane.endpoint, result, call.carried.is_direct());
         let mut told = None;
         if is_question && matches!(verdict, Verdict::Accepted { .. }) {
             match questions::read(lane.endpoint, &body) {
@@ -377,7 +401,7 @@ impl Account {
         }
         // An answer to a question brings none of them to Klaviyo.
         let messages = if is_question { &[][..] } else { &call.carried.messages };
-        if let Some(gauges) = lane.gauges() {
+        if let Some(gauges) = lane.gauges().filter(|_| call.purpose != Purpose::Probe) {
             let enqueued = messages.iter().map(|queued| queued.message.enqueued_at);
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
@@ -414,6 +438,7 @@ impl Account {
                 }
                 self.delivered(call, &verdict, (now, policy), (held, stopped), report)
             }
+            Purpose::Probe => report,
             Purpose::Deliver | Purpose::Question | Purpose::Preflight => {
                 match self.follows(call, &verdict, now) {
                     Some(call) => self.delivered(call, &verdict, (now, policy), (held, stopped), report),
@@ -452,6 +477,9 @@ mod backfill_tests;
 #[cfg(test)]
 #[path = "account/consent_tests.rs"]
 mod consent_tests;
+#[cfg(test)]
+#[path = "account/direct_tests.rs"]
+mod direct_tests;
 #[cfg(test)]
 #[path = "account/list_tests.rs"]
 mod list_tests;

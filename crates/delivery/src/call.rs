@@ -8,10 +8,10 @@ use klaviyo::{Request, Session};
 use crate::account::Policy;
 use crate::batch::Places;
 use crate::draw::Draw;
-use crate::import::{ImportId, ImportReport, ImportStep};
+use crate::import::{ImportId, ImportReport, ImportStep, not_made};
 use crate::kind::Lost;
 use crate::kind::profile_batch::ProfilePlaces;
-use crate::message::{Failure, Report};
+use crate::message::{Ending, Failure, Outcome, Report};
 use crate::queue::{Bulk, GroupId, Next, Queued};
 use crate::strikes::may_be_its_doing;
 use crate::verdict::Verdict;
@@ -36,8 +36,12 @@ pub struct Call {
 
 impl Call {
     /// What is to be written down before the call is made, where that is anything.
-    pub(crate) fn announcement(&self) -> Option<(ImportId, Report)> {
-        let Purpose::Import(id) = self.purpose else { return None };
+    pub(crate) fn announcement(&self) -> Option<(AnnouncementId, Report)> {
+        let id = match self.purpose {
+            Purpose::Import(id) => id,
+            Purpose::Deliver => return self.last_call(),
+            _ => return None,
+        };
         let messages = self.carried.messages.iter().enumerate();
         let messages = messages
             .map(|(number, queued)| (queued.message.seq, self.carried.position(number).unwrap_or_default()));
@@ -45,7 +49,42 @@ impl Call {
         let imports = vec![ImportReport { id, step }];
         Some((id, Report { imports, ..Report::new(&self.account, None) }))
     }
+
+    /// Of what must not go again where nobody knows what has come of it: that it goes now, so that whoever finds it later
+    /// knows that it may have been done.
+    fn last_call(&self) -> Option<(AnnouncementId, Report)> {
+        let queued = self.carried.messages.iter().find(|queued| queued.stops)?;
+        let mut report = Report::new(&self.account, None);
+        report.announced = Some(queued.message.id);
+        report.outcomes.push(self.under_way(queued, true));
+        Some((queued.message.id, report))
+    }
+
+    fn under_way(&self, queued: &Queued, may_be_done: bool) -> Outcome {
+        let reason = if may_be_done { "a call is under way" } else { "the call was not made" };
+        let failure =
+            Failure { code: "under_way".to_owned(), reason: reason.to_owned(), ..Failure::default() };
+        let ending = Ending::Retry { wait: Duration::ZERO, strikes: queued.message.strikes, failure };
+        let mut outcome = Outcome::of(&queued.message, self.sent_at, self.carried.is_bulk(), ending);
+        (outcome.attempts, outcome.may_be_done) = (outcome.attempts + 1, may_be_done);
+        outcome
+    }
+
+    /// It was announced and is not made after all: no later worker need look for it.
+    pub(crate) fn withdrawn(&self) -> Report {
+        let mut report = Report::new(&self.account, None);
+        match self.purpose {
+            Purpose::Import(id) => report.imports.push(not_made(id)),
+            _ => report
+                .outcomes
+                .extend(self.carried.messages.iter().map(|queued| self.under_way(queued, false))),
+        }
+        report
+    }
 }
+
+/// What an announced call is known by: the id of its job, or of its message.
+pub type AnnouncementId = [u8; 16];
 
 /// What a call is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +105,8 @@ pub enum Purpose {
     TryAsking,
     /// To find out whether the key may make this call.
     Preflight,
+    /// To find out whether Klaviyo answers such calls again, without a message that must not go twice.
+    Probe,
 }
 
 /// What a call carries; one that only asks nothing.
@@ -127,6 +168,11 @@ impl Carried {
         }
     }
 
+    /// Whether it is a call that a message has asked for itself.
+    pub fn is_direct(&self) -> bool {
+        self.messages.first().is_some_and(|queued| queued.message.kind.endpoint().is_none())
+    }
+
     pub fn is_bulk(&self) -> bool {
         self.places.is_some()
     }
@@ -154,10 +200,12 @@ impl Carried {
                 (Verdict::Refused { .. }, None) => queued.alone |= size > 1,
                 (Verdict::Trouble { ambiguous: true, failure, .. }, _) => match queued.message.kind.lost() {
                     Lost::RepeatedAlone => queued.rides = 0,
-                    Lost::Repeated | Lost::ReadBack if size == 1 || may_be_its_doing(failure) => {
+                    Lost::Repeated | Lost::ReadBack | Lost::RepeatedOrStopped
+                        if size == 1 || may_be_its_doing(failure) =>
+                    {
                         queued.rides = queued.rides.min(half);
                     }
-                    Lost::Repeated | Lost::ReadBack => {}
+                    Lost::Repeated | Lost::ReadBack | Lost::RepeatedOrStopped => {}
                 },
                 _ => {}
             }

@@ -17,22 +17,27 @@ pub struct Draw {
     pub many: bool,
 }
 
-/// What the lane of an endpoint draws from; nothing where its calls only ask about jobs.
+/// What the lane of an endpoint draws from; nothing where its calls only ask about jobs, or are made for messages that ask
+/// for them themselves.
 pub fn of(endpoint: &'static Endpoint) -> Option<Draw> {
-    let number = number(endpoint);
+    let number = position(endpoint)?;
     if question::of(endpoint).is_some() {
         return Some(Draw { from: number, one: true, many: true });
     }
-    if let Some(kind) = kind::ALL.iter().find(|kind| kind.endpoint() == endpoint) {
+    if let Some(kind) = kind::ALL.iter().find(|kind| kind.endpoint() == Some(endpoint)) {
         return Some(Draw { from: number, one: true, many: kind.bulk() == Some(endpoint) });
     }
     let kind = kind::ALL.iter().find(|kind| kind.bulk() == Some(endpoint))?;
-    Some(Draw { from: self::number(kind.endpoint()), one: false, many: true })
+    Some(Draw { from: self::number(kind.endpoint()?), one: false, many: true })
 }
 
-/// The number of an endpoint in [`ENDPOINTS`], which is that of its lane.
+/// The number of one in [`ENDPOINTS`], which is that of its lane.
 pub fn number(endpoint: &Endpoint) -> usize {
-    ENDPOINTS.iter().position(|other| other.name == endpoint.name).expect("all endpoints are listed")
+    position(endpoint).expect("all endpoints are listed")
+}
+
+fn position(endpoint: &Endpoint) -> Option<usize> {
+    ENDPOINTS.iter().position(|other| other.name == endpoint.name)
 }
 
 /// An empty call of many of that endpoint, where there is such a thing.

@@ -19,10 +19,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use crate::account::{Account, AccountOptions, Policy, earlier};
-use crate::call::Call;
+use crate::call::{AnnouncementId, Call};
 use crate::deletion::DeletionRequest;
 use crate::gauges::Place;
-use crate::import::{ImportId, PastImport, not_made};
+use crate::import::{ImportId, PastImport};
 use crate::message::{Message, Report};
 
 /// What the owner of the outbox tells the thread.
@@ -35,8 +35,8 @@ pub enum Command {
     Acknowledge { done: &'static AtomicBool },
     /// An import job of an earlier life, which locks the keys of its messages.
     Follow { account: Arc<str>, import: PastImport },
-    /// An import job has been written down and may be asked for.
-    Import { account: Arc<str>, id: ImportId },
+    /// A call that was announced is written down and may be made.
+    Make { account: Arc<str>, id: AnnouncementId },
     /// Nothing more is handed in that is about what an import job has locked.
     Barred { account: Arc<str>, id: ImportId },
     /// Messages of an import job that is over, each with its profile's place in the body; the `last` of them or not.
@@ -159,8 +159,8 @@ struct State {
     client: ClientOptions,
     http: Client,
     calls: JoinSet<Ended>,
-    /// Calls that make import jobs, until these have been written down.
-    announced: HashMap<ImportId, Call>,
+    /// Calls that are announced, until that has been written down.
+    announced: HashMap<AnnouncementId, Call>,
     reports: Sender<Report>,
     bell: UnixStream,
     stop_at: Option<Instant>,
@@ -235,7 +235,7 @@ impl State {
                 }
             }
             Command::Follow { account, import } => self.account(&account).follow(import, now),
-            Command::Import { account, id } => {
+            Command::Make { account, id } => {
                 let Some(call) = self.announced.remove(&id) else { return };
                 if self.account(&account).sends(&call) {
                     self.send(call);
@@ -268,10 +268,8 @@ impl State {
             }
             Command::Stop { within } => {
                 self.stop_at = Some(now + within);
-                for (id, call) in std::mem::take(&mut self.announced) {
-                    // No later worker need look for it.
-                    let imports = vec![not_made(id)];
-                    self.report(Report { imports, ..Report::new(&call.account, None) });
+                for call in std::mem::take(&mut self.announced).into_values() {
+                    self.report(call.withdrawn());
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
-use klaviyo::{ENDPOINTS, Session};
+use klaviyo::{ENDPOINTS, Endpoint, Session, calls};
 
 use crate::histogram::Histogram;
 use crate::throughput::Throughput;
@@ -18,6 +18,10 @@ use crate::verdict::Verdict;
 
 /// Windows of one lane at the most: a second, a minute, a day.
 pub const WINDOWS: usize = 3;
+
+/// Lanes of an account that have gauges: those of the endpoints in use, by their numbers, and as many others that messages
+/// have asked for. Further ones send all the same: unseen, and with their budget unshared.
+pub const LANES: usize = ENDPOINTS.len() + 16;
 
 /// How long a name may be, in bytes.
 const NAME: usize = 64;
@@ -35,6 +39,8 @@ pub struct Held {
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct LaneGauges {
+    /// Behind those in use: which of all calls it is of, counted from 1; 0 for none.
+    call: AtomicU32,
     held: [Held; WINDOWS],
     limits: [AtomicU64; WINDOWS],
     wants: AtomicBool,
@@ -66,7 +72,7 @@ pub struct AccountGauges {
     name: [AtomicU32; NAME / 4],
     /// Somebody wants to know what its key may do.
     check: AtomicBool,
-    pub lanes: [LaneGauges; ENDPOINTS.len()],
+    pub lanes: [LaneGauges; LANES],
 }
 
 /// The gauges of all accounts of all databases, and which budget each spends: 0 for none yet.
@@ -106,6 +112,13 @@ impl AccountGauges {
     /// Asks for a preflight.
     pub fn ask_for_check(&self) {
         self.check.store(true, SeqCst);
+    }
+
+    /// Its lanes that are in use, each with its endpoint.
+    pub fn lanes(&self) -> impl Iterator<Item = (&'static Endpoint, &LaneGauges)> {
+        let (known, others) = self.lanes.split_at(ENDPOINTS.len());
+        let others = others.iter().filter_map(|lane| Some((calls().get(lane.call()?)?, lane)));
+        ENDPOINTS.into_iter().zip(known).chain(others)
     }
 
     /// The account's name; empty while nobody's.
@@ -162,7 +175,11 @@ impl Place {
     /// What the others hold of one window of a lane.
     pub fn held_by_others(&self, lane: usize, window: usize) -> Others {
         let now = milliseconds(SystemTime::now());
-        self.others().map(|account| &account.lanes[lane]).fold(Others::default(), |sum, gauges| {
+        let same = |account: &'static AccountGauges| match self.lane(lane).call() {
+            None => account.lanes.get(lane),
+            call => account.lanes.iter().find(|other| other.call() == call),
+        };
+        self.others().filter_map(same).fold(Others::default(), |sum, gauges| {
             let held = &gauges.held[window];
             let live = held.until.load(SeqCst) > now;
             Others {
@@ -183,7 +200,20 @@ impl Place {
 }
 
 impl LaneGauges {
+    /// Says which endpoint it is of.
+    pub fn set_endpoint(&self, endpoint: &Endpoint) {
+        let is_in_use = ENDPOINTS.iter().any(|known| known.name == endpoint.name);
+        let number = calls().iter().position(|call| !is_in_use && call.name == endpoint.name);
+        self.call.store(number.map_or(0, |number| number as u32 + 1), SeqCst);
+    }
+
+    /// Which of all calls it is of, where that is none of those in use.
+    fn call(&self) -> Option<usize> {
+        self.call.load(SeqCst).checked_sub(1).map(|number| number as usize)
+    }
+
     fn clear(&self) {
+        self.call.store(0, SeqCst);
         for window in 0..WINDOWS {
             self.hold(window, 0, 0, Duration::ZERO);
         }
@@ -310,6 +340,27 @@ mod tests {
         assert_eq!(one.held_by_others(1, 0), Others::default(), "another lane");
         assert_eq!(other.held_by_others(0, 0), Others::default());
         assert!(one.is_shared() && !other.is_shared());
+    }
+
+    #[test]
+    fn lanes_that_were_asked_for_are_known_by_their_calls() {
+        let board = board(2);
+        let [one, other] = [0, 1].map(|at| place(board, at, "pk_a"));
+        let [tags, flows] = ["/api/tags", "/api/flows"]
+            .map(|path| klaviyo::call(klaviyo::Method::Get, path).expect("a call"));
+        let first = ENDPOINTS.len();
+        one.lane(first).set_endpoint(tags);
+        other.lane(first).set_endpoint(flows);
+        other.lane(first + 1).set_endpoint(tags);
+        other.lane(first).hold(0, 7, 10, Duration::from_secs(9));
+        assert_eq!(one.held_by_others(first, 0), Others::default(), "another lane");
+        other.lane(first + 1).hold(0, 3, 10, Duration::from_secs(9));
+        assert_eq!(one.held_by_others(first, 0), Others { places: 3, wanting: 0 });
+        let shown: Vec<&str> =
+            board.accounts[1].lanes().skip(first).map(|(endpoint, _)| endpoint.name).collect();
+        assert_eq!(shown, ["get-flows", "get-tags"]);
+        board.accounts[1].take("b");
+        assert_eq!(board.accounts[1].lanes().count(), first);
     }
 
     #[test]

@@ -55,6 +55,7 @@ faults! {
     OrderId "KS065" "invalid_order_id",
     Items "KS066" "invalid_items",
     ProfileId "KS067" "invalid_profile_id",
+    Call "KS068" "invalid_call",
 }
 
 /// A refusal. The texts name the argument and never carry an address or a phone number.

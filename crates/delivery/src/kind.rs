@@ -1,6 +1,7 @@
 //! Kinds of message. A kind is a file: how its input is checked and laid down, which call carries it, and how two
 //! of it merge. [`ALL`] is the list.
 
+pub mod call;
 pub mod consent;
 mod consent_batch;
 pub mod deletion;
@@ -30,8 +31,13 @@ pub trait Kind: Sync {
     /// `outbox.kind`.
     fn name(&self) -> &'static str;
 
-    /// The call that carries one message of it.
-    fn endpoint(&self) -> &'static Endpoint;
+    /// The call that carries one message of it; none where each message says itself which.
+    fn endpoint(&self) -> Option<&'static Endpoint>;
+
+    /// The call that carries this message, where there is such a call.
+    fn endpoint_of(&self, _payload: &str) -> Option<&'static Endpoint> {
+        self.endpoint()
+    }
 
     /// The body of that call.
     ///
@@ -44,11 +50,17 @@ pub trait Kind: Sync {
     /// # Errors
     /// As [`Kind::body`].
     fn request(&self, payload: &str) -> Result<Request, String> {
-        Ok(Request::post(self.endpoint(), self.body(payload)?))
+        let endpoint = self.endpoint_of(payload).ok_or("there is no such call")?;
+        Ok(Request::post(endpoint, self.body(payload)?))
     }
 
     /// What it means for a message that the answer to its call is lost.
     fn lost(&self) -> Lost;
+
+    /// Whether this message must not go again where nobody knows what its last call has come to.
+    fn stops(&self, _payload: &str) -> bool {
+        false
+    }
 
     /// Whether a refusal, with what it points at in the body, says that what a message asks for is done, to one that may
     /// have been done before.
@@ -108,7 +120,7 @@ pub trait Kind: Sync {
 
     /// Whether one message goes as many do, so that one which was tried may ride with others again.
     fn goes_as_many_do(&self) -> bool {
-        self.bulk() == Some(self.endpoint())
+        self.bulk().is_some_and(|bulk| self.endpoint() == Some(bulk))
     }
 
     /// Whether it changes what lists are called.
@@ -126,6 +138,8 @@ pub enum Lost {
     Repeated,
     /// Klaviyo is asked whether it is still to be done.
     ReadBack,
+    /// By what the message does, see [`Kind::stops`]: it is sent again, or put aside for a person.
+    RepeatedOrStopped,
 }
 
 impl Lost {
@@ -136,6 +150,9 @@ impl Lost {
             Self::Repeated => "sent again: done twice is as good as done once",
             Self::ReadBack => {
                 "sent again, once Klaviyo has said that it is still to be done, where that makes a difference"
+            }
+            Self::RepeatedOrStopped => {
+                "`GET` and `DELETE`: sent again; `POST` and `PATCH`: put aside with code `ambiguous`, for a person to decide"
             }
         }
     }
@@ -191,7 +208,7 @@ impl Rides {
 }
 
 /// Every kind there is.
-pub const ALL: [&dyn Kind; 13] = [
+pub const ALL: [&dyn Kind; 14] = [
     &event::Event,
     &profile::Profile,
     &deletion::Deletion,
@@ -205,6 +222,7 @@ pub const ALL: [&dyn Kind; 13] = [
     &list::CREATE,
     &list::RENAME,
     &list::DELETE,
+    &call::Call,
 ];
 
 /// The kind of that name.

@@ -9,7 +9,7 @@ use crate::backoff::Backoff;
 use crate::breaker::Breaker;
 use crate::budget::Budget;
 use crate::draw::{self, Draw};
-use crate::gauges::{LaneGauges, Place, microseconds};
+use crate::gauges::{LANES, LaneGauges, Place, microseconds};
 
 /// Calls of many that may be under way: each is worth a thousand, which a crash sends again, one by one. Also questions,
 /// of which there are a few for each such call.
@@ -41,10 +41,16 @@ pub struct Lane {
     gauges: Option<&'static LaneGauges>,
 }
 
-/// Calls of an endpoint that may be under way or not yet settled, which is what a crash sends again.
+/// Calls of an endpoint that may be under way or not yet settled, which is what a crash sends again: no more than may be
+/// made in a second. Of those that are counted by the day one: after a crash as many count as made.
 pub fn most_in_flight(endpoint: &Endpoint, max_in_flight: u32) -> u32 {
     let few = endpoint.max_items > 1 || endpoint.method == Method::Get;
-    if few { max_in_flight.min(FEW_IN_FLIGHT) } else { max_in_flight }
+    let most = match endpoint.limits.daily {
+        Some(_) => 1,
+        None if few => FEW_IN_FLIGHT,
+        None => endpoint.limits.burst,
+    };
+    max_in_flight.min(most).min(endpoint.limits.burst)
 }
 
 /// Whether a call may start.
@@ -103,7 +109,12 @@ impl Lane {
 
     /// Shows there, from now on, what it does. With the place goes the lane's number.
     pub fn set_place(&mut self, place: Option<(Place, usize)>, now: Instant) {
+        // Those for which there is no room there are not seen.
+        let place = place.filter(|(_, lane)| *lane < LANES);
         self.gauges = place.map(|(place, lane)| place.lane(lane));
+        if let Some(gauges) = self.gauges {
+            gauges.set_endpoint(self.endpoint);
+        }
         self.budget.set_place(place, now);
     }
 

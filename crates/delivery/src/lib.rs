@@ -45,7 +45,7 @@ pub use engine::{Command, Engine, Gone, Past, PastCalls};
 pub use import::{ImportEnding, ImportId, ImportReport, ImportStep, PastImport};
 pub use klaviyo;
 pub use lane::most_in_flight;
-pub use message::{AccountState, Ending, Failure, Message, Outcome, Parked, Report};
+pub use message::{AccountState, Ending, Failure, KeptAnswer, Message, Outcome, Parked, Report};
 pub use preflight::{Allowed, Finding};
 pub use stale::{Stale, StaleAction};
 pub use unique_id::UniqueId;

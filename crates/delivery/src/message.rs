@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use klaviyo::Endpoint;
 
+use crate::call::AnnouncementId;
 use crate::import::ImportReport;
 use crate::key::Identifier;
 use crate::kind::Kind;
@@ -74,8 +75,8 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
     /// Klaviyo accepted it. That is not yet: processed. `state_of` are all identifiers known of the profile whose state
-    /// it changed; none where it changed none.
-    Accepted { status: u16, resource_id: Option<String>, state_of: Vec<String> },
+    /// it changed; none where it changed none. The `answer` is kept of a call that a message has asked for itself.
+    Accepted { status: u16, resource_id: Option<String>, state_of: Vec<String>, answer: Option<KeptAnswer> },
     /// It stays with us and is tried again.
     Retry { wait: Duration, strikes: u32, failure: Failure },
     /// It will not be tried again by itself. `newer` is the number of a newer state of the same profile that has been
@@ -83,6 +84,15 @@ pub enum Ending {
     Dead { failure: Failure, newer: Option<i64> },
     /// It is not sent, for that message asks that the person be deleted whom it is about.
     Discarded { by: [u8; 16] },
+}
+
+/// What Klaviyo has answered to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// The lane it was made in.
+    pub lane: &'static str,
+    /// JSON; none where Klaviyo has said nothing that is.
+    pub body: Option<String>,
 }
 
 /// A message that has left the memory, for a job has locked its key: to be handed in again when that is over.
@@ -122,6 +132,8 @@ pub struct Report {
     pub imports: Vec<ImportReport>,
     /// What must wait outside for import jobs.
     pub parked: Vec<Parked>,
+    /// A call of a message that must not go twice: it is made when this is durable, see [`crate::Command::Make`].
+    pub announced: Option<AnnouncementId>,
 }
 
 impl Report {
@@ -134,6 +146,7 @@ impl Report {
             findings: None,
             imports: Vec::new(),
             parked: Vec::new(),
+            announced: None,
         }
     }
 }

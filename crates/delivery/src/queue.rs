@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
-use klaviyo::{ENDPOINTS, Endpoint, Request};
+use klaviyo::{CREATE_EVENT, ENDPOINTS, Endpoint, Request};
 
 use crate::draw;
 use crate::key::{self, Aliases, Counts, Identifier};
@@ -28,10 +28,15 @@ const REMEMBERED: usize = 50_000;
 /// Requests for deletion that are remembered, twice each: longer than any call takes that was under way.
 const REQUESTS: usize = 10_000;
 
+/// Code of what is put aside since the answer to its call is lost, and what is said of it.
+pub const AMBIGUOUS: &str = "ambiguous";
+pub const NOBODY_KNOWS: &str = "the answer to its call is lost: Klaviyo may have done what it asks for";
+
 /// How long what a message was told is good. Klaviyo may know better by then.
 const TOLD: Duration = Duration::from_secs(30);
 
 mod bulk;
+mod direct;
 mod groups;
 mod lists;
 mod locks;
@@ -39,6 +44,7 @@ mod requests;
 mod states;
 
 pub use bulk::Bulk;
+use direct::Direct;
 use lists::Names;
 use requests::Told;
 use states::merged;
@@ -59,6 +65,10 @@ pub struct Queued {
     pub rides: usize,
     /// The number of the endpoint that a call of its own is of.
     lane: usize,
+    /// Whether it says itself which call that is, see [`crate::kind::Kind::endpoint`].
+    direct: bool,
+    /// Whether it must not go again where nobody knows what its last call has come to.
+    pub stops: bool,
     /// What it must be told before such a call, and when it was.
     questions: Vec<(&'static dyn Question, Option<Instant>)>,
     /// The number of a newer state that was accepted before this has had its turn, having been redriven.
@@ -72,8 +82,8 @@ impl Queued {
     fn new(
         message: Message,
         identifiers: Vec<Identifier>,
-        not_before: Option<Instant>,
-        now: Instant,
+        lane: usize,
+        (not_before, now): (Option<Instant>, Instant),
     ) -> Self {
         let bulk = message.kind.bulk();
         let bulk =
@@ -82,7 +92,9 @@ impl Queued {
         let questions = message.kind.questions().iter().filter(|question| question.is_for(&message.payload));
         let questions = questions.map(|question| (*question, None)).collect();
         Self {
-            lane: draw::number(message.kind.endpoint()),
+            lane,
+            direct: message.kind.endpoint().is_none(),
+            stops: message.kind.stops(&message.payload),
             message,
             not_before,
             seen: Vec::new(),
@@ -160,6 +172,8 @@ enum Place {
     /// By which of the queue's indexes, the seq of its oldest message; and how many messages it has, if that one may ride
     /// with others.
     Ready(Line, i64, Option<usize>),
+    /// By the lane of the call that its oldest message asks for itself, and the seq of that.
+    Direct(usize, i64),
     Sleeping(Instant),
 }
 
@@ -239,6 +253,7 @@ pub struct Queue {
     joined: HashMap<GroupId, (GroupId, u32)>,
     next_group: GroupId,
     ready: Lines,
+    direct: Direct,
     sleeping: BTreeSet<(Instant, GroupId)>,
 }
 
@@ -246,6 +261,7 @@ impl Queue {
     pub fn new() -> Self {
         Self {
             ready: Lines::default(),
+            direct: Direct::default(),
             stale: None,
             given_ids: true,
             names: Names::new(Duration::ZERO),
@@ -284,7 +300,7 @@ impl Queue {
             return Some(Parked { seq: message.seq, identifiers: all });
         }
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
-        let mut queued = Queued::new(message, identifiers, not_before, now);
+        let mut queued = self.queued(message, identifiers, (not_before, now));
         self.names.tell(&mut queued, now);
         if queued.message.unique_id.is_some() && !self.given_ids {
             queued.rides = 0;
@@ -292,6 +308,17 @@ impl Queue {
         self.keep_newer(&mut queued);
         self.insert(id, queued, now);
         None
+    }
+
+    fn queued(
+        &mut self,
+        message: Message,
+        identifiers: Vec<Identifier>,
+        times: (Option<Instant>, Instant),
+    ) -> Queued {
+        // Of what no call can be made that is said when its turn comes, in whatever lane.
+        let endpoint = message.kind.endpoint_of(&message.payload).unwrap_or(&CREATE_EVENT);
+        Queued::new(message, identifiers, self.direct.number(endpoint), times)
     }
 
     /// Says whether messages may ride whose id is one of the user's own. Of those that were here while they might not
@@ -323,8 +350,8 @@ impl Queue {
     pub fn clear(&mut self) {
         // Numbers go on, so that a call of before is no group's of after.
         let (next_group, stale, given_ids) = (self.next_group, self.stale, self.given_ids);
-        let names = Names::new(self.names.lasts);
-        *self = Self { next_group, stale, given_ids, names, ..Self::new() };
+        let (names, direct) = (Names::new(self.names.lasts), self.direct.emptied());
+        *self = Self { next_group, stale, given_ids, names, direct, ..Self::new() };
     }
 
     /// When the next message comes out of its backoff.
@@ -368,13 +395,19 @@ impl Queue {
         let ready = &self.ready[line];
         let firsts = [ready.alone.first(), ready.riders.first().filter(|_| riders)];
         let (_, id) = firsts.into_iter().flatten().min().copied()?;
+        self.next_of(id, line.lane, now)
+    }
+
+    /// Takes the oldest message of a group, if its next call is of that lane, with those that merge into it.
+    fn next_of(&mut self, id: GroupId, lane: usize, now: Instant) -> Option<Next> {
         self.displace(id);
         let group = self.groups.get_mut(&id)?;
-        if group.queue.front()?.lane(now) != line.lane {
+        if group.queue.front()?.lane(now) != lane {
             self.place(id, now);
             return None;
         }
         let first = group.queue.pop_front()?;
+        let question = first.asks(now);
         let kind = first.message.kind;
         let superseded = first.message.redriven && self.newer(&first).is_some();
         let redriven = if first.message.redriven { kind.redriven(&first.message.payload) } else { None };
@@ -384,11 +417,13 @@ impl Queue {
         let aside = stale.is_some_and(|stale| stale.action == StaleAction::DeadLetter);
         let request = if superseded {
             Err(("superseded", "a newer state of this profile has been accepted since".to_owned()))
+        } else if first.stops && first.message.may_be_done && question.is_none() {
+            Err((AMBIGUOUS, NOBODY_KNOWS.to_owned()))
         } else if aside && history.is_some() && !first.message.redriven {
             Err(("stale", "it has waited for longer than the account's stale_after".to_owned()))
         } else {
             let payload = history.as_ref().unwrap_or(payload);
-            let request = match first.asks(now) {
+            let request = match question {
                 Some(question) => question.request(payload),
                 None => kind.request(payload),
             };

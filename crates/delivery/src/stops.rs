@@ -7,19 +7,21 @@
 
 use std::time::{Duration, Instant};
 
-use klaviyo::ENDPOINTS;
+use klaviyo::{ENDPOINTS, Endpoint};
 
 use crate::lane::Start;
 use crate::queue::Queued;
 use crate::strikes::is_healthy;
 use crate::verdict::{Scope, Verdict};
 
-/// The account as a whole comes behind its lanes.
-const ACCOUNT: usize = ENDPOINTS.len();
+/// The account as a whole comes before its lanes.
+const ACCOUNT: usize = 0;
 
 /// What may be refused: a lane, or the account as a whole.
 #[derive(Debug, Default)]
 struct Part {
+    /// Whether nothing is stopped for want of it.
+    optional: bool,
     stop: Option<Stop>,
     /// Calls that passed and that were refused, ever; of those under way when it was stopped only refusals count.
     passed: u64,
@@ -45,19 +47,32 @@ pub struct Refusal {
     suspect: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stops {
-    parts: [Part; ACCOUNT + 1],
+    parts: Vec<Part>,
+}
+
+impl Default for Stops {
+    fn default() -> Self {
+        let mut stops = Self { parts: vec![Part::default()] };
+        ENDPOINTS.iter().for_each(|endpoint| stops.add(endpoint));
+        stops
+    }
 }
 
 impl Stops {
+    /// There is one more lane.
+    pub fn add(&mut self, endpoint: &Endpoint) {
+        self.parts.push(Part { optional: endpoint.optional, ..Part::default() });
+    }
+
     /// Why calls are refused that are needed; none if all those may go.
     pub fn reason(&self) -> Option<String> {
         let reason = |part: &Part| part.stop.as_ref().map(|stop| stop.reason.clone());
         // A key that is not accepted may have no scopes either; of those one hears then.
         reason(&self.parts[ACCOUNT]).or_else(|| {
-            let parts = self.parts.iter().zip(ENDPOINTS).filter(|(_, endpoint)| !endpoint.optional);
-            let lanes: Vec<String> = parts.filter_map(|(part, _)| reason(part)).collect();
+            let parts = self.parts.iter().skip(1).filter(|part| !part.optional);
+            let lanes: Vec<String> = parts.filter_map(reason).collect();
             (!lanes.is_empty()).then(|| lanes.join("; "))
         })
     }
@@ -119,7 +134,7 @@ impl Stops {
         messages: &mut [Queued],
         (now, until): (Instant, Instant),
     ) -> Duration {
-        let number = if scope == Scope::Account { ACCOUNT } else { lane };
+        let number = if scope == Scope::Account { ACCOUNT } else { part(lane) };
         let part = &mut self.parts[number];
         let mut suspect = false;
         for queued in messages.iter_mut() {
@@ -162,5 +177,10 @@ impl Stops {
 
 /// What a call of a lane needs.
 fn needed(lane: usize) -> [usize; 2] {
-    [ACCOUNT, lane]
+    [ACCOUNT, part(lane)]
+}
+
+/// The number of a lane's part.
+fn part(lane: usize) -> usize {
+    lane + 1
 }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use klaviyo::{
-    Answer, Endpoint, MERGE_PROFILES, Method, SUBSCRIBE, TransportError, UNSUBSCRIBE, errors_of, resource_id,
+    Answer, Endpoint, MAX_ANSWER, MERGE_PROFILES, Method, SUBSCRIBE, TransportError, UNSUBSCRIBE, errors_of,
+    resource_id,
 };
 
-use crate::message::Failure;
+use serde::de::IgnoredAny;
+
+use crate::message::{Failure, KeptAnswer};
 
 /// Calls whose bodies name what may not be there, a profile or a list, at a path that is.
 const NAMING: [&Endpoint; 3] = [&MERGE_PROFILES, &SUBSCRIBE, &UNSUBSCRIBE];
@@ -17,12 +20,11 @@ pub enum Verdict {
     Accepted {
         status: u16,
         resource_id: Option<String>,
+        /// What Klaviyo says, where that is kept: of a direct call.
+        answer: Option<KeptAnswer>,
     },
     /// A limit was hit. Says nothing about the message or Klaviyo's health.
-    Throttled {
-        retry_after: Option<Duration>,
-        failure: Failure,
-    },
+    Throttled { retry_after: Option<Duration>, failure: Failure },
     /// No answer, one that says that Klaviyo or the way to it is in trouble, or one that is not Klaviyo's.
     Trouble {
         retry_after: Option<Duration>,
@@ -31,10 +33,7 @@ pub enum Verdict {
         ambiguous: bool,
     },
     /// No such call of this account gets through until someone changes something.
-    Stopped {
-        scope: Scope,
-        failure: Failure,
-    },
+    Stopped { scope: Scope, failure: Failure },
     /// Klaviyo will never take this message.
     Refused {
         failure: Failure,
@@ -52,8 +51,9 @@ pub enum Scope {
     Lane,
 }
 
-/// Reads an answer, or the lack of one.
-pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdict {
+/// Reads an answer, or the lack of one. Of a `direct` call, which a message has asked for itself, the answer is kept; what
+/// Klaviyo refuses is about that message, for its path is one that Klaviyo has.
+pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, direct: bool) -> Verdict {
     let answer = match result {
         Ok(answer) => answer,
         Err(error) => {
@@ -72,7 +72,10 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
     let about_revision = failure.code.contains("revision")
         || errors.iter().any(|error| error.source.parameter.as_deref() == Some("revision"));
     match answer.status {
-        200..=299 => Verdict::Accepted { status: answer.status, resource_id: resource_id(&answer.body) },
+        200..=299 if direct => kept_answer(endpoint, answer),
+        200..=299 => {
+            Verdict::Accepted { status: answer.status, resource_id: resource_id(&answer.body), answer: None }
+        }
         429 => Verdict::Throttled { retry_after: answer.retry_after, failure },
         401 => stopped(Scope::Account, failure, "Klaviyo does not accept the private key"),
         413 => refused(failure, errors),
@@ -90,6 +93,7 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
             stopped(Scope::Account, failure, "Klaviyo does not accept the revision")
         }
         400 | 409 | 422 => refused(failure, errors),
+        404 | 405 | 406 | 410 | 415 if direct => refused(failure, errors),
         // What was asked for, or what the body names, is not there; the path is.
         404 if endpoint.path.contains('{') && !errors.iter().any(is_about_a_part) => {
             Verdict::Refused { failure, pointers: Vec::new(), of_all: true }
@@ -109,6 +113,32 @@ pub fn of(endpoint: &Endpoint, result: Result<Answer, TransportError>) -> Verdic
         status => {
             let why = format!("unexpected answer {status} of {}; is the base URL right?", endpoint.path);
             stopped(Scope::Lane, failure, &why)
+        }
+    }
+}
+
+/// An answer that says that all is well, with what it says. Of what only asks that is all there is to it.
+fn kept_answer(endpoint: &'static Endpoint, answer: Answer) -> Verdict {
+    let (status, resource_id) = (answer.status, resource_id(&answer.body));
+    let is_cut = answer.body.len() >= MAX_ANSWER;
+    let text = String::from_utf8(answer.body).ok();
+    let json = text.filter(|text| !text.is_empty() && serde_json::from_str::<IgnoredAny>(text).is_ok());
+    match (endpoint.method, json) {
+        (Method::Get, None) if is_cut => {
+            let reason =
+                format!("Klaviyo's answer has {MAX_ANSWER} bytes or more; ask for less, as by page[size]");
+            let failure = Failure {
+                status: Some(status),
+                code: "answer_too_long".to_owned(),
+                reason,
+                ..Failure::default()
+            };
+            Verdict::Refused { failure, pointers: Vec::new(), of_all: false }
+        }
+        (Method::Get, None) => unreadable(),
+        (_, body) => {
+            let answer = Some(KeptAnswer { lane: endpoint.name, body });
+            Verdict::Accepted { status, resource_id, answer }
         }
     }
 }
@@ -169,7 +199,7 @@ mod tests {
 
     fn verdict(status: u16, body: &str) -> Verdict {
         let answer = Answer { status, rate: None, retry_after: None, body: body.as_bytes().to_vec() };
-        of(&CREATE_EVENT, Ok(answer))
+        of(&CREATE_EVENT, Ok(answer), false)
     }
 
     fn error(code: &str, source: &str) -> String {
@@ -179,7 +209,10 @@ mod tests {
     #[test]
     fn status_and_code_decide() {
         let invalid = error("invalid", "{}");
-        assert!(matches!(verdict(202, ""), Verdict::Accepted { status: 202, resource_id: None }));
+        assert!(matches!(
+            verdict(202, ""),
+            Verdict::Accepted { status: 202, resource_id: None, answer: None }
+        ));
         assert!(matches!(
             verdict(201, r#"{"data":{"id":"P"}}"#),
             Verdict::Accepted { resource_id: Some(_), .. }
@@ -197,7 +230,7 @@ mod tests {
         let part = error("not_found", r#"{"pointer":"/data/relationships/list/data/id"}"#);
         assert!(matches!(verdict(404, &part), Verdict::Refused { .. }), "the list is not there");
         let not_there = Answer { status: 404, rate: None, retry_after: None, body: invalid.clone().into() };
-        assert!(matches!(of(&MERGE_PROFILES, Ok(not_there)), Verdict::Refused { of_all: false, .. }));
+        assert!(matches!(of(&MERGE_PROFILES, Ok(not_there), false), Verdict::Refused { of_all: false, .. }));
         for status in [408, 500, 502, 503, 504, 524] {
             assert!(matches!(verdict(status, ""), Verdict::Trouble { .. }), "{status}");
         }
@@ -227,6 +260,45 @@ mod tests {
         for name in ["/api/events", "events:write"] {
             assert!(failure.reason.contains(name), "{}", failure.reason);
         }
+    }
+
+    #[test]
+    fn of_a_direct_call_the_answer_is_kept() {
+        let verdict = |method, status, body: &[u8]| {
+            let answer = Answer { status, rate: None, retry_after: None, body: body.to_vec() };
+            of(klaviyo::call(method, "/api/lists/Y6nRLr").expect("a call"), Ok(answer), true)
+        };
+        let accepted = |lane, id: Option<&str>, body: Option<&str>| Verdict::Accepted {
+            status: 200,
+            resource_id: id.map(str::to_owned),
+            answer: Some(KeptAnswer { lane, body: body.map(str::to_owned) }),
+        };
+        let json = r#"{"data":{"id":"Y6nRLr"}}"#;
+        for (method, lane) in [(Method::Get, "get-list"), (Method::Patch, "patch-list")] {
+            assert_eq!(verdict(method, 200, json.as_bytes()), accepted(lane, Some("Y6nRLr"), Some(json)));
+        }
+        for unreadable in [&b""[..], b"{", b"\"\xff\"", b"<html>"] {
+            assert!(matches!(
+                verdict(Method::Get, 200, unreadable),
+                Verdict::Trouble { ambiguous: false, .. }
+            ));
+            assert_eq!(
+                verdict(Method::Patch, 200, unreadable),
+                accepted("patch-list", None, None),
+                "it is done"
+            );
+        }
+        let long = vec![b' '; MAX_ANSWER];
+        assert!(matches!(verdict(Method::Get, 200, &long), Verdict::Refused { .. }));
+        assert_eq!(verdict(Method::Patch, 200, &long), accepted("patch-list", None, None));
+        let invalid = error("invalid", "{}");
+        for status in [400, 404, 405, 409, 410, 415, 422] {
+            assert!(
+                matches!(verdict(Method::Get, status, invalid.as_bytes()), Verdict::Refused { .. }),
+                "{status}"
+            );
+        }
+        assert!(matches!(verdict(Method::Get, 403, invalid.as_bytes()), Verdict::Stopped { .. }));
     }
 
     #[test]

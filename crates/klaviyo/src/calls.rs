@@ -50,6 +50,12 @@ pub fn call(method: Method, path: &str) -> Option<&'static Endpoint> {
     Some(known.unwrap_or(call))
 }
 
+/// The call that has that name.
+pub fn call_named(name: &str) -> Option<&'static Endpoint> {
+    let known = ENDPOINTS.into_iter().find(|known| known.name == name);
+    known.or_else(|| calls().iter().find(|call| call.name == name))
+}
+
 /// The methods of the calls that are made at a path.
 pub fn methods_at(path: &str) -> impl Iterator<Item = Method> {
     calls().iter().filter(move |call| is_at(call.path, path)).map(|call| call.method)

@@ -16,8 +16,8 @@ const REVISION: HeaderName = HeaderName::from_static("revision");
 /// connection that a firewall dropped silently is found within their sum, not one request timeout after another.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Answers are cut off there: the longest we read is a page of what a job could not import.
-const MAX_ANSWER: usize = 4 << 20;
+/// Answers are cut off there, in bytes: the longest we read is a page of what a job could not import.
+pub const MAX_ANSWER: usize = 4 << 20;
 
 /// How long a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,8 +16,8 @@ mod session;
 mod types;
 
 pub use bulk::{EventsBody, Place, event_at};
-pub use calls::{call, calls, methods_at, takes_json};
-pub use client::{Answer, Client, ClientOptions, RateHeaders, TransportError};
+pub use calls::{call, call_named, calls, methods_at, takes_json};
+pub use client::{Answer, Client, ClientOptions, MAX_ANSWER, RateHeaders, TransportError};
 pub use endpoint::{
     ADD_TO_LIST, BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, CREATE_LIST, DELETE_LIST, ENDPOINTS,
     Endpoint, GET_IMPORT_ERRORS, GET_IMPORT_JOB, GET_IMPORT_JOBS, GET_LIST_PROFILES, GET_LISTS, GET_PROFILES,

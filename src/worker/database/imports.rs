@@ -63,7 +63,7 @@ impl Worker {
         for (account, ImportReport { id, step }) in imports {
             match step {
                 // In vain where the thread has ended, as it was told to.
-                ImportStep::Announced { .. } => drop(self.tell(Command::Import { account, id })),
+                ImportStep::Announced { .. } => drop(self.tell(Command::Make { account, id })),
                 ImportStep::Made { messages, locks, .. } => {
                     self.claimer.room.enter_job(&account, id, &messages, locks);
                     drop(self.tell(Command::Barred { account, id }));

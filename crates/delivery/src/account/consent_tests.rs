@@ -267,7 +267,12 @@ fn a_suppression_is_at_its_end_when_its_job_is() {
     }
     let question = awaited(&mut account, &mut now);
     let told = endings(settled(&mut account, question, job("complete"), now));
-    let accepted = Ending::Accepted { status: 202, resource_id: Some("J1".to_owned()), state_of: Vec::new() };
+    let accepted = Ending::Accepted {
+        status: 202,
+        resource_id: Some("J1".to_owned()),
+        state_of: Vec::new(),
+        answer: None,
+    };
     assert_eq!(told[&1], accepted);
     let then = awaited(&mut account, &mut now);
     assert_eq!((lane(&then), seqs(&then)), (&UNSUPPRESS, vec![2]));
@@ -423,11 +428,16 @@ fn what_is_under_way_when_a_request_is_told_does_not_come_back() {
     }
     let call = next(&mut account, now).expect("a call");
     assert_eq!(seqs(&call), [1, 5]);
-    assert!(account.discard(vec![request(3, "user-1"), request(3, "user-5")], later).is_none());
+    // In whatever order: what was made later reaches further.
+    let requests = [(6, "user-5"), (3, "user-1"), (2, "user-5")].map(|(seq, person)| request(seq, person));
+    assert!(account.discard(requests.to_vec(), later).is_none());
     let report = settled(&mut account, call, answer(503, ""), later);
-    let by = request(3, "").id;
-    let discarded = report.outcomes.iter().filter(|outcome| outcome.ending == Ending::Discarded { by });
-    assert_eq!(discarded.map(|outcome| outcome.seq).collect::<Vec<_>>(), [1, 5]);
+    let discarded = report.outcomes.iter().filter_map(|outcome| match outcome.ending {
+        Ending::Discarded { by } => Some((outcome.seq, by)),
+        _ => None,
+    });
+    let by = |seq| request(seq, "").id;
+    assert_eq!(discarded.collect::<Vec<_>>(), [(1, by(3)), (5, by(6))]);
     let after = later + 60 * SECOND;
     add(&mut account, consent(8, "subscribe", "user-1", ""), after);
     let mut now = after;

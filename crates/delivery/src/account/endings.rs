@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Account, Policy};
 use crate::call::{Call, Carried, Purpose};
 use crate::kind::list;
-use crate::message::{Ending, Message, Outcome, Report};
+use crate::message::{Ending, Failure, Message, Outcome, Report};
 use crate::question::Learned;
-use crate::queue::Queued;
+use crate::queue::{AMBIGUOUS, NOBODY_KNOWS, Queued};
 use crate::strikes::strike;
 use crate::verdict::{Scope, Verdict};
 
@@ -25,7 +25,8 @@ impl Account {
         let mut carried = call.carried;
         carried.part(verdict);
         if call.purpose != Purpose::Question && matches!(verdict, Verdict::Trouble { ambiguous: true, .. }) {
-            for queued in &mut carried.messages {
+            for queued in carried.messages.iter_mut().filter(|queued| !queued.stops || !is_not_done(verdict))
+            {
                 queued.message.may_be_done = true;
                 queued.forget_told();
             }
@@ -35,10 +36,11 @@ impl Account {
         }
         // Where another call does as well, nobody waits for this one.
         let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
-        let goes_otherwise = lane_only && self.lanes[call.lane].endpoint.optional;
+        let goes_otherwise = lane_only && self.lanes[call.lane].endpoint.optional && !carried.is_direct();
         let end = |account: &Self, carried: &Carried, message: usize| {
             let queued = &carried.messages[message];
             let wait = match goes_otherwise {
+                _ if is_over(queued) => None,
                 true => Some(Duration::ZERO),
                 false => carried.wait(verdict, queued, policy, holds),
             };
@@ -153,13 +155,23 @@ impl Account {
             && queued.message.may_be_done
             && queued.message.kind.says_done(&queued.message.payload, failure, pointers)
         {
-            return Ending::Accepted { status, resource_id: None, state_of: Vec::new() };
+            return Ending::Accepted { status, resource_id: None, state_of: Vec::new(), answer: None };
         }
         let failure = match verdict {
-            Verdict::Accepted { status, resource_id } => {
-                let (status, resource_id) = (*status, resource_id.clone());
-                return Ending::Accepted { status, resource_id, state_of: self.queue.state_of(queued) };
+            Verdict::Accepted { status, resource_id, answer } => {
+                let (resource_id, answer) = (resource_id.clone(), answer.clone());
+                return Ending::Accepted {
+                    status: *status,
+                    resource_id,
+                    state_of: self.queue.state_of(queued),
+                    answer,
+                };
             }
+            Verdict::Trouble { failure, .. } if is_over(queued) => Failure {
+                code: AMBIGUOUS.to_owned(),
+                reason: format!("{NOBODY_KNOWS} ({})", failure.reason),
+                ..failure.clone()
+            },
             Verdict::Refused { failure, .. }
             | Verdict::Throttled { failure, .. }
             | Verdict::Stopped { failure, .. }
@@ -170,6 +182,16 @@ impl Account {
             None => Ending::Dead { failure, newer: self.queue.newer(queued) },
         }
     }
+}
+
+/// Whether a message must not go again, for nobody knows what its last call has come to.
+fn is_over(queued: &Queued) -> bool {
+    queued.stops && queued.message.may_be_done
+}
+
+/// Whether Klaviyo says that it is not there for anybody, so that nothing was done.
+fn is_not_done(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Trouble { failure: Failure { status: Some(503), .. }, .. })
 }
 
 /// What has become of a list, by a message that is accepted. Klaviyo may take a while until it finds it by its name.

@@ -49,7 +49,12 @@ fn question_about(endpoint: &Endpoint) -> Option<&'static Endpoint> {
 impl Account {
     /// A call was accepted: if it has made a job that can be followed, it is from now on. Else the call comes back.
     pub(super) fn follows(&mut self, call: Call, verdict: &Verdict, now: Instant) -> Option<Call> {
-        let Verdict::Accepted { status, resource_id: Some(klaviyo_id) } = verdict else { return Some(call) };
+        let Verdict::Accepted { status, resource_id: Some(klaviyo_id), .. } = verdict else {
+            return Some(call);
+        };
+        if call.carried.is_direct() {
+            return Some(call);
+        }
         let question = question_about(self.lanes[call.lane].endpoint).map(draw::number);
         // What may not be asked is not waited for.
         let Some(lane) = question.filter(|lane| self.stops.is_open(*lane)) else { return Some(call) };
@@ -157,7 +162,7 @@ impl Account {
             }
             None => {
                 let resource_id = Some(klaviyo_id.clone());
-                (Some(Ending::Accepted { status, resource_id, state_of: Vec::new() }), None)
+                (Some(Ending::Accepted { status, resource_id, state_of: Vec::new(), answer: None }), None)
             }
         };
         self.end(carried, sent_at, now, how, report);

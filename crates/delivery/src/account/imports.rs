@@ -367,7 +367,7 @@ fn over(import: &Import) -> Option<ImportReport> {
 
 fn accepted(state_of: Vec<String>) -> Ending {
     // The status of the answer to the call that made the job.
-    Ending::Accepted { status: 202, resource_id: None, state_of }
+    Ending::Accepted { status: 202, resource_id: None, state_of, answer: None }
 }
 
 fn failure_of(ending: ImportEnding) -> Failure {

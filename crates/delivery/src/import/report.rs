@@ -16,7 +16,7 @@ pub struct ImportReport {
 /// How far a job has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImportStep {
-    /// It is asked for as soon as that is durable: [`crate::Command::Import`]. The messages with their profiles' places in
+    /// It is asked for as soon as that is durable: [`crate::Command::Make`]. The messages with their profiles' places in
     /// the body.
     Announced { messages: Vec<(i64, usize)> },
     /// Klaviyo has made it, or may have where there is no id. These messages are not in our memory any more, and nothing

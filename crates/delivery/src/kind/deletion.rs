@@ -62,8 +62,8 @@ impl Kind for Deletion {
         "deletion"
     }
 
-    fn endpoint(&self) -> &'static Endpoint {
-        &REQUEST_DELETION
+    fn endpoint(&self) -> Option<&'static Endpoint> {
+        Some(&REQUEST_DELETION)
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {

@@ -283,8 +283,8 @@ impl Kind for Event {
         "event"
     }
 
-    fn endpoint(&self) -> &'static Endpoint {
-        &CREATE_EVENT
+    fn endpoint(&self) -> Option<&'static Endpoint> {
+        Some(&CREATE_EVENT)
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {

@@ -94,8 +94,8 @@ impl Kind for Change {
         self.name
     }
 
-    fn endpoint(&self) -> &'static Endpoint {
-        self.endpoint
+    fn endpoint(&self) -> Option<&'static Endpoint> {
+        Some(self.endpoint)
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {

@@ -111,8 +111,8 @@ impl Kind for ListMember {
         self.name
     }
 
-    fn endpoint(&self) -> &'static Endpoint {
-        self.endpoint
+    fn endpoint(&self) -> Option<&'static Endpoint> {
+        Some(self.endpoint)
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {

@@ -71,8 +71,8 @@ impl Kind for Merge {
         "merge"
     }
 
-    fn endpoint(&self) -> &'static Endpoint {
-        &MERGE_PROFILES
+    fn endpoint(&self) -> Option<&'static Endpoint> {
+        Some(&MERGE_PROFILES)
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {

@@ -242,8 +242,8 @@ impl Kind for Profile {
         "profile"
     }
 
-    fn endpoint(&self) -> &'static Endpoint {
-        &UPSERT_PROFILE
+    fn endpoint(&self) -> Option<&'static Endpoint> {
+        Some(&UPSERT_PROFILE)
     }
 
     fn body(&self, payload: &str) -> Result<Vec<u8>, String> {

@@ -83,6 +83,11 @@ impl Queue {
             _ => {
                 let (seq, rides) = (first.message.seq, first.rides > 0);
                 let lane = first.lane(now);
+                if first.direct && first.asks(now).is_none() {
+                    group.place = Place::Direct(lane, seq);
+                    self.direct.insert(lane, (seq, id));
+                    return;
+                }
                 let most = if first.message.kind.rides_with_its_own() { group.queue.len() } else { 1 };
                 let riding = rides.then_some(most);
                 let line = Line { lane, backfill: group.queue.iter().all(|queued| queued.message.backfill) };
@@ -120,6 +125,7 @@ impl Queue {
                 ready.riding -= riding.unwrap_or_default();
                 ready.set(riding.is_some()).remove(&(seq, id))
             }
+            Place::Direct(lane, seq) => self.direct.remove(lane, (seq, id)),
             Place::Sleeping(at) => self.sleeping.remove(&(at, id)),
         };
     }

@@ -75,7 +75,7 @@ impl Queue {
                 group.calls += 1;
             }
             self.place(id, now);
-            (Queued { rides, ..Queued::new(message, identifiers, None, now) }, (id, 1))
+            (Queued { rides, ..self.queued(message, identifiers, (None, now)) }, (id, 1))
         };
         messages.into_iter().map(recall).unzip()
     }

@@ -35,7 +35,11 @@ impl Queue {
             self.place(id, now);
         }
         for identifier in whose {
-            self.requests.insert(identifier, Told { request: request.clone(), at: now });
+            // One that was made later reaches further, though it may have been told before.
+            let known = self.requests.get(&identifier);
+            if known.is_none_or(|known| known.request.seq <= request.seq) {
+                self.requests.insert(identifier, Told { request: request.clone(), at: now });
+            }
         }
         discarded
     }

@@ -88,9 +88,8 @@ pub(super) fn merged<'a>(
             && later.not_before.is_none_or(|at| at <= now);
         let merged = if may { kind.merge(before, &later.message.payload) } else { None };
         // The body adds a constant frame to the payload.
-        let Some(merged) = merged.filter(|merged| merged.len() + 64 <= kind.endpoint().max_body) else {
-            break;
-        };
+        let most = kind.endpoint().map_or(0, |endpoint| endpoint.max_body);
+        let Some(merged) = merged.filter(|merged| merged.len() + 64 <= most) else { break };
         payload = Some(merged);
         more += 1;
     }

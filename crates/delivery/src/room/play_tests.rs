@@ -233,7 +233,7 @@ impl Play {
                 match step {
                     ImportStep::Announced { messages } => {
                         self.loads.insert(id, messages);
-                        self.commands.push_back(Command::Import { account: account.clone(), id });
+                        self.commands.push_back(Command::Make { account: account.clone(), id });
                     }
                     ImportStep::Made { messages, locks, .. } => {
                         self.counts.jobs += 1;
@@ -296,7 +296,7 @@ impl Play {
                 let report = self.sender.discard(requests, now);
                 report.into_iter().for_each(|report| self.report(report));
             }
-            Some(Command::Import { id, .. }) => {
+            Some(Command::Make { id, .. }) => {
                 let call = self.announced.remove(&id).expect("it is announced");
                 self.begin(call);
             }
