@@ -484,5 +484,8 @@ mod direct_tests;
 #[path = "account/list_tests.rs"]
 mod list_tests;
 #[cfg(test)]
+#[path = "account/resource_tests.rs"]
+mod resource_tests;
+#[cfg(test)]
 #[path = "account_tests.rs"]
 mod tests;

@@ -56,6 +56,8 @@ faults! {
     Items "KS066" "invalid_items",
     ProfileId "KS067" "invalid_profile_id",
     Call "KS068" "invalid_call",
+    Coupon "KS069" "invalid_coupon_code",
+    Catalog "KS070" "invalid_catalog",
 }
 
 /// A refusal. The texts name the argument and never carry an address or a phone number.

@@ -2,8 +2,10 @@
 //! of it merge. [`ALL`] is the list.
 
 pub mod call;
+pub mod catalog;
 pub mod consent;
 mod consent_batch;
+pub mod coupon_code;
 pub mod deletion;
 pub mod event;
 mod event_batch;
@@ -13,6 +15,7 @@ pub mod merge;
 pub mod profile;
 pub mod profile_batch;
 pub mod profile_change;
+pub mod resource;
 pub mod subscribe;
 pub mod suppress;
 pub mod unsubscribe;
@@ -66,6 +69,17 @@ pub trait Kind: Sync {
     /// have been done before.
     fn says_done(&self, _payload: &str, _failure: &Failure, _pointers: &[String]) -> bool {
         false
+    }
+
+    /// What the refusal of a call of its own comes to, with what it points at in the body, where that is not a refusal of
+    /// what the message asks for.
+    fn otherwise(&self, _payload: &str, _failure: &Failure, _pointers: &[String]) -> Option<Otherwise> {
+        None
+    }
+
+    /// What a message is from now on that a job has failed at, if it need not go by itself yet.
+    fn after_job(&self, _payload: &str) -> Option<&'static dyn Kind> {
+        None
     }
 
     /// What the payload tells of a message of an account.
@@ -127,6 +141,14 @@ pub trait Kind: Sync {
     fn renames(&self) -> bool {
         false
     }
+}
+
+/// What a refusal comes to.
+pub enum Otherwise {
+    /// Nothing is left to be done.
+    Done,
+    /// It is to be done as a message of that kind.
+    As(&'static dyn Kind),
 }
 
 /// What it means that an answer is lost: nobody knows whether Klaviyo has done what it was asked.
@@ -208,7 +230,7 @@ impl Rides {
 }
 
 /// Every kind there is.
-pub const ALL: [&dyn Kind; 14] = [
+pub const ALL: [&dyn Kind; 24] = [
     &event::Event,
     &profile::Profile,
     &deletion::Deletion,
@@ -222,6 +244,16 @@ pub const ALL: [&dyn Kind; 14] = [
     &list::CREATE,
     &list::RENAME,
     &list::DELETE,
+    &catalog::ITEM,
+    &catalog::ITEM_UPDATE,
+    &catalog::ITEM_DELETE,
+    &catalog::VARIANT,
+    &catalog::VARIANT_UPDATE,
+    &catalog::VARIANT_DELETE,
+    &catalog::CATEGORY,
+    &catalog::CATEGORY_UPDATE,
+    &catalog::CATEGORY_DELETE,
+    &coupon_code::COUPON_CODE,
     &call::Call,
 ];
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::{BULK_IMPORT_PROFILES, Endpoint, Method, RateHeaders};
+use klaviyo::{BULK_IMPORT_PROFILES, Endpoint, Method, RESOURCE_CALLS, RateHeaders, ResourceCalls};
 
 use crate::backoff::Backoff;
 use crate::breaker::Breaker;
@@ -23,6 +23,8 @@ pub struct Lane {
     pub endpoint: &'static Endpoint,
     /// What its calls carry.
     pub draw: Option<Draw>,
+    /// The resources that they make jobs of, where they do.
+    pub resources: Option<&'static ResourceCalls>,
     pub budget: Budget,
     breaker: Breaker,
     /// When the next call is due, where they are made evenly.
@@ -89,6 +91,7 @@ impl Lane {
         Self {
             endpoint,
             draw: draw::of(endpoint),
+            resources: RESOURCE_CALLS.into_iter().find(|calls| calls.many.name == endpoint.name),
             budget: Budget::new(endpoint, share, now),
             breaker: Breaker::default(),
             due: None,

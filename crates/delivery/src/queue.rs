@@ -14,6 +14,7 @@ use klaviyo::{CREATE_EVENT, ENDPOINTS, Endpoint, Request};
 
 use crate::draw;
 use crate::key::{self, Aliases, Counts, Identifier};
+use crate::kind::Kind;
 use crate::message::{Message, Parked};
 use crate::question::Question;
 use crate::recent::Recent;
@@ -136,6 +137,13 @@ impl Queued {
         };
         let asks = kind.questions().iter().filter(|question| question.is_for(payload));
         self.questions = asks.map(|question| (*question, told(*question))).collect();
+    }
+
+    /// It is one of that kind from now on, and goes by itself if it has done so before.
+    pub fn turn_into(&mut self, kind: &'static dyn Kind) {
+        self.message.kind = kind;
+        self.lane = kind.endpoint().map_or(self.lane, draw::number);
+        self.rides = self.rides.min(kind.bulk().map_or(0, |bulk| bulk.max_items));
     }
 
     /// Something may have been done since that answers are not of any more.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use klaviyo::{
-    Answer, Endpoint, MAX_ANSWER, MERGE_PROFILES, Method, SUBSCRIBE, TransportError, UNSUBSCRIBE, errors_of,
-    resource_id,
+    Answer, Endpoint, MAX_ANSWER, MERGE_PROFILES, Method, RESOURCE_CALLS, SUBSCRIBE, TransportError,
+    UNSUBSCRIBE, errors_of, resource_id,
 };
 
 use serde::de::IgnoredAny;
@@ -100,6 +100,7 @@ pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, d
         }
         404 if endpoint.method == Method::Get
             || NAMING.contains(&endpoint)
+            || RESOURCE_CALLS.iter().any(|calls| calls.one.name == endpoint.name)
             || errors.iter().any(is_about_a_part) =>
         {
             refused(failure, errors)

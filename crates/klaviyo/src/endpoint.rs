@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use crate::resources::{
+    CREATE_CATEGORIES, CREATE_COUPON_CODES, CREATE_ITEMS, CREATE_VARIANTS, DELETE_CATEGORIES, DELETE_ITEMS,
+    DELETE_VARIANTS, UPDATE_CATEGORIES, UPDATE_ITEMS, UPDATE_VARIANTS,
+};
+
 /// How many calls of one endpoint an account may make: fixed windows, all kept at once.
 /// Source: `x-klaviyo-ratelimit` in the spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,7 +332,7 @@ const fn question(name: &'static str, path: &'static str, scopes: &'static [&'st
 }
 
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 23] = [
+pub const ENDPOINTS: [&Endpoint; 53] = [
     &CREATE_EVENT,
     &UPSERT_PROFILE,
     &BULK_CREATE_EVENTS,
@@ -351,4 +356,34 @@ pub const ENDPOINTS: [&Endpoint; 23] = [
     &CREATE_LIST,
     &UPDATE_LIST,
     &DELETE_LIST,
+    &CREATE_ITEMS.one,
+    &CREATE_ITEMS.many,
+    &CREATE_ITEMS.asks,
+    &UPDATE_ITEMS.one,
+    &UPDATE_ITEMS.many,
+    &UPDATE_ITEMS.asks,
+    &DELETE_ITEMS.one,
+    &DELETE_ITEMS.many,
+    &DELETE_ITEMS.asks,
+    &CREATE_VARIANTS.one,
+    &CREATE_VARIANTS.many,
+    &CREATE_VARIANTS.asks,
+    &UPDATE_VARIANTS.one,
+    &UPDATE_VARIANTS.many,
+    &UPDATE_VARIANTS.asks,
+    &DELETE_VARIANTS.one,
+    &DELETE_VARIANTS.many,
+    &DELETE_VARIANTS.asks,
+    &CREATE_CATEGORIES.one,
+    &CREATE_CATEGORIES.many,
+    &CREATE_CATEGORIES.asks,
+    &UPDATE_CATEGORIES.one,
+    &UPDATE_CATEGORIES.many,
+    &UPDATE_CATEGORIES.asks,
+    &DELETE_CATEGORIES.one,
+    &DELETE_CATEGORIES.many,
+    &DELETE_CATEGORIES.asks,
+    &CREATE_COUPON_CODES.one,
+    &CREATE_COUPON_CODES.many,
+    &CREATE_COUPON_CODES.asks,
 ];

@@ -119,23 +119,6 @@ pub fn import_job_of(body: &[u8]) -> Option<ImportJob> {
     Some(serde_json::from_slice::<Body>(body).ok()?.data.into())
 }
 
-/// How a job of any kind stands, by an answer that is about it.
-pub fn job_status_of(body: &[u8]) -> Option<JobStatus> {
-    #[derive(Deserialize)]
-    struct Body {
-        data: Resource,
-    }
-    #[derive(Deserialize)]
-    struct Resource {
-        attributes: Attributes,
-    }
-    #[derive(Deserialize)]
-    struct Attributes {
-        status: JobStatus,
-    }
-    Some(serde_json::from_slice::<Body>(body).ok()?.data.attributes.status)
-}
-
 /// Asks for the jobs that are not at their end, the latest first.
 pub fn ask_open_import_jobs(cursor: Option<&str>) -> Request {
     let request = Request::get(&GET_IMPORT_JOBS, "")

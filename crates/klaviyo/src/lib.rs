@@ -3,6 +3,7 @@
 //! In here: the wire. Not in here: Postgres, queues, retries, pacing. What is a fact of the API stands beside
 //! its source, `spec` being Klaviyo's OpenAPI document of revision [`REVISION`].
 
+mod body;
 mod bulk;
 mod calls;
 mod client;
@@ -12,9 +13,11 @@ mod import;
 mod list;
 mod profiles;
 mod request;
+mod resources;
 mod session;
 mod types;
 
+pub use body::ListBody;
 pub use bulk::{EventsBody, Place, event_at};
 pub use calls::{call, call_named, calls, methods_at, takes_json};
 pub use client::{Answer, Client, ClientOptions, MAX_ANSWER, RateHeaders, TransportError};
@@ -27,7 +30,7 @@ pub use endpoint::{
 pub use error::{ApiError, errors_of};
 pub use import::{
     ImportError, ImportJob, JobStatus, Page, ask_import_errors, ask_import_job, ask_latest_import_jobs,
-    ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of, job_status_of,
+    ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of,
 };
 pub use list::{
     List, Person, ask_list_members, ask_lists, ask_profiles, list_body, list_members_body, list_name_body,
@@ -35,6 +38,11 @@ pub use list::{
 };
 pub use profiles::{Job, ProfilesBody, profile_at};
 pub use request::Request;
+pub use resources::{
+    CREATE_CATEGORIES, CREATE_COUPON_CODES, CREATE_ITEMS, CREATE_VARIANTS, DELETE_CATEGORIES, DELETE_ITEMS,
+    DELETE_VARIANTS, RESOURCE_CALLS, ResourceCalls, ResourceJob, UPDATE_CATEGORIES, UPDATE_ITEMS,
+    UPDATE_VARIANTS, catalog_id, resource_job_of,
+};
 pub use session::{Session, SessionError, is_loopback};
 pub use types::{deletion_body, event_body, merge_body, profile_body, resource_id};
 

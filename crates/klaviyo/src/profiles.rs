@@ -1,6 +1,7 @@
 //! Bodies of calls that make a job of many profiles, written one by one and never parsed again.
 
 use crate::BULK_IMPORT_PROFILES;
+use crate::body::ListBody;
 
 const PROFILES: &str = r#""profiles":{"data":["#;
 const PROFILE_HEAD: &str = r#"{"type":"profile","attributes":"#;
@@ -19,12 +20,7 @@ pub struct Job<'a> {
 
 /// The body.
 #[derive(Debug)]
-pub struct ProfilesBody {
-    body: String,
-    /// Bytes before the first profile.
-    head: usize,
-    tail: String,
-}
+pub struct ProfilesBody(ListBody);
 
 impl ProfilesBody {
     /// That of `bulk_import_profiles`.
@@ -41,9 +37,9 @@ impl ProfilesBody {
 
     fn with_capacity(job: &Job, bytes: usize) -> Self {
         let Job { resource, attributes, list } = job;
-        let mut body = String::with_capacity(bytes);
+        let mut head = String::with_capacity(bytes);
         for part in [r#"{"data":{"type":""#, resource, r#"","attributes":{"#, attributes, PROFILES] {
-            body.push_str(part);
+            head.push_str(part);
         }
         let tail = match list {
             None => "]}}}}".to_owned(),
@@ -52,31 +48,18 @@ impl ProfilesBody {
                 format!(r#"]}}}},"relationships":{{"list":{{"data":{{"type":"list","id":{id}}}}}}}}}}}"#)
             }
         };
-        Self { head: body.len(), body, tail }
+        Self(ListBody::new(head, tail))
     }
 
     /// Adds a profile's attributes, a JSON object. False, and nothing is added, if the body would become longer than
     /// `max` bytes.
     pub fn push(&mut self, attributes: &str, max: usize) -> bool {
-        let more = 1 + PROFILE_HEAD.len() + attributes.len() + PROFILE_TAIL.len();
-        if self.body.len() + more + self.tail.len() > max {
-            return false;
-        }
-        if self.body.len() > self.head {
-            self.body.push(',');
-        }
-        self.body.push_str(PROFILE_HEAD);
-        self.body.push_str(attributes);
-        self.body.push_str(PROFILE_TAIL);
-        true
+        self.0.push(&[PROFILE_HEAD, attributes, PROFILE_TAIL], max)
     }
 
     /// The body; of no profile none.
-    pub fn finish(mut self) -> Option<Vec<u8>> {
-        (self.body.len() > self.head).then(|| {
-            self.body.push_str(&self.tail);
-            self.body.into_bytes()
-        })
+    pub fn finish(self) -> Option<Vec<u8>> {
+        self.0.finish()
     }
 }
 

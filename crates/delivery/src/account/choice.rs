@@ -19,9 +19,13 @@ impl Account {
                 self.queue.ready(line, riders)
             }
             (false, _) => {
+                let riding = self.queue.riding(line);
+                if riding == 0 {
+                    return 0;
+                }
                 let wanted = if backfill { policy.bulk } else { self.is_backlog(from, policy) };
                 let may = wanted && !self.is_outage(from) && self.may_follow(number);
-                if may { self.queue.riding(line) } else { 0 }
+                if may { riding } else { 0 }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Account, Policy};
 use crate::call::{Call, Carried, Purpose};
-use crate::kind::list;
+use crate::kind::{Otherwise, list};
 use crate::message::{Ending, Failure, Message, Outcome, Report};
 use crate::question::Learned;
 use crate::queue::{AMBIGUOUS, NOBODY_KNOWS, Queued};
@@ -37,8 +37,12 @@ impl Account {
         // Where another call does as well, nobody waits for this one.
         let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
         let goes_otherwise = lane_only && self.lanes[call.lane].endpoint.optional && !carried.is_direct();
+        let turned = turns(&mut carried, verdict);
         let end = |account: &Self, carried: &Carried, message: usize| {
             let queued = &carried.messages[message];
+            if turned {
+                return (None, Some(policy.backoff.delay(queued.message.attempts)));
+            }
             let wait = match goes_otherwise {
                 _ if is_over(queued) => None,
                 true => Some(Duration::ZERO),
@@ -157,6 +161,16 @@ impl Account {
         {
             return Ending::Accepted { status, resource_id: None, state_of: Vec::new(), answer: None };
         }
+        if let Verdict::Refused { failure, pointers, .. } = verdict
+            && let Some(status) = failure.status
+            && wait.is_none()
+            && matches!(
+                queued.message.kind.otherwise(&queued.message.payload, failure, pointers),
+                Some(Otherwise::Done)
+            )
+        {
+            return Ending::Accepted { status, resource_id: None, state_of: Vec::new(), answer: None };
+        }
         let failure = match verdict {
             Verdict::Accepted { status, resource_id, answer } => {
                 let (resource_id, answer) = (resource_id.clone(), answer.clone());
@@ -182,6 +196,20 @@ impl Account {
             None => Ending::Dead { failure, newer: self.queue.newer(queued) },
         }
     }
+}
+
+/// Whether the message of a call that was refused is to be done otherwise: then it is what it has turned into.
+fn turns(carried: &mut Carried, verdict: &Verdict) -> bool {
+    let is_alone = !carried.is_bulk();
+    let (Verdict::Refused { failure, pointers, .. }, [queued], true) =
+        (verdict, carried.messages.as_mut_slice(), is_alone)
+    else {
+        return false;
+    };
+    let Message { kind, payload, .. } = &queued.message;
+    let Some(Otherwise::As(kind)) = kind.otherwise(payload, failure, pointers) else { return false };
+    queued.turn_into(kind);
+    true
 }
 
 /// Whether a message must not go again, for nobody knows what its last call has come to.

@@ -2,16 +2,22 @@
 //! nothing about the same people overtakes it.
 //!
 //! Unlike those of an import they stay in memory meanwhile, for they are few and short, and nothing is written down: what a
-//! crash forgets is done again, which does no harm.
+//! crash forgets is done again, which does no harm. A job of resources says what it failed at, and that goes again, by itself
+//! in the end; so does all of one of which nobody tells.
 
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::{Endpoint, GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB, JobStatus, Request, SUPPRESS, UNSUPPRESS};
+use klaviyo::{
+    Endpoint, GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB, JobStatus, Request, ResourceCalls, ResourceJob, SUPPRESS,
+    UNSUPPRESS,
+};
+use std::collections::BTreeSet;
 
 use super::{Account, Policy, earlier};
 use crate::call::{Call, Carried, Purpose};
 use crate::draw;
 use crate::import::{FIRST_QUESTION, UNKNOWN, pause};
+use crate::lane::Lane;
 use crate::message::{Ending, Failure, Report};
 use crate::verdict::{Scope, Verdict};
 
@@ -21,6 +27,8 @@ pub struct Followed {
     klaviyo_id: String,
     /// The lane of the question how it stands.
     lane: usize,
+    /// Of what resources it was made, if it was.
+    resources: Option<&'static ResourceCalls>,
     carried: Carried,
     sent_at: SystemTime,
     /// The answer to the call that made it.
@@ -32,6 +40,28 @@ pub struct Followed {
     heard_at: Instant,
 }
 
+impl Followed {
+    /// Which of its messages it has failed at; all that it may have failed at, where it does not say of each.
+    fn failed(&self, told: &ResourceJob, calls: &ResourceCalls) -> BTreeSet<usize> {
+        let pointers = told.errors.iter().filter_map(|error| error.source.pointer.as_deref());
+        let named: BTreeSet<usize> = pointers.filter_map(|pointer| calls.resource_at(pointer)).collect();
+        let says_of_each = named.len() >= told.failed && (told.errors.is_empty() || !named.is_empty());
+        let messages = 0..self.carried.messages.len();
+        let is_failed = |number: &usize| {
+            !says_of_each || self.carried.position(*number).is_none_or(|position| named.contains(&position))
+        };
+        messages.filter(is_failed).collect()
+    }
+}
+
+/// How a job ends for its messages.
+enum End {
+    /// They are done, but for these, which go on otherwise.
+    Complete(BTreeSet<usize>),
+    /// They go again, for that reason and after that wait.
+    Again(Failure, Duration),
+}
+
 /// All of them.
 #[derive(Default)]
 pub struct Jobs {
@@ -39,11 +69,11 @@ pub struct Jobs {
     made: u64,
 }
 
-/// The question how a job stands that a call of an endpoint has made.
-fn question_about(endpoint: &Endpoint) -> Option<&'static Endpoint> {
-    [(&SUPPRESS, &GET_SUPPRESS_JOB), (&UNSUPPRESS, &GET_UNSUPPRESS_JOB)]
-        .into_iter()
-        .find_map(|(makes, question)| (makes == endpoint).then_some(question))
+/// The question how a job stands that a call of a lane has made.
+fn question_about(lane: &Lane) -> Option<&'static Endpoint> {
+    let jobs = [(&SUPPRESS, &GET_SUPPRESS_JOB), (&UNSUPPRESS, &GET_UNSUPPRESS_JOB)];
+    let found = jobs.into_iter().find_map(|(makes, question)| (makes == lane.endpoint).then_some(question));
+    found.or_else(|| lane.resources.map(|calls| &calls.asks))
 }
 
 impl Account {
@@ -55,7 +85,8 @@ impl Account {
         if call.carried.is_direct() {
             return Some(call);
         }
-        let question = question_about(self.lanes[call.lane].endpoint).map(draw::number);
+        let resources = self.lanes[call.lane].resources;
+        let question = question_about(&self.lanes[call.lane]).map(draw::number);
         // What may not be asked is not waited for.
         let Some(lane) = question.filter(|lane| self.stops.is_open(*lane)) else { return Some(call) };
         self.jobs.made += 1;
@@ -63,6 +94,7 @@ impl Account {
             number: self.jobs.made,
             klaviyo_id: klaviyo_id.clone(),
             lane,
+            resources,
             sent_at: call.sent_at,
             carried: call.carried,
             status: *status,
@@ -115,15 +147,21 @@ impl Account {
         let job = &mut self.jobs.under_way[at];
         job.asking = false;
         let silence = now.saturating_duration_since(job.heard_at);
-        let wait = match (verdict, klaviyo::job_status_of(body)) {
-            (Verdict::Accepted { .. }, Some(JobStatus::Complete)) => None,
+        let (resources, told) = (job.resources, klaviyo::resource_job_of(body));
+        let wait = match (verdict, told.as_ref().map(|told| told.status)) {
+            (Verdict::Accepted { .. }, Some(JobStatus::Complete)) => {
+                let failed =
+                    told.zip(resources).map(|(told, calls)| job.failed(&told, calls)).unwrap_or_default();
+                self.end_followed(at, End::Complete(failed), now, &mut report);
+                return report;
+            }
             (Verdict::Accepted { .. }, Some(JobStatus::Cancelled)) => {
                 let failure = Failure {
                     code: "job_cancelled".to_owned(),
                     reason: "Klaviyo has cancelled the job that was to do it".to_owned(),
                     ..Failure::default()
                 };
-                self.end_followed(at, Some((failure, policy.backoff.delay(1))), now, &mut report);
+                self.end_followed(at, End::Again(failure, policy.backoff.delay(1)), now, &mut report);
                 return report;
             }
             (Verdict::Accepted { .. }, Some(JobStatus::Queued | JobStatus::Processing)) => {
@@ -140,27 +178,35 @@ impl Account {
         };
         match wait {
             Some(wait) => job.ask_at = now + wait,
-            // What Klaviyo has accepted it has accepted.
-            None => self.end_followed(at, None, now, &mut report),
+            // What Klaviyo has accepted it has accepted; but of resources it may have failed at any.
+            None => {
+                let messages = job.carried.messages.len();
+                let failed = if resources.is_some() { (0..messages).collect() } else { BTreeSet::new() };
+                self.end_followed(at, End::Complete(failed), now, &mut report);
+            }
         }
         report
     }
 
-    /// A job is at its end: its messages are accepted, or go again, for that reason and after that wait.
-    fn end_followed(
-        &mut self,
-        at: usize,
-        again: Option<(Failure, Duration)>,
-        now: Instant,
-        report: &mut Report,
-    ) {
-        let Followed { carried, klaviyo_id, status, sent_at, .. } = self.jobs.under_way.swap_remove(at);
-        let how = |_: &Self, carried: &Carried, number: usize| match &again {
-            Some((failure, wait)) => {
+    /// A job is at its end, and so are its messages, or they go again.
+    fn end_followed(&mut self, at: usize, end: End, now: Instant, report: &mut Report) {
+        let Followed { mut carried, klaviyo_id, status, sent_at, .. } = self.jobs.under_way.swap_remove(at);
+        if let End::Complete(failed) = &end {
+            for number in failed {
+                let queued = &mut carried.messages[*number];
+                match queued.message.kind.after_job(&queued.message.payload) {
+                    Some(kind) => queued.turn_into(kind),
+                    None => queued.rides = 0,
+                }
+            }
+        }
+        let how = |_: &Self, carried: &Carried, number: usize| match &end {
+            End::Again(failure, wait) => {
                 let strikes = carried.messages[number].message.strikes;
                 (Some(Ending::Retry { wait: *wait, strikes, failure: failure.clone() }), Some(*wait))
             }
-            None => {
+            End::Complete(failed) if failed.contains(&number) => (None, Some(Duration::ZERO)),
+            End::Complete(_) => {
                 let resource_id = Some(klaviyo_id.clone());
                 (Some(Ending::Accepted { status, resource_id, state_of: Vec::new(), answer: None }), None)
             }
@@ -172,7 +218,7 @@ impl Account {
     pub(super) fn forget_followed(&mut self, now: Instant) -> Option<Report> {
         let mut report = Report::new(&self.name, None);
         while !self.jobs.under_way.is_empty() {
-            self.end_followed(0, None, now, &mut report);
+            self.end_followed(0, End::Complete(BTreeSet::new()), now, &mut report);
         }
         (!report.outcomes.is_empty()).then_some(report)
     }
