@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use delivery::gaps::Gaps;
 use delivery::kind::{Kind, Rides};
-use delivery::room::{CatchUp, Class, Room};
+use delivery::room::{CatchUp, Class, Room, class_name};
 use delivery::{DeletionRequest, Ending, Failure, Message, Outcome, kind, message_id};
 use pgrx::Uuid;
 use pgrx::spi::{self, SpiTupleTable};
@@ -303,13 +303,16 @@ impl Claimer {
         let reading = kind.read(&account, id, &payload);
         let unique_id = reading.rides.unique_id();
         let rides = self.may_ride(&account, reading.rides, fresh);
-        let class = Class { kind: kind.name(), rides, backfill: reading.backfill };
+        let class = Class { kind: class_name(kind, &payload), rides, backfill: reading.backfill };
         let key = reading.ordered(kind, key);
         let admitted = match found {
             Found::Parked => self.room.leaves_parking(seq, &account, class, unique_id),
             Found::InTurn | Found::ByTheNet => self.room.admit(seq, &account, class, &key, unique_id),
         };
         if admitted {
+            // What a crash has cut off nobody knows of, but what must not go twice is written down before it goes. The
+            // database that this is a copy of may have gone on, though.
+            let may_be_done = kind.stops(&payload) && !(own && self.marks.are_here(seq, enqueued_at));
             let message = Message {
                 seq,
                 id,
@@ -325,8 +328,7 @@ impl Claimer {
                 unique_id,
                 carries_state: reading.carries_state,
                 backfill: reading.backfill,
-                // What a crash has cut off nobody knows of.
-                may_be_done: false,
+                may_be_done,
             };
             self.take(account, message, claimed);
         }

@@ -8,7 +8,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys, spi};
 
-use super::named;
+use super::{is_to_be_deleted, named};
 use crate::pg;
 use crate::pg::spi::{arg, json_arg, run, value};
 use crate::pg::table::{Table, as_owner, next_number};
@@ -22,17 +22,7 @@ const INSERT_DEAD: &str = "
         (message_id, seq, account, kind, key, payload, code, reason, attempts, enqueued_at, died_at)
     VALUES ($1, NULL, $2, $3, '{}', $4, $5, $6, 0, $7, $7)";
 
-/// Whether what is queued about one of these people now is a straggler, `$3` being for how many minutes there are such.
-const STRAGGLES: &str = "
-    SELECT EXISTS (
-        SELECT FROM unnest($2::text[]) AS p (identifier)
-        JOIN klaviyo.account AS a ON a.name OPERATOR(pg_catalog.=) $1
-        JOIN klaviyo.deletion AS d
-          ON d.digest OPERATOR(pg_catalog.=) klaviyo.person_digest(a.person_salt, p.identifier)
-         AND d.account OPERATOR(pg_catalog.=) a.name
-        WHERE d.dropped_at IS NULL AND d.readmitted_seq IS NULL
-          AND ($3 IS NULL OR d.requested_at OPERATOR(pg_catalog.>) pg_catalog.now() - $3 * interval '1 minute')
-    )";
+const STRAGGLES: &str = concat!("SELECT ", is_to_be_deleted!("$1"));
 
 /// `outbox.kind` of a request for deletion.
 const DELETION: &str = "deletion";

@@ -69,6 +69,11 @@ impl Marks {
         seq > self.floor.max(before) && enqueued_at >= self.since
     }
 
+    /// Whether a message was queued here: not before a dump was restored, nor on another timeline.
+    pub fn are_here(&self, seq: i64, enqueued_at: i64) -> bool {
+        seq > self.floor && enqueued_at >= self.since
+    }
+
     /// Whether a message may be handed over: a crash after that will be known to have been possible.
     pub fn cover(&self, account: &str, seq: i64) -> bool {
         self.accounts.get(account).is_some_and(|mark| seq <= mark.raised_to)

@@ -13,18 +13,27 @@ pub fn people(json: &str) -> Vec<String> {
     people.into_iter().collect()
 }
 
-/// The same, also where it stands within a text, as in a filter of a path.
+/// The same, also where it stands within a text, as in a filter of a path, and in what is JSON only to Postgres.
 pub fn people_within(json: &str) -> Vec<String> {
     let mut people = BTreeSet::new();
-    each_text(json, |text| {
-        for text in [text.into(), percent_decode_str(text).decode_utf8_lossy()] {
-            people.extend(
-                text.split(|c: char| c.is_whitespace() || "\"'()<>[]{},;:=?&/".contains(c))
-                    .filter_map(person),
-            );
-        }
-    });
+    if serde_json::from_str::<Value>(json).is_err() {
+        people.extend(within(json));
+    }
+    each_text(json, |text| people.extend(within(text)));
     people.into_iter().collect()
+}
+
+/// Whatever a text may name: all of it, and each part of it between what may and what cannot stand in an address.
+fn within(text: &str) -> impl Iterator<Item = String> {
+    let decoded = percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let parts = |text: &str, ends: &str| -> Vec<String> {
+        let is_end = |c: char| c.is_whitespace() || ends.contains(c);
+        text.split(is_end).filter_map(person).collect()
+    };
+    let all = [text, decoded.as_str()].map(|text| {
+        [parts(text, ""), parts(text, "\"()<>[],;:\\"), parts(text, "\"'()<>[]{},;:=?&/\\")].concat()
+    });
+    all.into_iter().flatten().chain(person(text))
 }
 
 fn each_text(json: &str, mut each: impl FnMut(&str)) {

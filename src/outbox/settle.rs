@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use delivery::{Ending, Failure, Outcome, kind};
+use delivery::kind::Kind;
+use delivery::{Ending, Failure, KeptAnswer, Outcome, kind};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Uuid, spi};
 
-use super::unique_ids;
-use crate::pg;
-use crate::pg::spi::{arg, run, value};
+use super::{is_to_be_deleted, named, unique_ids};
+use crate::pg::spi::{arg, column, json_column, rows, run, value};
+use crate::{pg, settings};
 
 /// The rows of a table with the numbers `$1`, and with the message ids `$2`, which make sure of them: after the
 /// extension has been dropped and made anew, numbers begin anew. There may be thousands, so no row is compared with all
@@ -79,13 +80,25 @@ const ACCEPTED: &str = concat!(
     WHERE o.is_first"
 );
 
-/// Answers that are kept, of what is being recorded as accepted; and in which lane each call was.
-const ANSWERED: &str = "
-    INSERT INTO klaviyo.answer (message_id, seq, account, lane, answered_at, body)
-    SELECT d.message_id, d.seq, d.account, o.lane, d.settled_at, o.body::json
-    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS o (message_id, lane, body)
-    JOIN klaviyo.delivery AS d ON d.message_id = o.message_id AND d.settled_at = pg_catalog.now()
-    ON CONFLICT DO NOTHING";
+/// The answer to a call that is being recorded as accepted, with the lane it was in. Where it names somebody who is to be
+/// deleted, it is not kept: nobody would purge it.
+const ANSWERED: &str = concat!(
+    "INSERT INTO klaviyo.answer (message_id, seq, account, lane, answered_at, body)
+    SELECT d.message_id, d.seq, d.account, $4, d.settled_at, CASE WHEN NOT ",
+    is_to_be_deleted!("d.account"),
+    " THEN $5::json END
+    FROM klaviyo.delivery AS d
+    WHERE d.message_id = $1 AND d.settled_at = pg_catalog.now()
+    ON CONFLICT DO NOTHING"
+);
+
+/// Calls that have just become dead letters, and what is left of one that names such a person.
+const DEAD_CALLS: &str = "
+    SELECT l.message_id, l.payload FROM klaviyo.dead_letter AS l WHERE l.message_id = ANY ($1) AND l.kind = $2";
+const EMPTY_DEAD_CALL: &str = concat!(
+    "UPDATE klaviyo.dead_letter AS l SET payload = '{}' WHERE l.message_id = $1 AND ",
+    is_to_be_deleted!("l.account")
+);
 
 /// A message that was redriven and then found to be superseded had no further call: what is known of the last stays.
 const DEAD: &str = concat!(
@@ -243,8 +256,16 @@ impl Settler {
                 arg(dead.iter().map(|(.., newer)| *newer).collect::<Vec<_>>()),
                 arg(failures().map(|failure| failure.duplicate_profile_id.clone()).collect::<Vec<_>>()),
             ],
-        )
-        .map(drop)
+        )?;
+        let mut calls: Vec<(Uuid, Vec<String>)> = Vec::new();
+        let ids = ids(dead.iter().map(|(outcome, ..)| *outcome));
+        rows(DEAD_CALLS, &[arg(ids), arg(kind::call::Call.name())], |row| {
+            calls.push((column(row, 1), named::people_within(&json_column(row, 2))));
+        })?;
+        for (id, people) in calls.into_iter().filter(|(_, people)| !people.is_empty()) {
+            run(EMPTY_DEAD_CALL, &[arg(id), arg(people), arg(settings::straggler_minutes())])?;
+        }
+        Ok(())
     }
 }
 
@@ -281,16 +302,11 @@ fn accepted(outcomes: &[Outcome]) -> Result<(), spi::Error> {
             _ => None,
         })
     };
-    if answered().next().is_some() {
-        let bodies = answered().map(|(_, answer)| answer.body.clone());
-        run(
-            ANSWERED,
-            &[
-                arg(ids(answered().map(|(outcome, _)| outcome))),
-                arg(answered().map(|(_, answer)| answer.lane).collect::<Vec<_>>()),
-                arg(bodies.collect::<Vec<_>>()),
-            ],
-        )?;
+    for (outcome, KeptAnswer { lane, body }) in answered() {
+        let people = body.as_deref().map(named::people_within).unwrap_or_default();
+        let id = Uuid::from_bytes(outcome.id);
+        let minutes = settings::straggler_minutes();
+        run(ANSWERED, &[arg(id), arg(people), arg(minutes), arg(*lane), arg(body.clone())])?;
     }
     let deletions = ids(accepted.iter().map(|(outcome, ..)| *outcome).filter(|outcome| outcome.deletes));
     if deletions.is_empty() { Ok(()) } else { run(DELETION_ACCEPTED, &[arg(deletions)]).map(drop) }

@@ -12,7 +12,7 @@ use delivery::{
 use pgrx::prelude::*;
 use pgrx::spi::{self, SpiTupleTable};
 
-use super::direct_calls::{self, DirectCall};
+use super::direct_calls::{self, DirectCalls};
 use super::process::transaction;
 use super::{board, daily};
 use crate::pg;
@@ -346,10 +346,10 @@ pub fn past(accounts: &[AccountOptions], max_in_flight: u32) -> Result<HashMap<A
             past.calls.push(PastCalls { lane, age: seconds(age), count: 1 });
         }
     })?;
-    direct_calls::past(timeout, |account, call| {
+    direct_calls::past(timeout, |account, calls| {
         let Some(past) = past.get_mut(account) else { return };
-        let DirectCall { lane, age, hold } = call;
-        past.calls.push(PastCalls { lane, age: seconds(age), count: 1 });
+        let DirectCalls { lane, count, age, hold } = calls;
+        past.calls.push(PastCalls { lane, age: seconds(age), count });
         past.holds.extend(hold.map(|hold| (lane, seconds(hold))));
     })?;
     rows(HOLDS, &[], |row| {

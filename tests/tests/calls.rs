@@ -92,6 +92,44 @@ fn what_changes_something_is_done_once_or_somebody_decides() {
     assert_eq!(calls(&shop, "POST", "/api/lists"), 3);
 }
 
+/// Of what was numbered elsewhere, or restored from a dump, the original may have been sent.
+#[test]
+fn what_may_have_been_done_elsewhere_is_not_done_here() {
+    let shop = shop();
+    let mut db = shop.connect();
+    sql(&mut db, "SELECT klaviyo_pause_account()");
+    let made = queued(&mut db, &create("VIP"));
+    sql(
+        &mut db,
+        "INSERT INTO klaviyo.outbox (message_id, account, kind, key, payload, enqueued_at)
+         SELECT gen_random_uuid(), account, kind, key, payload, enqueued_at FROM klaviyo.outbox",
+    );
+    sql(&mut db, "SELECT klaviyo_resume_account()");
+    let backlog = shop.drain_soon();
+    assert_eq!((backlog.dead, status(&mut db, &made).as_str()), (1, "accepted"));
+    let dead = "SELECT code FROM klaviyo.dead_letter";
+    assert_eq!(query::<String>(&mut db, dead, &[]), "ambiguous");
+    assert_eq!(calls(&shop, "POST", "/api/lists"), 1);
+}
+
+/// Nothing that is refused, however large it is, keeps anything from being recorded.
+#[test]
+fn what_is_large_is_recorded() {
+    let shop = shop();
+    let mut db = shop.connect();
+    let random = "(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 100) AS n)";
+    let long = queued(
+        &mut db,
+        &format!(
+            "klaviyo_call('POST', '/api/lists', jsonb_build_object('data', jsonb_build_object('email', {random} || '@b.example')))"
+        ),
+    );
+    let path = queued(&mut db, "klaviyo_call('GET', '/api/lists/' || repeat('x%20', 240))");
+    for message in [&long, &path] {
+        shop.wait_for_status(message, "dead");
+    }
+}
+
 /// A call that Klaviyo has not taken is made again; so is one that only asks.
 #[test]
 fn what_was_not_done_is_done() {
@@ -170,6 +208,15 @@ fn its_answer_is_as_secret_and_as_short_lived_as_a_delivery() {
     assert_eq!(count(&mut db, bodies), 0);
     assert_eq!(status(&mut db, &bad), "unknown", "nor is the dead letter left that names her");
     assert_eq!(answered(&mut db, &bob, "{data,0,attributes,email}").as_deref(), Some("bob@shop.example"));
+    // What was held up until she was purged brings her back to none of our tables.
+    shop.sandbox.set_faults(&[Fault::throttle(1).method("GET").times(1)]);
+    let late = queued(&mut db, &of("ada"));
+    let refused = queued(&mut db, "klaviyo_call('GET', '/api/profiles?filter=ada%40shop.example&x=1')");
+    shop.wait_for_status(&late, "accepted");
+    shop.wait_for_status(&refused, "dead");
+    assert_eq!(answered(&mut db, &late, "{}"), None);
+    let payload = "SELECT payload::text FROM klaviyo.dead_letter WHERE message_id = $1::text::uuid";
+    assert_eq!(query::<String>(&mut db, payload, &[&refused]), "{}");
     // The key is in none.
     let keys = format!("SELECT count(*) FROM klaviyo.answer AS a WHERE a::text LIKE '%{SANDBOX_KEY}%'");
     assert_eq!(count(&mut db, &keys), 0);

@@ -108,6 +108,7 @@ impl Account {
         (self.session, self.place) = (session, place);
         if let Some(place) = place {
             place.spend(self.session.as_ref());
+            place.forget_lanes(self.lanes.len());
         }
         for (number, lane) in self.lanes.iter_mut().enumerate() {
             lane.set_place(place.map(|place| (place, number)), now);

@@ -54,10 +54,12 @@ impl Call {
     /// knows that it may have been done.
     fn last_call(&self) -> Option<(AnnouncementId, Report)> {
         let queued = self.carried.messages.iter().find(|queued| queued.stops)?;
+        // Numbers are unique here, and no job's id begins with so many zeros.
+        let id = i128::from(queued.message.seq).to_be_bytes();
         let mut report = Report::new(&self.account, None);
-        report.announced = Some(queued.message.id);
+        report.announced = Some(id);
         report.outcomes.push(self.under_way(queued, true));
-        Some((queued.message.id, report))
+        Some((id, report))
     }
 
     fn under_way(&self, queued: &Queued, may_be_done: bool) -> Outcome {
@@ -83,7 +85,7 @@ impl Call {
     }
 }
 
-/// What an announced call is known by: the id of its job, or of its message.
+/// What an announced call is known by: the id of its job, or the number of its message.
 pub type AnnouncementId = [u8; 16];
 
 /// What a call is made for.

@@ -155,6 +155,11 @@ impl Place {
         &self.board.accounts[self.at].lanes[lane]
     }
 
+    /// Forgets what lanes from that number on have shown in an earlier life.
+    pub fn forget_lanes(&self, from: usize) {
+        self.board.accounts[self.at].lanes.iter().skip(from).for_each(LaneGauges::clear);
+    }
+
     /// Whether a preflight was asked for since the last look.
     pub fn take_check(&self) -> bool {
         self.board.accounts[self.at].check.swap(false, SeqCst)
@@ -204,7 +209,12 @@ impl LaneGauges {
     pub fn set_endpoint(&self, endpoint: &Endpoint) {
         let is_in_use = ENDPOINTS.iter().any(|known| known.name == endpoint.name);
         let number = calls().iter().position(|call| !is_in_use && call.name == endpoint.name);
-        self.call.store(number.map_or(0, |number| number as u32 + 1), SeqCst);
+        let call = number.map_or(0, |number| number as u32 + 1);
+        if self.call.load(SeqCst) != call {
+            // Of another lane, in an earlier life.
+            self.clear();
+        }
+        self.call.store(call, SeqCst);
     }
 
     /// Which of all calls it is of, where that is none of those in use.

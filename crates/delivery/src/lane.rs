@@ -40,6 +40,8 @@ pub struct Lane {
     /// Calls that succeeded and failed, ever: what tells a bad message from a bad day.
     pub successes: u64,
     pub failures: u64,
+    /// What could have found out whether an outage is over has died in it.
+    probes: bool,
     gauges: Option<&'static LaneGauges>,
 }
 
@@ -101,6 +103,7 @@ impl Lane {
             unsettled: 0,
             successes: 0,
             failures: 0,
+            probes: false,
             gauges: None,
         }
     }
@@ -215,6 +218,7 @@ impl Lane {
     }
 
     pub fn succeeded(&mut self) {
+        self.probes = false;
         self.successes += 1;
         self.breaker.succeeded();
     }
@@ -231,6 +235,16 @@ impl Lane {
         self.breaker.undecided();
         self.hold(Some(now + wait));
         wait
+    }
+
+    /// A message has died in it that would have found out whether an outage is over.
+    pub fn lost_one(&mut self) {
+        self.probes = true;
+    }
+
+    /// Whether it is to be found out, by a call that does nothing, whether an outage is over.
+    pub fn owes_probe(&self) -> bool {
+        self.probes && self.breaker.is_open()
     }
 
     /// Whether its breaker is open.

@@ -36,7 +36,11 @@ const RIDERS: usize = 12_000;
 /// Bytes of payload of one lane in memory. A message is let in whatever its size while there is any room.
 const LANE_BYTES: usize = 8 << 20;
 
-/// Of what an account's lanes are: messages of one kind, those that may ride in calls of many and those that may not, and
+/// The same of one lane of calls that messages have asked for themselves, of which there may be hundreds.
+const DIRECT_MESSAGES: usize = 500;
+const DIRECT_BYTES: usize = 2 << 20;
+
+/// Of what an account's lanes are: messages of one kind, or of one endpoint that they name themselves; those that may ride in calls of many and those that may not, and
 /// of both those that are history. They leave at different speeds, and none may be in the way of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Class {
@@ -47,12 +51,23 @@ pub struct Class {
 
 impl Class {
     pub fn of(message: &Message) -> Self {
-        Self { kind: message.kind.name(), rides: message.rides, backfill: message.backfill }
+        let kind = class_name(message.kind, &message.payload);
+        Self { kind, rides: message.rides, backfill: message.backfill }
     }
 
-    fn most(self) -> usize {
-        if self.rides { RIDERS } else { LANE_MESSAGES }
+    fn most(self) -> (usize, usize) {
+        match kind::find(self.kind) {
+            _ if self.rides => (RIDERS, LANE_BYTES),
+            Some(_) => (LANE_MESSAGES, LANE_BYTES),
+            None => (DIRECT_MESSAGES, DIRECT_BYTES),
+        }
     }
+}
+
+/// What the class of a message is called, which is its kind's name or that of the endpoint that it names itself.
+pub fn class_name(kind: &'static dyn Kind, payload: &str) -> &'static str {
+    let direct = || kind.endpoint_of(payload).map(|endpoint| endpoint.name);
+    if kind.endpoint().is_some() { kind.name() } else { direct().unwrap_or(kind.name()) }
 }
 
 /// Room taken by one lane: an account's messages of one class.
@@ -64,11 +79,13 @@ struct Lane {
 
 impl Lane {
     fn has_room(&self, class: Class) -> bool {
-        self.messages < class.most() && self.bytes < LANE_BYTES
+        let (messages, bytes) = class.most();
+        self.messages < messages && self.bytes < bytes
     }
 
     fn has_much_room(&self, class: Class) -> bool {
-        self.messages <= class.most() / 2 && self.bytes <= LANE_BYTES / 2
+        let (messages, bytes) = class.most();
+        self.messages <= messages / 2 && self.bytes <= bytes / 2
     }
 }
 
@@ -313,7 +330,7 @@ impl Room {
         self.accounts.get(account).is_some_and(|account| account.open)
     }
 
-    /// Whether an account that can send has no room for messages of a kind in calls of one.
+    /// Whether an account that can send has no room for messages of a class of that name in calls of one.
     pub fn is_full(&self, account: &str, kind: &str) -> bool {
         let account = self.accounts.get(account).filter(|account| account.open);
         let mut lanes = account.into_iter().flat_map(|account| &account.lanes);

@@ -94,6 +94,10 @@ pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, d
         }
         400 | 409 | 422 => refused(failure, errors),
         404 | 405 | 406 | 410 | 415 if direct => refused(failure, errors),
+        403 if direct => {
+            let reason = why(&missing_scope(endpoint), &failure);
+            refused(Failure { reason, ..failure }, errors)
+        }
         // What was asked for, or what the body names, is not there; the path is.
         404 if endpoint.path.contains('{') && !errors.iter().any(is_about_a_part) => {
             Verdict::Refused { failure, pointers: Vec::new(), of_all: true }
@@ -105,11 +109,7 @@ pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, d
         {
             refused(failure, errors)
         }
-        403 => {
-            let Endpoint { path, scopes, .. } = endpoint;
-            let why = format!("the private key may not call {path}; it needs {}", scopes.join(" and "));
-            stopped(Scope::Lane, failure, &why)
-        }
+        403 => stopped(Scope::Lane, failure, &missing_scope(endpoint)),
         // 404, 405, 410, 415 and the like: a retired path. True of every message that takes it.
         status => {
             let why = format!("unexpected answer {status} of {}; is the base URL right?", endpoint.path);
@@ -123,7 +123,7 @@ fn kept_answer(endpoint: &'static Endpoint, answer: Answer) -> Verdict {
     let (status, resource_id) = (answer.status, resource_id(&answer.body));
     let is_cut = answer.body.len() >= MAX_ANSWER;
     let text = String::from_utf8(answer.body).ok();
-    let json = text.filter(|text| !text.is_empty() && serde_json::from_str::<IgnoredAny>(text).is_ok());
+    let json = text.filter(|text| is_flat(text) && serde_json::from_str::<IgnoredAny>(text).is_ok());
     match (endpoint.method, json) {
         (Method::Get, None) if is_cut => {
             let reason =
@@ -144,6 +144,20 @@ fn kept_answer(endpoint: &'static Endpoint, answer: Answer) -> Verdict {
     }
 }
 
+/// Levels of an answer that is kept: whoever reads it goes down them one by one, and no answer of Klaviyo's has so many.
+const DEPTH: usize = 100;
+
+/// Whether a text that may be JSON has no more levels than that, brackets within its strings counted.
+fn is_flat(text: &str) -> bool {
+    let step = |depth: usize, byte: u8| match byte {
+        b'[' | b'{' if depth == DEPTH => None,
+        b'[' | b'{' => Some(depth + 1),
+        b']' | b'}' => Some(depth.saturating_sub(1)),
+        _ => Some(depth),
+    };
+    text.bytes().try_fold(0, step).is_some()
+}
+
 /// An answer that says that all is well, and cannot be read.
 pub fn unreadable() -> Verdict {
     let reason = "Klaviyo's answer cannot be read".to_owned();
@@ -162,9 +176,17 @@ fn refused(failure: Failure, errors: Vec<klaviyo::ApiError>) -> Verdict {
 }
 
 fn stopped(scope: Scope, failure: Failure, why: &str) -> Verdict {
-    let reason =
-        if failure.reason.is_empty() { why.to_owned() } else { format!("{why} ({})", failure.reason) };
-    Verdict::Stopped { scope, failure: Failure { reason, ..failure } }
+    Verdict::Stopped { scope, failure: Failure { reason: self::why(why, &failure), ..failure } }
+}
+
+/// Our words, with Klaviyo's.
+fn why(why: &str, failure: &Failure) -> String {
+    if failure.reason.is_empty() { why.to_owned() } else { format!("{why} ({})", failure.reason) }
+}
+
+fn missing_scope(endpoint: &Endpoint) -> String {
+    let Endpoint { path, scopes, .. } = endpoint;
+    format!("the private key may not call {path}; it needs {}", scopes.join(" and "))
 }
 
 /// Bytes of a text of Klaviyo's that are kept. What says more than that in an error says it to nobody.
@@ -278,7 +300,8 @@ mod tests {
         for (method, lane) in [(Method::Get, "get-list"), (Method::Patch, "patch-list")] {
             assert_eq!(verdict(method, 200, json.as_bytes()), accepted(lane, Some("Y6nRLr"), Some(json)));
         }
-        for unreadable in [&b""[..], b"{", b"\"\xff\"", b"<html>"] {
+        let deep = ["[".repeat(30_000), "]".repeat(30_000)].concat();
+        for unreadable in [&b""[..], b"{", b"\"\xff\"", b"<html>", deep.as_bytes()] {
             assert!(matches!(
                 verdict(Method::Get, 200, unreadable),
                 Verdict::Trouble { ambiguous: false, .. }
@@ -293,13 +316,16 @@ mod tests {
         assert!(matches!(verdict(Method::Get, 200, &long), Verdict::Refused { .. }));
         assert_eq!(verdict(Method::Patch, 200, &long), accepted("patch-list", None, None));
         let invalid = error("invalid", "{}");
-        for status in [400, 404, 405, 409, 410, 415, 422] {
+        for status in [400, 403, 404, 405, 409, 410, 415, 422] {
             assert!(
                 matches!(verdict(Method::Get, status, invalid.as_bytes()), Verdict::Refused { .. }),
                 "{status}"
             );
         }
-        assert!(matches!(verdict(Method::Get, 403, invalid.as_bytes()), Verdict::Stopped { .. }));
+        let Verdict::Refused { failure, .. } = verdict(Method::Patch, 403, invalid.as_bytes()) else {
+            panic!("refused");
+        };
+        assert!(failure.reason.contains("it needs lists:write"), "{}", failure.reason);
     }
 
     #[test]

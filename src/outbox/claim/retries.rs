@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use delivery::kind::Rides;
+use delivery::room::class_name;
 use delivery::{Failure, Message, kind};
 use pgrx::spi;
 
@@ -81,11 +82,16 @@ impl Claimer {
             if self.room.holds(&account, seq) || self.is_removed(&account, seq) {
                 return;
             }
+            let known = kind::find(&kind);
             if redriven {
                 // Of an account that has no room nothing more is taken, or a later message of a key would go before
                 // an earlier one.
-                if self.room.is_full(&account, &kind) {
-                    self.missed.insert(account.clone(), kind.clone());
+                let class = match known.filter(|kind| kind.endpoint().is_none()) {
+                    Some(direct) => class_name(direct, &json_column(row, 6)),
+                    None => &kind,
+                };
+                if self.room.is_full(&account, class) {
+                    self.missed.insert(account.clone(), class.to_owned());
                 }
                 if self.missed.contains_key(&account) || !self.room.is_open(&account) {
                     return;
@@ -93,7 +99,7 @@ impl Claimer {
             }
             let id = id(row);
             let (attempts, strikes): (i32, i32) = (column(row, 8), column(row, 9));
-            let Some(kind) = kind::find(&kind) else {
+            let Some(kind) = known else {
                 return self.undeliverable(row, attempts, unknown_kind(&kind), claimed);
             };
             let key: Vec<String> = column(row, 5);
@@ -109,6 +115,10 @@ impl Claimer {
             let not_before = micros_column(row, 10);
             let payload = json_column(row, 6);
             let reading = kind.read(&account, id, &payload);
+            let enqueued_at = micros_column(row, 7);
+            let is_ours = self.fresh_from.get(&account).is_some_and(|from| seq >= *from)
+                && self.marks.are_here(seq, enqueued_at);
+            let may_be_elsewhere = kind.stops(&payload) && !redriven && !is_ours;
             // One that has failed by itself goes by itself.
             let rides = kind.goes_as_many_do() && reading.rides == Rides::Always && !redriven && strikes == 0;
             let unique_id = reading.rides.unique_id();
@@ -125,7 +135,7 @@ impl Claimer {
                 kind,
                 key: reading.ordered(kind, key),
                 payload,
-                enqueued_at: time(micros_column(row, 7)),
+                enqueued_at: time(enqueued_at),
                 attempts: attempts.unsigned_abs(),
                 strikes: strikes.unsigned_abs(),
                 wait: Duration::from_micros(u64::try_from(not_before - now).unwrap_or_default()),
@@ -135,7 +145,8 @@ impl Claimer {
                 // What a redriven event says of the person besides is not sent.
                 carries_state: reading.carries_state && (kind.is_state() || !redriven),
                 backfill: reading.backfill,
-                may_be_done: column(row, 11),
+                // In the database that this is a copy of it may have been done since.
+                may_be_done: column::<bool>(row, 11) || may_be_elsewhere,
             };
             self.take(account, message, claimed);
         })?;

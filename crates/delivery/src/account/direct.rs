@@ -31,13 +31,15 @@ impl Account {
         policy: &Policy,
         reports: &mut Vec<Report>,
     ) -> Option<Call> {
-        for number in self.queue.direct_lanes() {
-            while self.queue.direct_ready(number) > 0
+        for number in self.directs() {
+            while (self.queue.direct_ready(number) > 0 || self.lanes[number].owes_probe())
                 && self.direct_when(number, now, policy) == Start::Now
                 && self.lanes[number].take(now, policy.max_in_flight)
             {
                 // Which of them Klaviyo fails at would be lost in an outage, one after the other.
-                if self.lanes[number].is_broken() && self.queue.is_next_direct_the_last(number) {
+                let probes =
+                    self.queue.direct_ready(number) == 0 || self.queue.is_next_direct_the_last(number);
+                if self.lanes[number].is_broken() && probes {
                     self.stops.started(number);
                     let request = preflight::request(self.lanes[number].endpoint);
                     return self.start(number, request, Carried::default(), Purpose::Probe, now);
@@ -61,8 +63,18 @@ impl Account {
 
     /// When the next of these may start.
     pub(super) fn directs_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
-        let lanes = self.queue.direct_lanes();
+        let lanes = self.directs();
         lanes.into_iter().fold(None, |wake, lane| earlier(wake, self.direct_when(lane, now, policy).at(now)))
+    }
+
+    /// The lanes that have something to do of this: for what waits, or to find out whether an outage is over that others of
+    /// these have died in.
+    fn directs(&self) -> Vec<usize> {
+        let mut lanes = self.queue.direct_lanes();
+        let owing = (0..self.lanes.len()).filter(|number| self.lanes[*number].owes_probe());
+        let owing: Vec<usize> = owing.filter(|number| !lanes.contains(number)).collect();
+        lanes.extend(owing);
+        lanes
     }
 
     fn direct_when(&mut self, lane: usize, now: Instant, policy: &Policy) -> Start {

@@ -15,7 +15,6 @@ fn direct(seq: i64, method: &str, path: &str) -> Message {
     let checked = Draft { method: Some(method), path: Some(path), body }.check().expect("a call");
     Message {
         kind: kind::find("call").expect("a kind"),
-        id: [seq as u8; 16],
         payload: checked.payload,
         rides: false,
         key: checked.key,
@@ -111,7 +110,7 @@ fn what_must_not_go_twice_is_announced() {
             assert_eq!(seqs(&call), [2]);
             continue;
         };
-        assert_eq!((seqs(&call), id, report.announced), (vec![1], [1; 16], Some([1; 16])));
+        assert_eq!((seqs(&call), report.announced), (vec![1], Some(id)));
         let [outcome] = report.outcomes.as_slice() else { panic!("one") };
         assert!(outcome.may_be_done && outcome.attempts == 1);
         assert!(matches!(outcome.ending, Ending::Retry { .. }), "it stays with us");
@@ -190,12 +189,34 @@ fn an_outage_takes_few_of_those_that_must_not_go_twice() {
 }
 
 #[test]
-fn a_scope_that_is_missing_stops_it_and_nothing_else() {
+fn a_scope_that_is_missing_is_said_and_stops_nothing() {
     let (mut account, mut now) = with(vec![direct(1, "GET", "/api/tags"), message(2, "event", "a")]);
     let call = awaited(&mut account, &mut now);
     let refusal = answer(403, r#"{"errors":[{"code":"permission_denied"}]}"#);
     let report = settled(&mut account, call, refusal, now);
-    assert!(matches!(report.account_state, Some(AccountState::Stopped { .. })));
-    assert!(matches!(endings(report)[&1], Ending::Retry { .. }));
+    assert_eq!(report.account_state, None);
+    assert!(
+        matches!(&endings(report)[&1], Ending::Dead { failure, .. } if failure.reason.contains("tags:read"))
+    );
     assert_eq!(seqs(&awaited(&mut account, &mut now)), [2]);
+}
+
+/// What has died in an outage has left an open breaker, which nobody else would close.
+#[test]
+fn the_end_of_an_outage_is_found_though_nothing_waits() {
+    let patches = (1..=5).map(|seq| direct(seq, "PATCH", &format!("/api/tags/{seq}")));
+    let (mut account, mut now) = with(patches.collect());
+    for _ in 0..5 {
+        let call = awaited(&mut account, &mut now);
+        settled(&mut account, call, answer(500, ""), now);
+    }
+    let broken = |account: &Account| account.lanes.iter().any(Lane::is_broken);
+    assert!(broken(&account));
+    for status in [500, 404] {
+        let probe = awaited(&mut account, &mut now);
+        assert_eq!(probe.purpose, Purpose::Probe);
+        settled(&mut account, probe, answer(status, r#"{"errors":[{"code":"c"}]}"#), now);
+    }
+    assert!(!broken(&account));
+    assert_eq!(account.wakes_at(now, &POLICY), None, "there is nothing more to do");
 }

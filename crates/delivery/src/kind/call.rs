@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Checked, Kind, Lost, Reading, Rides, push_raw, push_string};
+use crate::identifiers::Identifiers;
 use crate::invalid::{Fault, Invalid};
 use crate::key;
 use crate::message::Failure;
@@ -18,8 +19,9 @@ use crate::message::Failure;
 /// Bytes of a body (spec: the largest of any call, that of events).
 pub const BODY: usize = 5_000_000;
 
-/// Bytes of a path with its query.
+/// Bytes of a path with its query, and without: the latter is what the message keeps its order by.
 const LONGEST: usize = 8_000;
+const LONGEST_PATH: usize = 1_000;
 
 /// What `klaviyo_call` was given.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,7 +73,9 @@ fn check_path(path: Option<&str>) -> Result<&str, Invalid> {
     let is_dots = |part: &str| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
     match path {
         _ if !path.starts_with('/') => refuse("It does not begin with a slash; the host is the account's."),
-        _ if path.len() > LONGEST => refuse("It is longer than 8000 bytes."),
+        _ if path.len() > LONGEST || without_query(path).len() > LONGEST_PATH => {
+            refuse("It is longer than 8000 bytes, or than 1000 without its query.")
+        }
         _ if path.contains(|c: char| c.is_control() || c == '#' || c == '\\') => {
             refuse("It has a control character, a backslash or a #.")
         }
@@ -120,6 +124,9 @@ fn check_body(endpoint: &Endpoint, body: Option<&str>) -> Result<(), Invalid> {
         (Method::Get, Some(_)) => refuse("A GET has none."),
         (Method::Post | Method::Patch, None) => refuse("It is NULL, and the call takes one."),
         (_, Some(body)) if !body.starts_with('{') => refuse("It is no object."),
+        (_, Some(body)) if serde_json::from_str::<Value>(body).is_err() => refuse(
+            "It is nested deeper than 127 levels, or has a number that is larger than any JSON reader's.",
+        ),
         _ => Ok(()),
     }
 }
@@ -158,9 +165,14 @@ fn key(path: &str, body: Option<&str>) -> Vec<String> {
     }
     let one = |of: &BTreeSet<String>| of.first().cloned();
     let [email, phone_number, external_id] = found.each_ref().map(one);
-    let key = key::of(email.as_deref(), phone_number.as_deref(), external_id.as_deref());
-    let is_one = !key.is_empty() && found.iter().all(|of| of.len() < 2);
-    if is_one { key } else { vec![key::identifier("call", without_query(path))] }
+    let whom = Identifiers {
+        email: email.as_deref(),
+        phone_number: phone_number.as_deref(),
+        external_id: external_id.as_deref(),
+    };
+    // What names nobody that can be is Klaviyo's to refuse.
+    let is_one = whom.check().is_ok() && found.iter().all(|of| of.len() < 2);
+    if is_one { whom.key() } else { vec![key::identifier("call", without_query(path))] }
 }
 
 #[derive(Deserialize)]
@@ -276,9 +288,12 @@ mod tests {
             key(r#"{"data":{"attributes":{"email":"Ada@b.example","external_id":"1"}}}"#),
             ["email:ada@b.example", "external_id:1"]
         );
-        for of_none_or_many in
-            ["{}", r#"{"data":[{"email":"a@b.example"},{"email":"c@b.example"}]}"#, r#"{"email":null}"#]
-        {
+        for of_none_or_many in [
+            "{}",
+            r#"{"data":[{"email":"a@b.example"},{"email":"c@b.example"}]}"#,
+            r#"{"email":null}"#,
+            &format!(r#"{{"email":"{}@b.example"}}"#, "x".repeat(3_000)),
+        ] {
             assert_eq!(key(of_none_or_many), ["call:/api/profiles"], "{of_none_or_many}");
         }
     }
@@ -305,6 +320,11 @@ mod tests {
             assert_eq!(check(method, path, body).expect_err(path).fault, Fault::Call, "{method} {path}");
         }
         assert!(check("GET", &format!("/api/tags?a={}", "a".repeat(LONGEST)), None).is_err());
+        assert!(check("GET", &format!("/api/tags/{}", "a".repeat(LONGEST_PATH)), None).is_err());
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for body in [deep.as_str(), r#"{"a":1e400}"#] {
+            assert!(check("POST", "/api/tags", Some(body)).is_err(), "{body}");
+        }
         assert!(Draft::default().check().is_err());
         for payload in [
             "{}",
