@@ -178,7 +178,7 @@ COMMENT ON TABLE klaviyo.outbox IS 'Messages that no call has been made for yet.
 COMMENT ON COLUMN klaviyo.outbox.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.outbox.message_id IS 'Global identity, and an event''s unique_id where none was given';
 COMMENT ON COLUMN klaviyo.outbox.account IS 'Account it goes to';
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, call';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, catalog_item, catalog_item_update, catalog_item_delete, catalog_variant, catalog_variant_update, catalog_variant_delete, catalog_category, catalog_category_update, catalog_category_delete, coupon_code, call';
 COMMENT ON COLUMN klaviyo.outbox.key IS 'Identifiers of whom it is about; messages that share one keep their order';
 COMMENT ON COLUMN klaviyo.outbox.payload IS 'What is sent, as the kind lays it down';
 COMMENT ON COLUMN klaviyo.outbox.enqueued_at IS 'When it was queued';

@@ -247,7 +247,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.account_health() IS 'The checks of klaviyo_health() that are about accounts';
 
--- How the lanes stand.
+-- How the lanes stand that have been used.
 CREATE FUNCTION klaviyo.lane_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -259,6 +259,7 @@ AS $$
            CASE WHEN l.state = 'breaker open' THEN
                'Klaviyo does not answer as it should: see last_error, the network, and Klaviyo''s status page. It is probed by itself.' END
     FROM klaviyo.lane AS l
+    WHERE l.state <> 'idle' OR coalesce(l.last_success_at, l.last_failure_at) IS NOT NULL
     UNION ALL
     SELECT 'last_success', a.name, 'ok', coalesce(max(l.last_success_at)::text, 'none since the server started'), NULL
     FROM klaviyo.account AS a
@@ -276,7 +277,7 @@ AS $$
         ORDER BY l.last_failure_at DESC NULLS LAST LIMIT 1
     ) AS f ON true
 $$;
-COMMENT ON FUNCTION klaviyo.lane_health() IS 'The checks of klaviyo_health() that are about lanes';
+COMMENT ON FUNCTION klaviyo.lane_health() IS 'The checks of klaviyo_health() that are about lanes that have been used';
 
 CREATE FUNCTION klaviyo.low_water() RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE

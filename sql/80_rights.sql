@@ -112,7 +112,11 @@ $$;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_add_to_list,
+    @extschema@.klaviyo_create_coupon_code,
     @extschema@.klaviyo_create_list,
+    @extschema@.klaviyo_delete_catalog_category,
+    @extschema@.klaviyo_delete_catalog_item,
+    @extschema@.klaviyo_delete_catalog_variant,
     @extschema@.klaviyo_delete_list,
     @extschema@.klaviyo_merge_profiles,
     @extschema@.klaviyo_readmit,
@@ -125,6 +129,9 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_track_purchase,
     @extschema@.klaviyo_unsubscribe,
     @extschema@.klaviyo_unsuppress,
+    @extschema@.klaviyo_upsert_catalog_category,
+    @extschema@.klaviyo_upsert_catalog_item,
+    @extschema@.klaviyo_upsert_catalog_variant,
     @extschema@.klaviyo_upsert_changes,
     @extschema@.klaviyo_upsert_profile,
     -- What the triggers of a mapping call, as the table's owner.

@@ -409,6 +409,101 @@ COMMENT ON COLUMN klaviyo.profile_conflict.duplicate_profile_id IS 'Klaviyo''s i
 COMMENT ON COLUMN klaviyo.profile_conflict.reason IS 'What Klaviyo says';
 COMMENT ON COLUMN klaviyo.profile_conflict.died_at IS 'When it was put aside';
 
+CREATE FUNCTION @extschema@.klaviyo_upsert_catalog_item(
+    external_id         text,
+    title               text DEFAULT NULL,
+    description         text DEFAULT NULL,
+    url                 text DEFAULT NULL,
+    price               numeric DEFAULT NULL,
+    image_full_url      text DEFAULT NULL,
+    image_thumbnail_url text DEFAULT NULL,
+    images              text[] DEFAULT NULL,
+    categories          text[] DEFAULT NULL,
+    custom_metadata     jsonb DEFAULT NULL,
+    published           boolean DEFAULT NULL,
+    clear               text[] DEFAULT NULL,
+    account             text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_upsert_catalog_item';
+COMMENT ON FUNCTION @extschema@.klaviyo_upsert_catalog_item(
+    text, text, text, text, numeric, text, text, text[], text[], jsonb, boolean, text[], text
+) IS
+    'Queues that an item of the catalog, by the shop''s own id of it, be made or changed. One that is not there needs a title, a description and a url. NULL leaves a field alone; clear empties price, image_full_url, image_thumbnail_url, images and custom_metadata. categories are those it is in from then on, by the shop''s own ids, which must be there. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_upsert_catalog_variant(
+    external_id         text,
+    item                text DEFAULT NULL,
+    title               text DEFAULT NULL,
+    description         text DEFAULT NULL,
+    sku                 text DEFAULT NULL,
+    url                 text DEFAULT NULL,
+    price               numeric DEFAULT NULL,
+    inventory_quantity  numeric DEFAULT NULL,
+    inventory_policy    integer DEFAULT NULL,
+    image_full_url      text DEFAULT NULL,
+    image_thumbnail_url text DEFAULT NULL,
+    images              text[] DEFAULT NULL,
+    custom_metadata     jsonb DEFAULT NULL,
+    published           boolean DEFAULT NULL,
+    clear               text[] DEFAULT NULL,
+    account             text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_upsert_catalog_variant';
+COMMENT ON FUNCTION @extschema@.klaviyo_upsert_catalog_variant(
+    text, text, text, text, text, text, numeric, numeric, integer, text, text, text[], jsonb, boolean, text[], text
+) IS
+    'Queues that a variant of an item be made or changed, after what is queued of the item. One that is not there needs its item, a title, a description, a sku, a url, a price and an inventory_quantity. inventory_policy is as Klaviyo has it: 0 or 2 show it whatever the quantity, 1 only while there are any. As klaviyo_upsert_catalog_item() otherwise. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_upsert_catalog_category(
+    external_id text,
+    name        text,
+    account     text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_upsert_catalog_category';
+COMMENT ON FUNCTION @extschema@.klaviyo_upsert_catalog_category(text, text, text) IS
+    'Queues that a category of the catalog, by the shop''s own id of it, be made, or have that name. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_delete_catalog_item(
+    external_id text,
+    account     text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_delete_catalog_item';
+COMMENT ON FUNCTION @extschema@.klaviyo_delete_catalog_item(text, text) IS
+    'Queues that an item of the catalog be deleted, and its variants. One that is not there counts as deleted. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_delete_catalog_variant(
+    external_id text,
+    account     text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_delete_catalog_variant';
+COMMENT ON FUNCTION @extschema@.klaviyo_delete_catalog_variant(text, text) IS
+    'Queues that a variant be deleted. As klaviyo_delete_catalog_item() otherwise. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_delete_catalog_category(
+    external_id text,
+    account     text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_delete_catalog_category';
+COMMENT ON FUNCTION @extschema@.klaviyo_delete_catalog_category(text, text) IS
+    'Queues that a category be deleted; the items in it stay. As klaviyo_delete_catalog_item() otherwise. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_create_coupon_code(
+    coupon     text,
+    code       text,
+    expires_at timestamptz DEFAULT NULL,
+    account    text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_create_coupon_code';
+COMMENT ON FUNCTION @extschema@.klaviyo_create_coupon_code(text, text, timestamptz, text) IS
+    'Queues that a coupon, by Klaviyo''s id of it, have one more code for Klaviyo to give to somebody; without expires_at Klaviyo has it expire in a year. A code that is there already counts as made. Returns the message_id';
+
 CREATE FUNCTION @extschema@.klaviyo_call(
     method  text,
     path    text,
@@ -1316,6 +1411,37 @@ AS $$
     SELECT * FROM klaviyo.backfill_health()
 $$;
 
+CREATE OR REPLACE FUNCTION klaviyo.lane_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'lane ' || l.lane, l.account, CASE WHEN l.state = 'breaker open' THEN 'critical' ELSE 'ok' END,
+           format('%s; left of %s calls a second %s, of %s a minute %s', l.state, l.second_calls, l.second_left,
+                  l.minute_calls, l.minute_left)
+               || coalesce(', of ' || l.day_calls || ' a day ' || l.day_left, ''),
+           CASE WHEN l.state = 'breaker open' THEN
+               'Klaviyo does not answer as it should: see last_error, the network, and Klaviyo''s status page. It is probed by itself.' END
+    FROM klaviyo.lane AS l
+    WHERE l.state <> 'idle' OR coalesce(l.last_success_at, l.last_failure_at) IS NOT NULL
+    UNION ALL
+    SELECT 'last_success', a.name, 'ok', coalesce(max(l.last_success_at)::text, 'none since the server started'), NULL
+    FROM klaviyo.account AS a
+    LEFT JOIN klaviyo.lane AS l ON l.account = a.name
+    GROUP BY a.name
+    UNION ALL
+    SELECT 'last_error', a.name,
+           CASE WHEN f.last_failure_at > coalesce(f.last_success_at, '-infinity') THEN 'warning' ELSE 'ok' END,
+           coalesce(f.last_failure_at || ': ' || coalesce('HTTP status ' || f.last_failure_status, 'no answer'), 'none since the server started'),
+           CASE WHEN f.last_failure_at > coalesce(f.last_success_at, '-infinity') THEN
+               'Nothing has succeeded since. klaviyo.retry.last_error and klaviyo.dead_letter.reason tell more.' END
+    FROM klaviyo.account AS a
+    LEFT JOIN LATERAL (
+        SELECT l.last_failure_at, l.last_success_at, l.last_failure_status FROM klaviyo.lane AS l WHERE l.account = a.name
+        ORDER BY l.last_failure_at DESC NULLS LAST LIMIT 1
+    ) AS f ON true
+$$;
+COMMENT ON FUNCTION klaviyo.lane_health() IS 'The checks of klaviyo_health() that are about lanes that have been used';
+
 -- What is new is the owner's alone, whatever ALTER DEFAULT PRIVILEGES says.
 DO $$
 DECLARE
@@ -1343,7 +1469,10 @@ BEGIN
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_call'::pg_catalog.regproc, '@extschema@.klaviyo_create_list'::pg_catalog.regproc, '@extschema@.klaviyo_rename_list'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_call'::pg_catalog.regproc, '@extschema@.klaviyo_create_coupon_code'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_delete_catalog_category'::pg_catalog.regproc, '@extschema@.klaviyo_delete_catalog_item'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_delete_catalog_variant'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_catalog_category'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_upsert_catalog_item'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_catalog_variant'::pg_catalog.regproc, '@extschema@.klaviyo_create_list'::pg_catalog.regproc, '@extschema@.klaviyo_rename_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_delete_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_add_to_list'::pg_catalog.regproc, '@extschema@.klaviyo_remove_from_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_merge_profiles'::pg_catalog.regproc, '@extschema@.klaviyo_readmit'::pg_catalog.regproc, 'klaviyo.person_digest'::pg_catalog.regproc,
@@ -1385,6 +1514,9 @@ GRANT USAGE ON SCHEMA klaviyo TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_add_to_list, @extschema@.klaviyo_merge_profiles, @extschema@.klaviyo_readmit, @extschema@.klaviyo_remove_from_list,
     @extschema@.klaviyo_create_list, @extschema@.klaviyo_delete_list, @extschema@.klaviyo_rename_list,
+    @extschema@.klaviyo_create_coupon_code, @extschema@.klaviyo_delete_catalog_category, @extschema@.klaviyo_delete_catalog_item,
+    @extschema@.klaviyo_delete_catalog_variant, @extschema@.klaviyo_upsert_catalog_category, @extschema@.klaviyo_upsert_catalog_item,
+    @extschema@.klaviyo_upsert_catalog_variant,
     @extschema@.klaviyo_request_deletion, @extschema@.klaviyo_subscribe, @extschema@.klaviyo_suppress, @extschema@.klaviyo_track_purchase,
     @extschema@.klaviyo_unsubscribe, klaviyo.id_part, klaviyo.items_fault, klaviyo.of_items, klaviyo.purchased_item, klaviyo.refuse_message,
     @extschema@.klaviyo_unsuppress, @extschema@.klaviyo_upsert_changes, klaviyo.bury_row, klaviyo.fault_to_bury, klaviyo.is_capturing, klaviyo.note_keys,
@@ -1694,4 +1826,4 @@ AS $$
     ) AS p
 $$;
 
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, call';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, catalog_item, catalog_item_update, catalog_item_delete, catalog_variant, catalog_variant_update, catalog_variant_delete, catalog_category, catalog_category_update, catalog_category_delete, coupon_code, call';

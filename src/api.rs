@@ -3,6 +3,7 @@
 mod backfill;
 mod call;
 mod capture;
+mod catalog;
 mod consent;
 mod gauges;
 mod given;

@@ -27,7 +27,8 @@ extension_sql_file!("../sql/20_accounts.sql", name = "accounts", requires = ["de
 extension_sql_file!("../sql/22_account_states.sql", name = "account_states", requires = ["accounts"]);
 extension_sql_file!("../sql/30_messages.sql", name = "messages", requires = ["account_states"]);
 extension_sql_file!("../sql/32_purchases.sql", name = "purchases", requires = ["messages"]);
-extension_sql_file!("../sql/35_capture.sql", name = "capture", requires = ["purchases"]);
+extension_sql_file!("../sql/34_catalog.sql", name = "catalog", requires = ["purchases"]);
+extension_sql_file!("../sql/35_capture.sql", name = "capture", requires = ["catalog"]);
 extension_sql_file!("../sql/37_backfill.sql", name = "backfill", requires = ["capture"]);
 extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["backfill"]);
 extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["results"]);

@@ -355,7 +355,7 @@ pub fn json(arguments: &Arguments, number: usize, limits: JsonLimits) -> Result<
 }
 
 /// A numeric argument as it prints.
-fn numeric(arguments: &Arguments, number: usize) -> Option<&str> {
+pub fn numeric(arguments: &Arguments, number: usize) -> Option<&str> {
     let datum = arguments.datum(number)?;
     // SAFETY: the argument is declared numeric; the text lives as long as the statement.
     unsafe { pg::jsonb::numeric_text(datum) }.to_str().ok()

@@ -526,3 +526,100 @@ impl Control {
         self.post("reset", &json!({}));
     }
 }
+
+/// An item of the catalog that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredItem {
+    /// Its id: `$custom:::$default:::` and the shop's.
+    pub id: String,
+    /// Its attributes.
+    pub attributes: Value,
+    /// How often it was written.
+    pub writes: u64,
+    /// The ids of its variants, the oldest first.
+    pub variants: Vec<String>,
+    /// The ids of the categories that it is in, the oldest first.
+    pub categories: Vec<String>,
+}
+
+/// A variant of an item that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredVariant {
+    /// Its id: `$custom:::$default:::` and the shop's.
+    pub id: String,
+    /// Its attributes.
+    pub attributes: Value,
+    /// How often it was written.
+    pub writes: u64,
+    /// The id of its item.
+    pub item: String,
+}
+
+/// A category of items that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredCategory {
+    /// Its id: `$custom:::$default:::` and the shop's.
+    pub id: String,
+    /// Its attributes.
+    pub attributes: Value,
+    /// How often it was written.
+    pub writes: u64,
+    /// The ids of its items, the oldest first.
+    pub items: Vec<String>,
+}
+
+/// The catalog that the sandbox keeps, of each kind the oldest first.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredCatalog {
+    /// Its items.
+    pub items: Vec<StoredItem>,
+    /// Their variants.
+    pub variants: Vec<StoredVariant>,
+    /// The categories that they are in.
+    pub categories: Vec<StoredCategory>,
+}
+
+/// A coupon that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredCoupon {
+    /// Its id, which is the shop's.
+    pub id: String,
+    /// Its attributes.
+    pub attributes: Value,
+    /// Its codes, in the order in which they came.
+    pub codes: Vec<StoredCode>,
+}
+
+/// A code of a coupon that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredCode {
+    /// Its id: the coupon's, `-` and the code.
+    pub id: String,
+    /// The code.
+    pub unique_code: String,
+    /// Until when it counts, in RFC 3339.
+    pub expires_at: String,
+    /// Whether somebody has it: `UNASSIGNED`.
+    pub status: String,
+}
+
+impl Control {
+    /// The catalog kept.
+    pub fn catalog(&self) -> StoredCatalog {
+        self.get("catalog")
+    }
+
+    /// Every coupon kept, in the order of creation.
+    pub fn coupons(&self) -> Vec<StoredCoupon> {
+        #[derive(Deserialize)]
+        struct Answer {
+            coupons: Vec<StoredCoupon>,
+        }
+        self.get::<Answer>("coupons").coupons
+    }
+
+    /// Makes a coupon, whose id is the external id. It is no request to the API: no receipt, no rate window.
+    pub fn make_coupon(&self, external_id: &str) {
+        self.post("coupons", &json!({ "external_id": external_id }));
+    }
+}

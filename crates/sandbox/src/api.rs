@@ -1,7 +1,10 @@
 //! Requests to the API: read to the end, written down, and then treated as a fault says or as Klaviyo would.
 
+mod batches;
 mod calls;
+mod catalog;
 mod consent;
+mod coupons;
 mod filter;
 mod klaviyo;
 mod lists;
@@ -162,6 +165,10 @@ impl Received<'_> {
         } else {
             self.close(ticket, None, Some(kind.name()), false);
         }
+    }
+
+    fn api_url(&self) -> &str {
+        &self.sandbox.settings.api_url
     }
 
     fn close(&self, ticket: Ticket, status: Option<StatusCode>, fault: Option<&'static str>, accepted: bool) {

@@ -20,9 +20,9 @@ pub enum Repeats {
 pub struct BulkSettings {
     /// When a repeated `unique_id` fails a call.
     pub repeats: Repeats,
-    /// How long a job waits before its first profile is taken, in milliseconds.
+    /// How long a job waits before its first entry is taken, in milliseconds.
     pub queued_ms: u64,
-    /// How long it takes from then to its last profile, in milliseconds.
+    /// How long it takes from then to its last entry, in milliseconds.
     pub processing_ms: u64,
     /// Whether import errors name the profile as it was sent, or null instead.
     pub original_payloads: bool,
@@ -39,7 +39,7 @@ pub struct BulkChange {
 }
 
 impl BulkSettings {
-    /// How many of its profiles a job of this age should have taken, evenly over the time that it works. `None` while it
+    /// How many of its entries a job of this age should have taken, evenly over the time that it works. `None` while it
     /// waits.
     pub fn due(&self, total: usize, age_us: u64) -> Option<usize> {
         let working_us = u128::from(age_us).checked_sub(u128::from(self.queued_ms) * 1_000)?;

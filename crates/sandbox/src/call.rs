@@ -2,8 +2,11 @@
 
 use hyper::Method;
 
+use crate::catalog::{Act, Kind};
+use crate::work::Work;
+
 /// One of Klaviyo's API calls.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Call {
     /// `POST /api/events`: one event.
     Events,
@@ -27,14 +30,6 @@ pub enum Call {
     Subscribe,
     /// `POST /api/profile-subscription-bulk-delete-jobs`: profiles that do no more.
     Unsubscribe,
-    /// `POST /api/profile-suppression-bulk-create-jobs`: a job that suppresses addresses.
-    Suppress,
-    /// `GET /api/profile-suppression-bulk-create-jobs/{job_id}`: how far the job is.
-    SuppressJob,
-    /// `POST /api/profile-suppression-bulk-delete-jobs`: a job that lifts suppressions.
-    Unsuppress,
-    /// `GET /api/profile-suppression-bulk-delete-jobs/{job_id}`: how far the job is.
-    UnsuppressJob,
     /// `GET /api/lists`: which lists there are.
     Lists,
     /// `POST /api/lists`: a new list.
@@ -55,6 +50,26 @@ pub enum Call {
     Profiles,
     /// `GET /api/profiles/{id}`: one profile.
     Profile,
+    /// `POST /api/coupons`: a new coupon.
+    CreateCoupon,
+    /// `GET /api/coupons/{id}`: one coupon.
+    Coupon,
+    /// `GET /api/coupons/{id}/coupon-codes`: which codes a coupon has.
+    CodesOfCoupon,
+    /// `POST /api/coupon-codes`: a new code.
+    CreateCode,
+    /// `GET /api/coupon-codes/{id}`: one code.
+    Code,
+    /// `GET /api/catalog-items` and the like: which things of the kind there are.
+    Things(Kind),
+    /// `GET /api/catalog-items/{id}` and the like: one of them.
+    Thing(Kind),
+    /// `POST /api/catalog-items`, `PATCH` and `DELETE /api/catalog-items/{id}` and the like: a change of one.
+    Change(Kind, Act),
+    /// `POST /api/catalog-item-bulk-create-jobs` and the like: a job.
+    Start(Work),
+    /// `GET /api/catalog-item-bulk-create-jobs/{job_id}` and the like: how far the job is.
+    Job(Work),
 }
 
 /// How many requests each of the fixed windows of a call allows, for one account.
@@ -70,8 +85,8 @@ pub struct Limits {
 }
 
 impl Call {
-    /// All calls, in the order of their discriminants.
-    pub const ALL: [Self; 25] = [
+    /// The calls that are not of a kind.
+    const SINGLE: [Self; 26] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
@@ -83,10 +98,6 @@ impl Call {
         Self::MergeProfiles,
         Self::Subscribe,
         Self::Unsubscribe,
-        Self::Suppress,
-        Self::SuppressJob,
-        Self::Unsuppress,
-        Self::UnsuppressJob,
         Self::Lists,
         Self::CreateList,
         Self::List,
@@ -97,19 +108,35 @@ impl Call {
         Self::RemoveFromList,
         Self::Profiles,
         Self::Profile,
+        Self::CreateCoupon,
+        Self::Coupon,
+        Self::CodesOfCoupon,
+        Self::CreateCode,
+        Self::Code,
     ];
+
+    /// All calls, those first that come often.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let catalog = Kind::ALL.into_iter().flat_map(|kind| {
+            [Self::Things(kind), Self::Thing(kind)]
+                .into_iter()
+                .chain(Act::ALL.map(|act| Self::Change(kind, act)))
+        });
+        let jobs = Work::all().flat_map(|work| [Self::Start(work), Self::Job(work)]);
+        Self::SINGLE.into_iter().chain(catalog).chain(jobs)
+    }
 
     /// The call that a request is, and the id in its path, empty where the call has none. Of a path that does not answer
     /// to the method, one that it answers to.
     pub fn at<'a>(method: &Method, path: &'a str) -> Option<(Self, &'a str)> {
-        let mut at = Self::ALL.into_iter().filter_map(|call| Some((call, id_in(call.path(), path)?)));
+        let mut at = Self::all().filter_map(|call| Some((call, id_in(call.path(), path)?)));
         let first = at.next()?;
         std::iter::once(first).chain(at).find(|(call, _)| call.method() == method).or(Some(first))
     }
 
     /// The methods that a path answers to.
     pub fn methods_at(path: &str) -> Vec<Method> {
-        Self::ALL.into_iter().filter(|call| id_in(call.path(), path).is_some()).map(Self::method).collect()
+        Self::all().filter(|call| id_in(call.path(), path).is_some()).map(Self::method).collect()
     }
 
     /// The path as the OpenAPI document writes it.
@@ -125,16 +152,21 @@ impl Call {
             Self::MergeProfiles => "/api/profile-merge",
             Self::Subscribe => "/api/profile-subscription-bulk-create-jobs",
             Self::Unsubscribe => "/api/profile-subscription-bulk-delete-jobs",
-            Self::Suppress => "/api/profile-suppression-bulk-create-jobs",
-            Self::SuppressJob => "/api/profile-suppression-bulk-create-jobs/{job_id}",
-            Self::Unsuppress => "/api/profile-suppression-bulk-delete-jobs",
-            Self::UnsuppressJob => "/api/profile-suppression-bulk-delete-jobs/{job_id}",
             Self::Lists | Self::CreateList => "/api/lists",
             Self::List | Self::UpdateList | Self::DeleteList => "/api/lists/{id}",
             Self::ListMembers => "/api/lists/{id}/profiles",
             Self::AddToList | Self::RemoveFromList => "/api/lists/{id}/relationships/profiles",
             Self::Profiles => "/api/profiles",
             Self::Profile => "/api/profiles/{id}",
+            Self::CreateCoupon => "/api/coupons",
+            Self::Coupon => "/api/coupons/{id}",
+            Self::CodesOfCoupon => "/api/coupons/{id}/coupon-codes",
+            Self::CreateCode => "/api/coupon-codes",
+            Self::Code => "/api/coupon-codes/{id}",
+            Self::Things(kind) | Self::Change(kind, Act::Create) => kind.path(),
+            Self::Thing(kind) | Self::Change(kind, Act::Update | Act::Delete) => kind.path_of_one(),
+            Self::Start(work) => work.path(),
+            Self::Job(work) => work.path_of_one(),
         }
     }
 
@@ -149,42 +181,56 @@ impl Call {
             | Self::MergeProfiles
             | Self::Subscribe
             | Self::Unsubscribe
-            | Self::Suppress
-            | Self::Unsuppress
             | Self::CreateList
-            | Self::AddToList => Method::POST,
+            | Self::AddToList
+            | Self::CreateCoupon
+            | Self::CreateCode
+            | Self::Change(_, Act::Create)
+            | Self::Start(_) => Method::POST,
             Self::ImportJobs
             | Self::ImportJob
             | Self::ImportErrors
-            | Self::SuppressJob
-            | Self::UnsuppressJob
             | Self::Lists
             | Self::List
             | Self::ListMembers
             | Self::Profiles
-            | Self::Profile => Method::GET,
-            Self::UpdateList => Method::PATCH,
-            Self::DeleteList | Self::RemoveFromList => Method::DELETE,
+            | Self::Profile
+            | Self::Coupon
+            | Self::CodesOfCoupon
+            | Self::Code
+            | Self::Things(_)
+            | Self::Thing(_)
+            | Self::Job(_) => Method::GET,
+            Self::UpdateList | Self::Change(_, Act::Update) => Method::PATCH,
+            Self::DeleteList | Self::RemoveFromList | Self::Change(_, Act::Delete) => Method::DELETE,
         }
     }
 
     pub const fn limits(self) -> Limits {
         match self {
-            Self::Events => Limits { burst: 350, steady: 3_500, daily: None },
+            Self::Events
+            | Self::CreateCode
+            | Self::Code
+            | Self::Things(_)
+            | Self::Thing(_)
+            | Self::Job(Work::Catalog(Kind::Category, _) | Work::Catalog(_, Act::Delete)) => {
+                Limits { burst: 350, steady: 3_500, daily: None }
+            }
             Self::ProfileImport
             | Self::Subscribe
             | Self::Unsubscribe
-            | Self::Suppress
-            | Self::SuppressJob
-            | Self::Unsuppress
-            | Self::UnsuppressJob
             | Self::Lists
             | Self::List
             | Self::ListMembers
             | Self::Profiles
-            | Self::Profile => Limits { burst: 75, steady: 750, daily: None },
+            | Self::Profile
+            | Self::Coupon
+            | Self::CodesOfCoupon
+            | Self::Change(..)
+            | Self::Start(_)
+            | Self::Job(_) => Limits { burst: 75, steady: 750, daily: None },
             Self::CreateList => Limits { burst: 10, steady: 150, daily: Some(150) },
-            Self::RequestDeletion => Limits { burst: 3, steady: 60, daily: None },
+            Self::RequestDeletion | Self::CreateCoupon => Limits { burst: 3, steady: 60, daily: None },
             Self::EventBulkCreate
             | Self::ProfileBulkImport
             | Self::ImportJobs
@@ -200,7 +246,7 @@ impl Call {
 
     /// The largest request body, in bytes; none for a call that has no body. Klaviyo's descriptions say "5 MB" and
     /// "100KB"; read as decimal, so that a client which keeps to the sandbox's limit keeps to either reading. Of the calls
-    /// about consent and lists they say nothing, and those have the larger one.
+    /// about consent, lists, coupons and single things of the catalog they say nothing, and those have the larger one.
     pub const fn max_body(self) -> Option<usize> {
         match self {
             Self::Events
@@ -208,24 +254,31 @@ impl Call {
             | Self::ProfileBulkImport
             | Self::Subscribe
             | Self::Unsubscribe
-            | Self::Suppress
-            | Self::Unsuppress
             | Self::CreateList
             | Self::UpdateList
             | Self::AddToList
-            | Self::RemoveFromList => Some(5_000_000),
+            | Self::RemoveFromList
+            | Self::CreateCoupon
+            | Self::CreateCode
+            | Self::Change(_, Act::Create | Act::Update)
+            | Self::Start(_) => Some(5_000_000),
             Self::ProfileImport | Self::RequestDeletion | Self::MergeProfiles => Some(100_000),
             Self::ImportJobs
             | Self::ImportJob
             | Self::ImportErrors
-            | Self::SuppressJob
-            | Self::UnsuppressJob
             | Self::Lists
             | Self::List
             | Self::DeleteList
             | Self::ListMembers
             | Self::Profiles
-            | Self::Profile => None,
+            | Self::Profile
+            | Self::Coupon
+            | Self::CodesOfCoupon
+            | Self::Code
+            | Self::Things(_)
+            | Self::Thing(_)
+            | Self::Change(_, Act::Delete)
+            | Self::Job(_) => None,
         }
     }
 }
@@ -270,6 +323,12 @@ mod tests {
                 Some((Call::RemoveFromList, "Y6nRLr")),
             ),
             (Method::GET, "/api/lists/Y6nRLr/tags", None),
+            (
+                Method::DELETE,
+                "/api/catalog-items/$custom:::$default:::7",
+                Some((Call::Change(Kind::Item, Act::Delete), "$custom:::$default:::7")),
+            ),
+            (Method::GET, "/api/catalog-items/7/variants", None),
         ] {
             assert_eq!(Call::at(&method, path), call, "{method} {path}");
         }
@@ -281,6 +340,8 @@ mod tests {
             ("/api/events", &[Method::POST][..]),
             ("/api/lists", &[Method::GET, Method::POST]),
             ("/api/lists/Y6nRLr", &[Method::GET, Method::PATCH, Method::DELETE]),
+            ("/api/catalog-variants", &[Method::GET, Method::POST]),
+            ("/api/catalog-variants/$custom:::$default:::7", &[Method::GET, Method::PATCH, Method::DELETE]),
             ("/api/nothing", &[]),
         ] {
             assert_eq!(Call::methods_at(path), methods, "{path}");
@@ -288,7 +349,29 @@ mod tests {
     }
 
     #[test]
-    fn all_are_in_the_order_of_their_discriminants() {
-        assert!(Call::ALL.into_iter().enumerate().all(|(index, call)| call as usize == index));
+    fn limits_are_those_of_klaviyos_document() {
+        let Some(path) = std::env::var_os("KLAVIYO_OPENAPI") else { return };
+        let text = std::fs::read_to_string(path).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for call in Call::all() {
+            let method = call.method().as_str().to_lowercase();
+            let published = &document["paths"][call.path()][method]["x-klaviyo-ratelimit"];
+            let number = |window: &str| {
+                let text = published[window].as_str()?;
+                text.split('/').next()?.parse().ok()
+            };
+            let Limits { burst, steady, daily } = call.limits();
+            let found = (number("burst"), number("steady"), number("daily"));
+            assert_eq!(found, (Some(burst), Some(steady), daily), "{call:?}");
+        }
+    }
+
+    #[test]
+    fn each_call_is_found_where_it_is() {
+        for call in Call::all() {
+            let path = call.path().replace("{job_id}", "01J").replace("{id}", "01J");
+            let id = if call.path().contains('{') { "01J" } else { "" };
+            assert_eq!(Call::at(&call.method(), &path), Some((call, id)));
+        }
     }
 }

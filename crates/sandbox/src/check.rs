@@ -2,6 +2,9 @@
 //!
 //! Every finding is reported, each with a JSON pointer, as Klaviyo does; what passes becomes a draft for the store.
 
+mod batch;
+mod catalog;
+mod coupon;
 mod deletion;
 mod event;
 mod event_bulk;
@@ -13,11 +16,13 @@ mod merge;
 mod profile;
 mod profile_bulk;
 mod subscription;
-mod suppression;
 
 use jiff::Timestamp;
 use serde_json_borrow::Value;
 
+pub use batch::Entry;
+pub use catalog::ThingDraft;
+pub use coupon::{CodeDraft, CouponDraft};
 pub use deletion::Whose;
 pub use event::EventDraft;
 pub use event_bulk::EventGroup;
@@ -27,7 +32,9 @@ pub use profile::{ProfileDraft, PropertyPatch};
 pub use profile_bulk::ImportItem;
 pub use subscription::{ConsentDraft, ConsentItem};
 
+use crate::catalog::Kind;
 use crate::error::ApiError;
+use crate::work::Work;
 use fields::{Findings, Object};
 
 /// Checks the body of `POST /api/events` (`EventCreateQueryV2`).
@@ -73,10 +80,29 @@ pub fn unsubscription(body: &Value<'_>, now: Timestamp) -> Result<ConsentDraft, 
     checked(body, |findings, root| subscription::check_delete(findings, root, now))
 }
 
-/// Checks the body of `POST /api/profile-suppression-bulk-create-jobs` or its counterpart
-/// (`SuppressionCreateJobCreateQuery`, `SuppressionDeleteJobCreateQuery`), which this resource is made by.
-pub fn suppression(body: &Value<'_>, resource: &str) -> Result<Vec<String>, Vec<ApiError>> {
-    checked(body, |findings, root| suppression::check(findings, root, resource))
+/// Checks the body of a call that makes a job of this kind (`SuppressionCreateJobCreateQuery` and its like).
+pub fn batch(body: &Value<'_>, work: Work, now: Timestamp) -> Result<Vec<Entry>, Vec<ApiError>> {
+    checked(body, |findings, root| batch::check(findings, root, work, now))
+}
+
+/// Checks the body of `POST /api/coupons` (`CouponCreateQuery`).
+pub fn coupon(body: &Value<'_>) -> Result<CouponDraft, Vec<ApiError>> {
+    checked(body, coupon::check_coupon)
+}
+
+/// Checks the body of `POST /api/coupon-codes` (`CouponCodeCreateQuery`).
+pub fn coupon_code(body: &Value<'_>, now: Timestamp) -> Result<CodeDraft, Vec<ApiError>> {
+    checked(body, |findings, root| coupon::check_one_code(findings, root, now))
+}
+
+/// Checks the body of `POST /api/catalog-items` or its like (`CatalogItemCreateQuery` and its like).
+pub fn thing(body: &Value<'_>, kind: Kind) -> Result<ThingDraft, Vec<ApiError>> {
+    checked(body, |findings, root| catalog::check_create(findings, root, kind))
+}
+
+/// Checks the body of `PATCH /api/catalog-items/{id}` or its like (`CatalogItemUpdateQuery` and its like).
+pub fn thing_change(body: &Value<'_>, kind: Kind, id: &str) -> Result<ThingDraft, Vec<ApiError>> {
+    checked(body, |findings, root| catalog::check_update(findings, root, kind, id))
 }
 
 /// Checks the body of `POST /api/lists` (`ListCreateQuery`).

@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::bulk::BulkChange;
+use crate::check::CouponDraft;
 use crate::faults::Rule;
 use crate::rates::RateChange;
 use crate::receipts::ReceiptView;
@@ -94,6 +95,12 @@ struct EventFilter {
     metric: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewCoupon {
+    external_id: String,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Down {
@@ -111,6 +118,8 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/jobs", get(jobs))
         .route("/consents", get(consents))
         .route("/lists", get(lists))
+        .route("/catalog", get(catalog))
+        .route("/coupons", get(coupons).post(make_coupon))
         .route("/faults", get(faults).put(set_faults).delete(clear_faults))
         .route("/rates", put(set_rates))
         .route("/bulk", put(set_bulk))
@@ -170,6 +179,24 @@ async fn consents(State(control): State<Control>) -> Answer {
 
 async fn lists(State(control): State<Control>) -> Answer {
     answer(&json!({"lists": control.sandbox.state().store.list_views()}))
+}
+
+async fn catalog(State(control): State<Control>) -> Answer {
+    answer(&control.sandbox.state().store.catalog.views())
+}
+
+async fn coupons(State(control): State<Control>) -> Answer {
+    answer(&json!({"coupons": control.sandbox.state().store.coupons.views()}))
+}
+
+/// Makes a coupon, whatever the rate windows and faults of Klaviyo's own call are.
+async fn make_coupon(State(control): State<Control>, body: Bytes) -> Answer {
+    let NewCoupon { external_id } = parse(&body)?;
+    let draft = CouponDraft { external_id, description: None, monitor_configuration: None };
+    let mut state = control.sandbox.state();
+    let made = state.store.coupons.create(draft);
+    made.map_err(|error| Refused(StatusCode::CONFLICT, error.detail))?;
+    answer(&json!({"ok": true}))
 }
 
 async fn faults(State(control): State<Control>) -> Answer {

@@ -44,6 +44,16 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid", "Invalid input.", detail).at(pointer)
     }
 
+    /// What there is not.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail)
+    }
+
+    /// What there is already.
+    pub fn duplicate(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "duplicate", "Conflict.", detail)
+    }
+
     /// The limit of a rate window is reached; `seconds` is what Retry-After says.
     pub fn throttled(seconds: u64) -> Self {
         let unit = if seconds == 1 { "second" } else { "seconds" };
@@ -53,6 +63,11 @@ impl ApiError {
 
     pub fn at(self, pointer: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), ..self }
+    }
+
+    /// An error about a part of a body, whose pointer began there, in the body that has the part at this place.
+    pub fn under(self, part: &str) -> Self {
+        Self { pointer: format!("{part}{}", self.pointer), ..self }
     }
 
     /// A query parameter that is unknown or wrong.

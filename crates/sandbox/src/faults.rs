@@ -28,9 +28,9 @@ pub enum Kind {
     Malformed,
     /// Waits, then goes on; later rules still apply.
     Latency,
-    /// Each event or profile that contains the rule's text is one that Klaviyo would not take: alone or among many
-    /// events or consents the call is refused, in an import job the profile becomes an import error. Later rules still
-    /// apply.
+    /// Each event, profile, coupon, code or thing of the catalog that contains the rule's text is one that Klaviyo would
+    /// not take: alone or among many events or consents the call is refused, in an import job the profile becomes an import
+    /// error, in a job of codes or of the catalog it becomes an error of the job. Later rules still apply.
     Refuse,
 }
 
@@ -69,8 +69,8 @@ pub struct Rule {
     /// The status of a rule: when absent 503 of `status`, 500 of `malformed`, 400 of `refuse`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The error's code, detail and pointer; made up when absent. Of `refuse` the pointer goes on from the event or
-    /// profile: `/attributes/email`.
+    /// The error's code, detail and pointer; made up when absent. Of `refuse` the pointer goes on from the event,
+    /// profile or whatever it is: `/attributes/email`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -15,6 +15,7 @@ use crate::bulk::BulkSettings;
 use crate::check::ImportItem;
 use crate::error::ApiError;
 use crate::store::{self, Store};
+pub use document::expiry;
 
 /// Where a profile is in the body that creates a job, before its number.
 pub const PROFILES: &str = "/data/attributes/profiles/data";
@@ -177,8 +178,7 @@ impl Job {
                 Err(refusal) => refusal.to_error(at),
             },
         };
-        let id = uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid().to_string();
-        self.failures.push(Failure { id, error, payload });
+        self.failures.push(Failure { id: store::uuid(random), error, payload });
     }
 
     fn taken(&self) -> usize {

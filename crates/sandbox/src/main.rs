@@ -4,8 +4,10 @@
 //! control listener, which always answers. Everything is kept in memory and forgotten at the end.
 
 mod api;
+mod batches;
 mod bulk;
 mod call;
+mod catalog;
 mod check;
 mod connection;
 mod control;
@@ -19,8 +21,9 @@ mod reply;
 mod sandbox;
 mod server;
 mod store;
-mod suppressions;
 mod tls;
+mod uri;
+mod work;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -83,7 +86,7 @@ struct Arguments {
     /// How long a job is queued, in milliseconds.
     #[arg(long, default_value_t = 100, value_name = "MS")]
     job_queued: u64,
-    /// How long a job then takes to process its profiles, in milliseconds.
+    /// How long a job then takes to process its entries, in milliseconds.
     #[arg(long, default_value_t = 400, value_name = "MS")]
     job_processing: u64,
     /// Whether the import errors of a job name the profile as it was sent, or null.

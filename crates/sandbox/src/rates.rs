@@ -112,7 +112,7 @@ pub struct Rates {
     seed: u64,
     /// Counts restarts, so that each draws new phases from the one seed.
     generation: u64,
-    accounts: HashMap<String, [Option<Windows>; Call::ALL.len()]>,
+    accounts: HashMap<String, HashMap<Call, Windows>>,
 }
 
 impl Rates {
@@ -161,10 +161,9 @@ impl Rates {
             return None;
         }
         if !self.accounts.contains_key(key) {
-            self.accounts.insert(key.to_owned(), [const { None }; Call::ALL.len()]);
+            self.accounts.insert(key.to_owned(), HashMap::new());
         }
-        let slot = &mut self.accounts.get_mut(key)?[call as usize];
-        let windows = slot.get_or_insert_with(|| {
+        let windows = self.accounts.get_mut(key)?.entry(call).or_insert_with(|| {
             let mut random = fastrand::Rng::with_seed(mix(self.seed, self.generation, key, call));
             let mut window = |limit, length_us| Window::new(limit, length_us, &self.settings, &mut random);
             Windows {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::batches::Batches;
 use crate::bulk::BulkSettings;
 use crate::faults::Faults;
 use crate::jobs::Jobs;
@@ -13,7 +14,6 @@ use crate::rates::{RateSettings, Rates};
 use crate::receipts::Receipts;
 use crate::server::Command;
 use crate::store::Store;
-use crate::suppressions::SuppressionJobs;
 
 /// What the command line fixed.
 pub struct Settings {
@@ -45,7 +45,7 @@ pub struct State {
     pub rates: Rates,
     pub faults: Faults,
     pub jobs: Jobs,
-    pub suppressions: SuppressionJobs,
+    pub batches: Batches,
     pub bulk: BulkSettings,
 }
 
@@ -58,7 +58,7 @@ impl Sandbox {
             faults: Faults::new(settings.seed),
             jobs: Jobs::new(settings.seed),
             // Another seed, so that no two jobs have one id.
-            suppressions: SuppressionJobs::new(settings.seed.wrapping_add(1)),
+            batches: Batches::new(settings.seed.wrapping_add(1)),
             bulk: settings.bulk,
         };
         Self {
@@ -75,10 +75,10 @@ impl Sandbox {
     pub fn state(&self) -> MutexGuard<'_, State> {
         // A panic in one request must not end the sandbox for all others: the lock is taken even if poisoned.
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { jobs, suppressions, bulk, store, .. } = &mut *guard;
+        let State { jobs, batches, bulk, store, .. } = &mut *guard;
         let now_us = self.now_us();
         jobs.advance(bulk, store, now_us);
-        suppressions.advance(bulk, store, now_us);
+        batches.advance(bulk, store, now_us);
         guard
     }
 
@@ -104,13 +104,13 @@ impl Sandbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Forgets profiles, events, lists, consents, jobs, receipts and faults, and begins new rate windows. The settings of rates and bulk
-    /// calls stay, and so does the number of connections, which are still open.
+    /// Forgets profiles, events, lists, consents, the catalog, coupons, jobs, receipts and faults, and begins new rate
+    /// windows. The settings of rates and bulk calls stay, and so does the number of connections, which are still open.
     pub fn reset(&self) {
         let mut state = self.state();
         state.store.clear();
         state.jobs.clear();
-        state.suppressions.clear();
+        state.batches.clear();
         state.receipts.clear();
         state.faults.replace(Vec::new());
         state.rates.restart();

@@ -1,7 +1,9 @@
-//! Profiles, events, consents and lists, as Klaviyo would keep them.
+//! Profiles, events, consents, lists, the catalog and coupons, as Klaviyo would keep them.
 
 mod bulk;
+mod catalog;
 mod consent;
+mod coupons;
 mod identifiers;
 mod lists;
 mod merge;
@@ -21,8 +23,11 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::check::{EventDraft, ProfileDraft, Whose};
 use crate::error::ApiError;
 pub use bulk::BulkRefusal;
+use catalog::Catalog;
 use consent::Entry;
 pub use consent::{Channel, ConsentView};
+pub use coupons::Coupon;
+use coupons::Coupons;
 pub use identifiers::Identifier;
 pub use lists::{List, OptIn, unknown_list};
 pub use profile::{Profile, ProfileView};
@@ -47,8 +52,7 @@ impl Refusal {
         match self {
             Self::UnknownProfile => {
                 let detail = "A profile with this id does not exist.";
-                let error = ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail);
-                error.at(format!("{profile}/id"))
+                ApiError::not_found(detail).at(format!("{profile}/id"))
             }
             Self::Duplicate { profile_id } => {
                 let detail = "A profile already exists with one of these identifiers.";
@@ -122,6 +126,8 @@ pub struct Store {
     lists: Vec<List>,
     /// Every change of a profile's consent.
     consents: Vec<Entry>,
+    pub catalog: Catalog,
+    pub coupons: Coupons,
 }
 
 impl Store {
@@ -143,6 +149,8 @@ impl Store {
             bulk_repeats: 0,
             lists: Vec::new(),
             consents: Vec::new(),
+            catalog: Catalog::default(),
+            coupons: Coupons::default(),
         }
     }
 
@@ -385,6 +393,11 @@ pub fn rfc3339(time: Timestamp) -> String {
 pub fn ulid(random: &mut fastrand::Rng) -> String {
     // The leading digits of the ULIDs of these years.
     format!("01{}", random_text(random, BASE_32, 24))
+}
+
+/// An id as the errors of Klaviyo's jobs have it.
+pub fn uuid(random: &mut fastrand::Rng) -> String {
+    uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid().to_string()
 }
 
 /// An event's id: eleven digits.

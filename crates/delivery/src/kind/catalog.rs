@@ -20,14 +20,17 @@ use crate::key;
 /// Bytes of an id. Klaviyo names no bound; this keeps what is no id out of every table.
 const LONGEST_ID: usize = 200;
 
+/// Bytes of `custom_metadata` (spec: `CatalogItemCreateQueryResourceObject`).
+pub const METADATA: usize = 100_000;
+
 /// Bytes of all attributes (spec: the body of a job has 5 MB).
 const LONGEST: usize = 1_000_000;
 
 /// A kind of thing in the catalog.
 #[derive(Debug)]
 pub struct Thing {
-    /// As arguments and keys have it.
-    name: &'static str,
+    /// What a message of it is called, and what its key begins with.
+    pub name: &'static str,
     /// Attributes without which none is made.
     required: &'static [&'static str],
     /// Attributes that can be emptied.
@@ -39,13 +42,13 @@ pub struct Thing {
 pub const ITEMS: Thing = Thing {
     name: "catalog_item",
     required: &["title", "description", "url"],
-    nullable: &["price", "image_full_url", "image_thumbnail_url"],
+    nullable: &["price", "image_full_url", "image_thumbnail_url", "images", "custom_metadata"],
     of_item: false,
 };
 pub const VARIANTS: Thing = Thing {
     name: "catalog_variant",
     required: &["title", "description", "sku", "inventory_quantity", "price", "url"],
-    nullable: &["image_full_url", "image_thumbnail_url"],
+    nullable: &["image_full_url", "image_thumbnail_url", "images", "custom_metadata"],
     of_item: true,
 };
 pub const CATEGORIES: Thing =

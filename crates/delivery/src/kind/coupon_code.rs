@@ -6,6 +6,7 @@ use klaviyo::CREATE_COUPON_CODES;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::event::rfc3339;
 use super::resource::{Act, Entry, Resource};
 use super::{Checked, push_string};
 use crate::invalid::{Fault, Invalid};
@@ -14,13 +15,16 @@ use crate::key;
 /// Bytes of a coupon's id, and of a code. Klaviyo names no bound; this keeps what is no code out of every table.
 const LONGEST: usize = 256;
 
+/// The end of the year 9999, in microseconds since 1970.
+const LAST: i64 = 253_402_300_800_000_000;
+
 /// What `klaviyo_create_coupon_code` was given.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Draft<'a> {
     pub coupon: Option<&'a str>,
     pub code: Option<&'a str>,
-    /// As RFC 3339 has it.
-    pub expires_at: Option<&'a str>,
+    /// Microseconds since 1970.
+    pub expires_at: Option<i64>,
 }
 
 impl Draft<'_> {
@@ -31,7 +35,15 @@ impl Draft<'_> {
         push_string(&mut payload, "coupon", coupon);
         push_string(&mut payload, "code", code);
         if let Some(expires_at) = self.expires_at {
-            push_string(&mut payload, "expires_at", expires_at);
+            if !(0..LAST).contains(&expires_at) {
+                return Err(Invalid::new(
+                    Fault::Coupon,
+                    "argument \"expires_at\" is out of range",
+                    "It is before 1970, after 9999, or infinite.",
+                    "Pass the time at which the code is to expire, or NULL for that of its coupon.",
+                ));
+            }
+            push_string(&mut payload, "expires_at", &rfc3339(expires_at));
         }
         payload.push('}');
         Ok(Checked { key: vec![key::identifier("coupon_code", &format!("{coupon}-{code}"))], payload })
@@ -85,7 +97,7 @@ mod tests {
     #[test]
     fn it_is_made_or_there() {
         let draft =
-            Draft { coupon: Some("SUMMER"), code: Some("A-1"), expires_at: Some("2026-12-31T00:00:00Z") };
+            Draft { coupon: Some("SUMMER"), code: Some("A-1"), expires_at: Some(1_798_675_200_000_000) };
         let checked = draft.check().expect("valid");
         assert_eq!(checked.key, ["coupon_code:SUMMER-A-1"]);
         let body: Value =
@@ -105,6 +117,8 @@ mod tests {
             Draft { coupon: None, ..draft },
             Draft { code: Some(" "), ..draft },
             Draft { code: Some(&long), ..draft },
+            Draft { expires_at: Some(i64::MAX), ..draft },
+            Draft { expires_at: Some(-1), ..draft },
         ] {
             assert_eq!(bad.check().expect_err("invalid").fault, Fault::Coupon);
         }

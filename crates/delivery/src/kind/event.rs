@@ -62,7 +62,7 @@ impl Draft<'_> {
         self.identifiers.check()?;
         check_time(self.time.unwrap_or(now), now)?;
         if let Some(value) = self.value {
-            check_value(value)?;
+            check_number("value", value)?;
         }
         if let Some(currency) = self.value_currency {
             check_currency(currency)?;
@@ -139,14 +139,15 @@ fn check_time(time: i64, now: i64) -> Result<(), Invalid> {
     ))
 }
 
-fn check_value(value: &str) -> Result<(), Invalid> {
+/// Whether a number, as numeric prints it, is one that Klaviyo takes.
+pub fn check_number(argument: &str, value: &str) -> Result<(), Invalid> {
     // Klaviyo keeps a double; a number that is none, or has more digits than any amount of money, is a mistake.
     if value.len() <= 400 && value.parse::<f64>().is_ok_and(f64::is_finite) {
         return Ok(());
     }
     Err(Invalid::new(
         Fault::Value,
-        "argument \"value\" is not a number that Klaviyo takes",
+        format!("argument \"{argument}\" is not a number that Klaviyo takes"),
         "It must be finite, within the range of a double, and have no more than 400 characters.",
         "Round it; for NaN and infinity pass NULL.",
     ))

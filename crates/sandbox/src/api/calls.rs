@@ -10,6 +10,7 @@ use super::klaviyo::too_large_error;
 use super::{query, refuse};
 use crate::bulk::Repeats;
 use crate::call::Call;
+use crate::catalog::Act;
 use crate::check;
 use crate::error::{ApiError, WHOLE_BODY};
 use crate::jobs::{Item, Job, PROFILES};
@@ -17,7 +18,6 @@ use crate::receipts::Ticket;
 use crate::reply::{JSON_API, Reply};
 use crate::sandbox::State;
 use crate::store::BulkRefusal;
-use crate::suppressions::Work;
 
 /// The groups of a bulk call of events.
 const GROUPS: &str = "/data/attributes/events-bulk-create/data";
@@ -47,10 +47,6 @@ impl Received<'_> {
             Call::MergeProfiles => self.merge(state, &body),
             Call::Subscribe => self.subscribe(state, &body, ticket),
             Call::Unsubscribe => self.unsubscribe(state, &body, ticket),
-            Call::Suppress => self.suppression(state, &body, Work::Suppress, ticket),
-            Call::SuppressJob => self.suppression_job(state, Work::Suppress, id),
-            Call::Unsuppress => self.suppression(state, &body, Work::Unsuppress, ticket),
-            Call::UnsuppressJob => self.suppression_job(state, Work::Unsuppress, id),
             Call::Lists => self.lists(state),
             Call::CreateList => self.create_list(state, &body),
             Call::List => self.list(state, id),
@@ -61,6 +57,18 @@ impl Received<'_> {
             Call::RemoveFromList => self.remove_from_list(state, &body, id),
             Call::Profiles => self.profiles(state),
             Call::Profile => self.profile(state, id),
+            Call::CreateCoupon => self.create_coupon(state, &body),
+            Call::Coupon => self.coupon(state, id),
+            Call::CodesOfCoupon => self.codes_of_coupon(state, id),
+            Call::CreateCode => self.create_code(state, &body),
+            Call::Code => self.code(state, id),
+            Call::Things(kind) => self.things(state, kind),
+            Call::Thing(kind) => self.thing(state, kind, id),
+            Call::Change(kind, Act::Create) => self.create_thing(state, &body, kind),
+            Call::Change(kind, Act::Update) => self.update_thing(state, &body, kind, id),
+            Call::Change(kind, Act::Delete) => self.delete_thing(state, kind, id),
+            Call::Start(work) => self.start(state, &body, work, ticket),
+            Call::Job(work) => self.batch(state, work, id),
         }
     }
 
@@ -118,7 +126,7 @@ impl Received<'_> {
             .import(draft, Timestamp::now())
             .map_err(|refusal| Reply::errors(&[refusal.to_error("/data")]))?;
         let status = if upserted.created { StatusCode::CREATED } else { StatusCode::OK };
-        let api_url = &self.sandbox.settings.api_url;
+        let api_url = self.api_url();
         let link = format!("{api_url}{}", Call::ProfileImport.path());
         let answer = json!({"data": upserted.profile.resource(api_url), "links": {"self": link}});
         Ok(document(status, &answer))
@@ -131,7 +139,7 @@ impl Received<'_> {
             Item { refused: refuse::first(&self.refuse, import.payload.get(), &at), import }
         });
         let job = state.jobs.create(items.collect(), ticket.n, self.sandbox.now_us(), Timestamp::now());
-        Ok(document(StatusCode::ACCEPTED, &job.document(&self.sandbox.settings.api_url)))
+        Ok(document(StatusCode::ACCEPTED, &job.document(self.api_url())))
     }
 
     /// Klaviyo does it later; here it is done at once.
@@ -139,8 +147,7 @@ impl Received<'_> {
         let merge = check::merge(body).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
         state.store.merge(&merge).map_err(refused)?;
-        let links =
-            json!({"self": format!("{}/api/profiles/{}", self.sandbox.settings.api_url, merge.destination)});
+        let links = json!({"self": format!("{}/api/profiles/{}", self.api_url(), merge.destination)});
         let data = json!({"type": "profile", "id": merge.destination, "links": links});
         Ok(document(StatusCode::CREATED, &json!({"data": data, "links": links})))
     }
@@ -156,18 +163,18 @@ impl Received<'_> {
     fn job(&self, state: &State, id: &str) -> Result<Reply, Reply> {
         query::none(&self.head.uri).map_err(refused)?;
         let job = find(state, id)?;
-        Ok(document(StatusCode::OK, &job.document(&self.sandbox.settings.api_url)))
+        Ok(document(StatusCode::OK, &job.document(self.api_url())))
     }
 
     fn jobs(&self, state: &State) -> Result<Reply, Reply> {
         let (page, open) = query::jobs(&self.head.uri).map_err(refused)?;
-        Ok(document(StatusCode::OK, &state.jobs.list(page, open, &self.sandbox.settings.api_url)))
+        Ok(document(StatusCode::OK, &state.jobs.list(page, open, self.api_url())))
     }
 
     fn job_errors(&self, state: &State, id: &str) -> Result<Reply, Reply> {
         let page = query::page(&self.head.uri).map_err(refused)?;
         let job = find(state, id)?;
-        let errors = job.errors(page, state.bulk.original_payloads, &self.sandbox.settings.api_url);
+        let errors = job.errors(page, state.bulk.original_payloads, self.api_url());
         Ok(document(StatusCode::OK, &errors))
     }
 }
@@ -185,7 +192,7 @@ fn find<'a>(state: &'a State, id: &str) -> Result<&'a Job, Reply> {
 }
 
 pub(super) fn not_found(detail: &str) -> Reply {
-    Reply::errors(&[ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail)])
+    refused(ApiError::not_found(detail))
 }
 
 pub(super) fn document(status: StatusCode, document: &serde_json::Value) -> Reply {

@@ -5,14 +5,13 @@ use jiff::Timestamp;
 use serde_json_borrow::Value;
 
 use super::Received;
-use super::calls::{document, none, not_found, refused};
+use super::calls::{none, refused};
 use super::{query, refuse};
 use crate::check::{self, ConsentDraft};
 use crate::error::ApiError;
 use crate::receipts::Ticket;
 use crate::reply::Reply;
 use crate::sandbox::State;
-use crate::suppressions::Work;
 
 impl Received<'_> {
     pub(super) fn subscribe(
@@ -45,31 +44,8 @@ impl Received<'_> {
         query::none(&self.head.uri).map_err(refused)?;
         let now = Timestamp::now();
         let draft = check(body, now).map_err(|errors| Reply::errors(&errors))?;
-        none(refuse::find(&self.refuse, refuse::profiles, body))?;
+        none(refuse::find(&self.refuse, |body| refuse::entries(body, "profiles"), body))?;
         change(draft, now).map_err(|errors| Reply::errors(&errors))?;
         Ok(Reply::empty(StatusCode::ACCEPTED))
-    }
-
-    /// A job, and so done in time.
-    pub(super) fn suppression(
-        &self,
-        state: &mut State,
-        body: &Value<'_>,
-        work: Work,
-        ticket: Ticket,
-    ) -> Result<Reply, Reply> {
-        query::none(&self.head.uri).map_err(refused)?;
-        let emails = check::suppression(body, work.resource()).map_err(|errors| Reply::errors(&errors))?;
-        none(refuse::find(&self.refuse, refuse::profiles, body))?;
-        let (now_us, now) = (self.sandbox.now_us(), Timestamp::now());
-        let job = state.suppressions.create(work, emails, ticket.n, now_us, now);
-        Ok(document(StatusCode::ACCEPTED, &job.document(&self.sandbox.settings.api_url)))
-    }
-
-    pub(super) fn suppression_job(&self, state: &State, work: Work, id: &str) -> Result<Reply, Reply> {
-        query::none(&self.head.uri).map_err(refused)?;
-        let job = state.suppressions.get(work, id);
-        let job = job.ok_or_else(|| not_found("A job with this id does not exist."))?;
-        Ok(document(StatusCode::OK, &job.document(&self.sandbox.settings.api_url)))
     }
 }

@@ -7,6 +7,9 @@ use crate::store::Identifier;
 /// The parameter that has the filter.
 pub const FILTER: &str = "filter";
 
+pub const ANY: &str = "any";
+pub const EQUALS: &str = "equals";
+
 /// Whatever has one of the values there.
 #[derive(Debug, PartialEq)]
 pub struct Filter {
@@ -15,20 +18,22 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Reads a filter on one of these fields.
-    pub fn parse(text: &str, fields: &[&'static str]) -> Result<Self, ApiError> {
+    /// Reads a filter by one of these operators on one of these fields.
+    pub fn parse(text: &str, operators: &[&str], fields: &[&'static str]) -> Result<Self, ApiError> {
         let invalid = |detail: String| ApiError::parameter(FILTER, detail);
         let (operator, field, values) =
             split(text).ok_or_else(|| invalid(format!("Invalid filter: {text}.")))?;
         let known = fields.iter().copied().find(|known| *known == field);
         let field = known.ok_or_else(|| invalid(format!("'{field}' cannot be filtered by here.")))?;
+        if !operators.contains(&operator) {
+            return Err(invalid(format!("'{operator}' is not an operator for '{field}'.")));
+        }
         let values = match operator {
-            "any" => list(values),
             // The document writes equals(email,['example']) too.
-            "equals" => {
+            EQUALS => {
                 string(values).map(one).or_else(|| list(values).filter(|(values, _)| values.len() == 1))
             }
-            _ => return Err(invalid(format!("'{operator}' is not an operator for '{field}'."))),
+            _ => list(values),
         };
         match values {
             Some((values, ")")) => Ok(Self { field, values }),
@@ -89,7 +94,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<(&'static str, Vec<String>), String> {
-        let filter = Filter::parse(text, &["email", "id"]).map_err(|error| error.pointer);
+        let filter = Filter::parse(text, &[ANY, EQUALS], &["email", "id"]).map_err(|error| error.pointer);
         filter.map(|filter| (filter.field, filter.values))
     }
 
@@ -129,5 +134,6 @@ mod tests {
         ] {
             assert_eq!(read(text), Err(FILTER.to_owned()), "{text}");
         }
+        assert!(Filter::parse(r#"equals(ids,"7")"#, &[ANY], &["ids"]).is_err());
     }
 }

@@ -13,6 +13,7 @@ use crate::rates::Steady;
 use crate::receipts::Ticket;
 use crate::reply::{JSON_API, Reply};
 use crate::sandbox::State;
+use crate::uri::decoded;
 
 /// Revisions before this one are retired. Klaviyo supports a revision for two years.
 const OLDEST_REVISION: Date = date(2024, 1, 1);
@@ -22,14 +23,8 @@ impl Received<'_> {
     /// costs budget and a bad key does not. An answer is an `Ok` if the request's effect is in the store.
     pub(super) fn perform(&self, state: &mut State, ticket: Ticket) -> Result<Reply, Reply> {
         let path = self.head.uri.path();
-        let (call, id) = Call::at(&self.head.method, path).ok_or_else(|| {
-            refused(ApiError::new(
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "Not found.",
-                format!("There is no {path}."),
-            ))
-        })?;
+        let unknown = || refused(ApiError::not_found(format!("There is no {path}.")));
+        let (call, id) = Call::at(&self.head.method, path).ok_or_else(unknown)?;
         if self.head.method != call.method() {
             return Err(not_allowed(&self.head.method, path));
         }
@@ -42,7 +37,7 @@ impl Received<'_> {
             Some(Ok(steady)) => Some(steady),
             None => None,
         };
-        match self.answer(state, call, id, ticket) {
+        match self.answer(state, call, &decoded(id), ticket) {
             Ok(reply) => Ok(with_rate_headers(reply, steady)),
             Err(reply) => Err(with_rate_headers(reply, steady)),
         }

@@ -104,10 +104,6 @@ impl Received<'_> {
         let resource = fields.narrow(profile.resource(self.api_url()));
         Ok(document(StatusCode::OK, &json!({"links": resource["links"], "data": resource})))
     }
-
-    fn api_url(&self) -> &str {
-        &self.sandbox.settings.api_url
-    }
 }
 
 /// Whom a filter of profiles means; all if there is none.

@@ -4,9 +4,10 @@ use axum::extract::Query;
 use hyper::Uri;
 use serde_json::Value;
 
-use super::filter::{FILTER, Filter};
+use super::filter::{ANY, EQUALS, FILTER, Filter};
 use crate::error::ApiError;
 use crate::page::Page;
+use crate::uri::encoded;
 
 /// Rows of a page: by default and at most. Source: `page[size]` of the call in Klaviyo's OpenAPI document.
 #[derive(Clone, Copy)]
@@ -17,6 +18,7 @@ struct Sizes {
 
 const SIZES: Sizes = Sizes { default: 20, most: 100 };
 const SIZES_OF_LISTS: Sizes = Sizes { default: 10, most: 10 };
+const SIZES_OF_MANY: Sizes = Sizes { default: 100, most: 100 };
 
 /// The parameter that names attributes of profiles.
 const FIELDS: &str = "fields[profile]";
@@ -91,17 +93,29 @@ pub fn jobs(uri: &Uri) -> Result<(Page, bool), ApiError> {
 
 /// Which lists a query asks for.
 pub fn lists(uri: &Uri) -> Result<Selection, ApiError> {
-    selection(uri, SIZES_OF_LISTS, &["id", "name"], &[])
+    selection(uri, SIZES_OF_LISTS, (&[ANY, EQUALS], &["id", "name"]), &[])
 }
 
 /// Which profiles a query asks for.
 pub fn profiles(uri: &Uri) -> Result<Selection, ApiError> {
-    selection(uri, SIZES, &["id", "email", "phone_number", "external_id"], &PROFILE)
+    let fields = &["id", "email", "phone_number", "external_id"];
+    selection(uri, SIZES, (&[ANY, EQUALS], fields), &PROFILE)
 }
 
 /// Which profiles on a list a query asks for.
 pub fn members(uri: &Uri) -> Result<Selection, ApiError> {
-    selection(uri, SIZES, &["email", "phone_number"], &[&PROFILE[..], &[JOINED]].concat())
+    let filters: Filters<'_> = (&[ANY, EQUALS], &["email", "phone_number"]);
+    selection(uri, SIZES, filters, &[&PROFILE[..], &[JOINED]].concat())
+}
+
+/// Which things of the catalog a query asks for.
+pub fn things(uri: &Uri) -> Result<Selection, ApiError> {
+    selection(uri, SIZES_OF_MANY, (&[ANY], &["ids"]), &[])
+}
+
+/// Which of a coupon's codes a query asks for.
+pub fn codes(uri: &Uri) -> Result<Selection, ApiError> {
+    selection(uri, SIZES_OF_MANY, (&[], &[]), &[])
 }
 
 /// What of the one profile a query asks for.
@@ -161,18 +175,22 @@ impl Fields {
     }
 }
 
-/// A selection by a filter on one of these fields. Without fields to name, there is no parameter for them.
+/// The operators of filters, and the fields that they are on.
+type Filters<'a> = (&'a [&'a str], &'a [&'static str]);
+
+/// A selection by one of these filters. Where there are none there is no parameter for them, and likewise for fields to
+/// name.
 fn selection(
     uri: &Uri,
     sizes: Sizes,
-    filters: &[&'static str],
+    (operators, filters): Filters<'_>,
     names: &[&str],
 ) -> Result<Selection, ApiError> {
     let (mut filter, mut fields) = (None, Fields::default());
     let (mut link, mut before) = (uri.path().to_owned(), '?');
     let page = page_with(uri, sizes, |name, value| {
         match name {
-            FILTER => filter = Some(Filter::parse(value, filters)?),
+            FILTER if !filters.is_empty() => filter = Some(Filter::parse(value, operators, filters)?),
             FIELDS if !names.is_empty() => fields = Fields::parse(value, names)?,
             _ => return Ok(false),
         }
@@ -181,16 +199,6 @@ fn selection(
         Ok(true)
     })?;
     Ok(Selection { page, filter, fields, link })
-}
-
-/// A text as an address has it.
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }
 
 fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
@@ -262,6 +270,12 @@ mod tests {
             (profiles, "fields[profile]=email,subscriptions", "fields[profile]"),
             (profiles, "sort=id", "sort"),
             (members, "filter=equals(external_id,%227%22)", "filter"),
+            (things, "page[size]=101", "page[size]"),
+            (things, "filter=equals(ids,%227%22)", "filter"),
+            (things, "filter=any(id,[%227%22])", "filter"),
+            (things, "include=variants", "include"),
+            (codes, "page[size]=101", "page[size]"),
+            (codes, "filter=equals(status,%22USED%22)", "filter"),
             (members, "additional-fields[profile]=subscriptions", "additional-fields[profile]"),
         ] {
             assert_eq!(
@@ -271,6 +285,8 @@ mod tests {
             );
         }
         assert!(members(&uri("fields[profile]=joined_group_at")).is_ok());
-        assert_eq!(lists(&uri("")).ok().unwrap().page.size, 10);
+        for (read, size) in [(lists as Read, 10), (things, 100), (codes, 100), (members, 20)] {
+            assert_eq!(read(&uri("")).ok().unwrap().page.size, size);
+        }
     }
 }

@@ -1,15 +1,14 @@
-//! Events and profiles that a test wants refused.
+//! Events, profiles and other entries that a test wants refused.
 
 use serde_json_borrow::Value;
 
 use crate::error::ApiError;
 use crate::faults::Rule;
-use crate::jobs::PROFILES;
 
-/// An event or a profile in a body, and the pointer to it.
+/// An event, a profile or another entry in a body, and the pointer to it.
 pub type Part<'a> = (String, &'a Value<'a>);
 
-/// The one event or profile of a body.
+/// The one resource of a body.
 pub fn whole<'v>(body: &'v Value<'v>) -> Vec<Part<'v>> {
     vec![("/data".to_owned(), body.get("data"))]
 }
@@ -30,10 +29,10 @@ pub fn events_and_profiles<'v>(body: &'v Value<'v>) -> Vec<Part<'v>> {
     parts.collect()
 }
 
-/// The profiles of a call that changes consent.
-pub fn profiles<'v>(body: &'v Value<'v>) -> Vec<Part<'v>> {
-    let profiles = items(body.get("data").get("attributes").get("profiles"));
-    profiles.map(|(index, value)| (format!("{PROFILES}/{index}"), value)).collect()
+/// The entries of a call that has many of them, in the attribute with this name.
+pub fn entries<'v>(body: &'v Value<'v>, name: &'static str) -> Vec<Part<'v>> {
+    let entries = items(body.get("data").get("attributes").get(name));
+    entries.map(|(index, value)| (format!("/data/attributes/{name}/data/{index}"), value)).collect()
 }
 
 fn items<'v>(member: &'v Value<'v>) -> impl Iterator<Item = (usize, &'v Value<'v>)> {
@@ -43,7 +42,7 @@ fn items<'v>(member: &'v Value<'v>) -> impl Iterator<Item = (usize, &'v Value<'v
 /// What the rules find in the parts of a body.
 pub fn find<'v>(
     rules: &[Rule],
-    parts: fn(&'v Value<'v>) -> Vec<Part<'v>>,
+    parts: impl FnOnce(&'v Value<'v>) -> Vec<Part<'v>>,
     body: &'v Value<'v>,
 ) -> Vec<ApiError> {
     if rules.is_empty() {

@@ -144,6 +144,31 @@ impl<'v, 'p> Object<'v, 'p> {
         self.text(findings, key)
     }
 
+    /// The same that must say something.
+    pub fn filled_text(&self, findings: &mut Findings, key: &str) -> Option<&'v str> {
+        let text = self.required_text(findings, key)?;
+        if text.trim().is_empty() {
+            findings.add(self.at.key(key), "This field may not be blank.");
+        }
+        Some(text)
+    }
+
+    /// The id of the one resource that this one is related to by a relationship that must be there, the only one.
+    pub fn related(&self, findings: &mut Findings, name: &str, resource: &str) -> Option<&'v str> {
+        let relationships = self.object(findings, "relationships")?;
+        relationships.only(findings, name, &[name]);
+        let related = relationships.object(findings, name)?;
+        related.only(findings, name, &["data"]);
+        related.object(findings, "data")?.identifier(findings, resource)
+    }
+
+    /// The id of a resource of which there is nothing else.
+    pub fn identifier(&self, findings: &mut Findings, resource: &str) -> Option<&'v str> {
+        self.resource_type(findings, resource);
+        self.only(findings, resource, &["type", "id"]);
+        self.required_text(findings, "id")
+    }
+
     /// A field of some type that may be absent or null; `name` is the type's, with its article.
     pub fn typed<T>(
         &self,

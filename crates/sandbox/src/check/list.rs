@@ -59,11 +59,8 @@ pub fn check_update(findings: &mut Findings, root: Object<'_, '_>, id: &str) -> 
 /// Checks a `ListMembersAddQuery` or a `ListMembersDeleteQuery`: ids of profiles.
 pub fn check_members(findings: &mut Findings, root: Object<'_, '_>) -> Option<Vec<String>> {
     root.only(findings, "profile", &["data"]);
-    let ids = root.items(findings, "data", |findings, item| {
-        item.resource_type(findings, "profile");
-        item.only(findings, "profile", &["type", "id"]);
-        item.required_text(findings, "id").map(str::to_owned)
-    })?;
+    let ids = root
+        .items(findings, "data", |findings, item| item.identifier(findings, "profile").map(str::to_owned))?;
     if !(1..=MAX_PROFILES).contains(&ids.len()) && findings.is_empty() {
         let detail = format!("A call has 1 to {MAX_PROFILES} profiles, this has {}.", ids.len());
         findings.add(root.at.key("data"), detail);

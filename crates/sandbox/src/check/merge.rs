@@ -21,9 +21,7 @@ pub fn check(findings: &mut Findings, root: Object<'_, '_>) -> Option<Merge> {
     let relationships = data.object(findings, "relationships")?;
     relationships.only(findings, RESOURCE, &["profiles"]);
     let mut sources = relationships.each(findings, "profiles", |findings, item| {
-        item.resource_type(findings, "profile");
-        item.only(findings, "profile", &["type", "id"]);
-        item.required_text(findings, "id").map(str::to_owned)
+        item.identifier(findings, "profile").map(str::to_owned)
     })?;
     if sources.len() != 1 && findings.is_empty() {
         findings

@@ -78,7 +78,8 @@ impl Failure {
     }
 }
 
-fn expiry(created: Timestamp) -> Timestamp {
+/// Until when Klaviyo keeps a job.
+pub fn expiry(created: Timestamp) -> Timestamp {
     // Beyond the type's range after some eight thousand years.
     created.checked_add(KEPT).unwrap_or(created)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hyper::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -49,8 +48,7 @@ pub struct ListView<'a> {
 
 /// The refusal of an id that no list has.
 pub fn unknown_list() -> ApiError {
-    let detail = "A list with this id does not exist.";
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", "Not found.", detail)
+    ApiError::not_found("A list with this id does not exist.")
 }
 
 impl List {

@@ -20,6 +20,12 @@ pub const SUPPRESS: &str = "/api/profile-suppression-bulk-create-jobs";
 pub const UNSUPPRESS: &str = "/api/profile-suppression-bulk-delete-jobs";
 pub const LISTS: &str = "/api/lists";
 pub const PROFILES: &str = "/api/profiles";
+pub const ITEMS: &str = "/api/catalog-items";
+pub const VARIANTS: &str = "/api/catalog-variants";
+pub const CATEGORIES: &str = "/api/catalog-categories";
+pub const COUPONS: &str = "/api/coupons";
+pub const CODES: &str = "/api/coupon-codes";
+pub const CODE_JOBS: &str = "/api/coupon-code-bulk-create-jobs";
 
 /// A running sandbox, which ends with the test.
 pub struct Sandbox {
@@ -302,6 +308,44 @@ pub fn consents(path: &str, profiles: &[Value], list: Option<&str>) -> Value {
         body["data"]["relationships"] = json!({"list": {"data": {"type": "list", "id": id}}});
     }
     body
+}
+
+/// A job of many entries, made at this path.
+pub fn batch(path: &str, entries: impl IntoIterator<Item = Value>) -> Value {
+    // The path names the resource in the plural, and that the entries.
+    let resource = path.trim_start_matches("/api/").trim_end_matches('s');
+    let name = match resource {
+        "coupon-code-bulk-create-job" => "coupon-codes",
+        _ if resource.contains("item") => "items",
+        _ if resource.contains("variant") => "variants",
+        _ => "categories",
+    };
+    let entries: Vec<Value> = entries.into_iter().collect();
+    json!({"data": {"type": resource, "attributes": {name: {"data": entries}}}})
+}
+
+/// The attributes of a job of many entries, after it was made at this path.
+pub fn done_batch(api: &mut Connection, path: &str, entries: impl IntoIterator<Item = Value>) -> Value {
+    let answer = api.post(path, &batch(path, entries)).unwrap();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let job = format!("{path}/{}", answer.json()["data"]["id"].as_str().unwrap());
+    let attributes = until(|| {
+        let attributes = api.get(&job).unwrap().json()["data"]["attributes"].clone();
+        Some(attributes).filter(|attributes| attributes["status"] == "complete")
+    });
+    let errors = attributes["errors"].as_array().unwrap().len();
+    assert_eq!(attributes["failed_count"], errors);
+    attributes
+}
+
+/// Of each error of a job its code and the end of its pointer.
+pub fn batch_errors(attributes: &Value) -> Vec<Value> {
+    let error = |error: &Value| {
+        let pointer = error["source"]["pointer"].as_str().unwrap();
+        let (_, part) = pointer.strip_prefix("/data/attributes/").unwrap().split_once("/data/").unwrap();
+        json!([error["code"], part])
+    };
+    attributes["errors"].as_array().unwrap().iter().map(error).collect()
 }
 
 /// Asks until there is an answer.

@@ -2,9 +2,11 @@
 
 mod bulk_faults;
 mod calls;
+mod catalog;
 mod client;
 mod consent;
 mod control;
+mod coupons;
 mod event_bulk;
 mod faults;
 mod import_jobs;
