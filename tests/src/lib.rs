@@ -37,7 +37,7 @@ pub use directory::Directory;
 pub use ledger::Ledger;
 pub use messages::{ORDER, hint, place, place_orders, place_orders_of, queued, status};
 pub use nix::sys::signal::Signal;
-pub use openapi::{BULK_CALLS, CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS, is_at};
+pub use openapi::{BULK_CALLS, CALLS, CATALOG_CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS, is_at};
 pub use pg_bin::PgBin;
 pub use port::Port;
 pub use process::{Process, kill};

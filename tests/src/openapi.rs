@@ -51,6 +51,50 @@ pub const PEOPLE_CALLS: [(&str, &str); 17] = [
     ("post", "/api/profile-merge"),
 ];
 
+/// The calls about the catalog and coupons.
+pub const CATALOG_CALLS: [(&str, &str); 40] = [
+    ("post", "/api/catalog-items"),
+    ("get", "/api/catalog-items"),
+    ("get", "/api/catalog-items/{id}"),
+    ("patch", "/api/catalog-items/{id}"),
+    ("delete", "/api/catalog-items/{id}"),
+    ("post", "/api/catalog-variants"),
+    ("get", "/api/catalog-variants"),
+    ("get", "/api/catalog-variants/{id}"),
+    ("patch", "/api/catalog-variants/{id}"),
+    ("delete", "/api/catalog-variants/{id}"),
+    ("post", "/api/catalog-categories"),
+    ("get", "/api/catalog-categories"),
+    ("get", "/api/catalog-categories/{id}"),
+    ("patch", "/api/catalog-categories/{id}"),
+    ("delete", "/api/catalog-categories/{id}"),
+    ("post", "/api/catalog-item-bulk-create-jobs"),
+    ("get", "/api/catalog-item-bulk-create-jobs/{job_id}"),
+    ("post", "/api/catalog-item-bulk-update-jobs"),
+    ("get", "/api/catalog-item-bulk-update-jobs/{job_id}"),
+    ("post", "/api/catalog-item-bulk-delete-jobs"),
+    ("get", "/api/catalog-item-bulk-delete-jobs/{job_id}"),
+    ("post", "/api/catalog-variant-bulk-create-jobs"),
+    ("get", "/api/catalog-variant-bulk-create-jobs/{job_id}"),
+    ("post", "/api/catalog-variant-bulk-update-jobs"),
+    ("get", "/api/catalog-variant-bulk-update-jobs/{job_id}"),
+    ("post", "/api/catalog-variant-bulk-delete-jobs"),
+    ("get", "/api/catalog-variant-bulk-delete-jobs/{job_id}"),
+    ("post", "/api/catalog-category-bulk-create-jobs"),
+    ("get", "/api/catalog-category-bulk-create-jobs/{job_id}"),
+    ("post", "/api/catalog-category-bulk-update-jobs"),
+    ("get", "/api/catalog-category-bulk-update-jobs/{job_id}"),
+    ("post", "/api/catalog-category-bulk-delete-jobs"),
+    ("get", "/api/catalog-category-bulk-delete-jobs/{job_id}"),
+    ("post", "/api/coupons"),
+    ("get", "/api/coupons/{id}"),
+    ("get", "/api/coupons/{id}/coupon-codes"),
+    ("post", "/api/coupon-codes"),
+    ("get", "/api/coupon-codes/{id}"),
+    ("post", "/api/coupon-code-bulk-create-jobs"),
+    ("get", "/api/coupon-code-bulk-create-jobs/{job_id}"),
+];
+
 /// What JSON:API bodies are sent and answered as.
 const MEDIA_TYPE: &str = "application/vnd.api+json";
 
@@ -85,7 +129,7 @@ impl OpenApi {
     fn new(document: &Value) -> Self {
         let mut revision = None;
         let posts = CALLS.into_iter().chain([DELETION_CALL]).map(|path| ("post", path));
-        let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).map(|(method, path)| {
+        let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).chain(CATALOG_CALLS).map(|(method, path)| {
             let call = &document["paths"][path][method];
             let parameters = call["parameters"].as_array().expect("a call has parameters");
             let header = parameters.iter().find(|parameter| parameter["name"] == "revision");
@@ -196,9 +240,15 @@ fn closed(document: &Value, node: &Value) -> Value {
     let nullable = |node: &Value| node["nullable"] == json!(true);
     let target = follow(document, node);
     if let Some(parts) = target["allOf"].as_array() {
-        assert_eq!(target.as_object().map(Map::len), Some(1), "allOf stands by itself");
+        let beside = target.as_object().into_iter().flat_map(Map::keys);
+        assert!(
+            beside.clone().all(|name| ["allOf", "nullable"].contains(&name.as_str())),
+            "{target}"
+        );
         let all = parts.iter().fold(json!({}), |all, part| both(document, &all, part));
-        return closed(document, &all);
+        let schema = closed(document, &all);
+        let may_be_null = nullable(node) || nullable(target);
+        return if may_be_null { json!({"anyOf": [schema, {"type": "null"}]}) } else { schema };
     }
     let mut schema = Map::new();
     for (keyword, value) in target.as_object().expect("a schema is an object") {
