@@ -118,6 +118,9 @@ fn upsert<'a>(
                 Type::Boolean => given.text(name, boolean(arguments, *number)),
             }
         }
+        if thing.of_item {
+            given.text("item", arguments.get(1));
+        }
         lists.iter().for_each(|(name, number)| given.texts(name, arguments.get(*number)));
         given.finish()
     };

@@ -229,7 +229,7 @@ impl Account {
         if let Some(question) = self.next_question(now, policy).or_else(|| self.next_follow(now, policy)) {
             return Some(question);
         }
-        if let Some(call) = self.next_direct(now, policy, reports) {
+        if let Some(call) = self.next_direct(now, policy, reports).or_else(|| self.next_trial(now, policy)) {
             return Some(call);
         }
         let lanes = 0..self.lanes.len();
@@ -338,6 +338,7 @@ impl Account {
         wake = earlier(wake, self.asks_at(now, policy));
         wake = earlier(wake, self.follows_at(now, policy));
         wake = earlier(wake, self.directs_at(now, policy));
+        wake = earlier(wake, self.tries_at(now, policy));
         for number in 0..self.lanes.len() {
             for backfill in [false, true] {
                 if self.ready(number, backfill, now, policy) > 0 {
@@ -362,11 +363,13 @@ impl Account {
         let is_read = match call.purpose {
             Purpose::Question | Purpose::Follow(_) | Purpose::Ask(_) => true,
             Purpose::AskLatest | Purpose::TryAsking => true,
-            Purpose::Deliver | Purpose::Import(_) | Purpose::Preflight | Purpose::Probe => false,
+            Purpose::Deliver | Purpose::Import(_) | Purpose::Preflight => false,
+            Purpose::Probe | Purpose::TryFollowing => false,
         };
         let body = result.as_ref().ok().filter(|_| is_read);
         let body = body.map(|answer| answer.body.clone()).unwrap_or_default();
-        let mut verdict = verdict::of(lane.endpoint, result, call.carried.is_direct());
+        let is_direct = call.carried.is_direct() || call.purpose == Purpose::Probe;
+        let mut verdict = verdict::of(lane.endpoint, result, is_direct);
         let mut told = None;
         if is_question && matches!(verdict, Verdict::Accepted { .. }) {
             match questions::read(lane.endpoint, &body) {
@@ -402,7 +405,8 @@ impl Account {
         }
         // An answer to a question brings none of them to Klaviyo.
         let messages = if is_question { &[][..] } else { &call.carried.messages };
-        if let Some(gauges) = lane.gauges().filter(|_| call.purpose != Purpose::Probe) {
+        let tells = !matches!(call.purpose, Purpose::Probe | Purpose::TryFollowing);
+        if let Some(gauges) = lane.gauges().filter(|_| tells) {
             let enqueued = messages.iter().map(|queued| queued.message.enqueued_at);
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
@@ -439,9 +443,9 @@ impl Account {
                 }
                 self.delivered(call, &verdict, (now, policy), (held, stopped), report)
             }
-            Purpose::Probe => report,
+            Purpose::Probe | Purpose::TryFollowing => report,
             Purpose::Deliver | Purpose::Question | Purpose::Preflight => {
-                match self.follows(call, &verdict, now) {
+                match self.follows(call, &verdict, now, &mut report) {
                     Some(call) => self.delivered(call, &verdict, (now, policy), (held, stopped), report),
                     None => report,
                 }

@@ -103,8 +103,10 @@ pub enum Purpose {
     Ask(ImportId),
     /// To find out how all stand that were made last.
     AskLatest,
-    /// To find out whether jobs can be asked about.
+    /// To find out whether jobs can be asked about that import profiles.
     TryAsking,
+    /// The same of jobs of resources.
+    TryFollowing,
     /// To find out whether the key may make this call.
     Preflight,
     /// To find out whether Klaviyo answers such calls again, without a message that must not go twice.

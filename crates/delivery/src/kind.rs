@@ -77,6 +77,11 @@ pub trait Kind: Sync {
         None
     }
 
+    /// Keys of what must be there for what a message asks for: while something with one of them waits, it may come.
+    fn needs(&self, _payload: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What a message is from now on that a job has failed at, if it need not go by itself yet.
     fn after_job(&self, _payload: &str) -> Option<&'static dyn Kind> {
         None

@@ -237,6 +237,11 @@ impl Lane {
         wait
     }
 
+    /// Whether a call is under way.
+    pub fn is_busy(&self) -> bool {
+        self.under_way > 0
+    }
+
     /// A message has died in it that would have found out whether an outage is over.
     pub fn lost_one(&mut self) {
         self.probes = true;

@@ -74,6 +74,8 @@ pub struct Queued {
     questions: Vec<(&'static dyn Question, Option<Instant>)>,
     /// The number of a newer state that was accepted before this has had its turn, having been redriven.
     newer: Option<i64>,
+    /// How often it has turned into one of another kind by what Klaviyo said to it alone.
+    pub turns: u8,
     /// When it was handed in.
     pub since: Instant,
     identifiers: Vec<Identifier>,
@@ -104,6 +106,7 @@ impl Queued {
             rides,
             questions,
             newer: None,
+            turns: 0,
             since: now,
             identifiers,
         }

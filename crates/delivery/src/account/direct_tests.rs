@@ -201,6 +201,23 @@ fn a_scope_that_is_missing_is_said_and_stops_nothing() {
     assert_eq!(seqs(&awaited(&mut account, &mut now)), [2]);
 }
 
+/// A key that may not make a call is told so by the call itself, whatever found out that the outage is over.
+#[test]
+fn a_probe_that_is_refused_stops_nothing() {
+    let posts = (1..=8).map(|seq| direct(seq, "PATCH", &format!("/api/tags/{seq}")));
+    let (mut account, mut now) = with(posts.collect());
+    let (mut dead, mut probes) = (0, 0);
+    while dead < 8 {
+        let call = awaited(&mut account, &mut now);
+        let status = if dead < 5 { 500 } else { 403 };
+        probes += usize::from(call.purpose == Purpose::Probe);
+        let report = settled(&mut account, call, answer(status, r#"{"errors":[{"code":"c"}]}"#), now);
+        assert_eq!(report.account_state, None);
+        dead += report.outcomes.len();
+    }
+    assert_eq!(probes, 1);
+}
+
 /// What has died in an outage has left an open breaker, which nobody else would close.
 #[test]
 fn the_end_of_an_outage_is_found_though_nothing_waits() {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::questions::soon;
 use super::{Account, Policy};
 use crate::call::{Call, Carried, Purpose};
 use crate::kind::{Otherwise, list};
@@ -43,6 +44,13 @@ impl Account {
         let turned = turns(&mut carried, verdict);
         let end = |account: &Self, carried: &Carried, message: usize| {
             let queued = &carried.messages[message];
+            if let Verdict::Refused { failure: Failure { status: Some(404), .. }, .. } = verdict
+                && !carried.is_bulk()
+                && queued.message.kind.needs(&queued.message.payload).iter().any(|key| account.queue.has(key))
+            {
+                // It is still on its way.
+                return (None, Some(soon(queued, now)));
+            }
             if turned {
                 return (None, Some(policy.backoff.delay(queued.message.attempts)));
             }
@@ -201,6 +209,9 @@ impl Account {
     }
 }
 
+/// How often a message may turn into one of another kind: Klaviyo may say that a thing is there and then that it is not.
+const TURNS: u8 = 3;
+
 /// Whether the message of a call that was refused is to be done otherwise: then it is what it has turned into.
 fn turns(carried: &mut Carried, verdict: &Verdict) -> bool {
     let is_alone = !carried.is_bulk();
@@ -211,6 +222,10 @@ fn turns(carried: &mut Carried, verdict: &Verdict) -> bool {
     };
     let Message { kind, payload, .. } = &queued.message;
     let Some(Otherwise::As(kind)) = kind.otherwise(payload, failure, pointers) else { return false };
+    if queued.turns >= TURNS {
+        return false;
+    }
+    queued.turns += 1;
     queued.turn_into(kind);
     true
 }

@@ -19,6 +19,7 @@ use crate::draw;
 use crate::import::{FIRST_QUESTION, UNKNOWN, pause};
 use crate::lane::Lane;
 use crate::message::{Ending, Failure, Report};
+use crate::preflight;
 use crate::verdict::{Scope, Verdict};
 
 /// A job under way.
@@ -43,12 +44,14 @@ pub struct Followed {
 impl Followed {
     /// Which of its messages it has failed at; all that it may have failed at, where it does not say of each.
     fn failed(&self, told: &ResourceJob, calls: &ResourceCalls) -> BTreeSet<usize> {
-        let pointers = told.errors.iter().filter_map(|error| error.source.pointer.as_deref());
-        let named: BTreeSet<usize> = pointers.filter_map(|pointer| calls.resource_at(pointer)).collect();
-        let says_of_each = named.len() >= told.failed && (told.errors.is_empty() || !named.is_empty());
+        let pointers = told.errors.iter().map(|error| error.source.pointer.as_deref());
+        let named: Option<BTreeSet<usize>> =
+            pointers.map(|pointer| pointer.and_then(|pointer| calls.resource_at(pointer))).collect();
+        let named = named.filter(|named| named.len() >= told.failed);
         let messages = 0..self.carried.messages.len();
-        let is_failed = |number: &usize| {
-            !says_of_each || self.carried.position(*number).is_none_or(|position| named.contains(&position))
+        let is_failed = |number: &usize| match (&named, self.carried.position(*number)) {
+            (Some(named), Some(position)) => named.contains(&position),
+            _ => true,
         };
         messages.filter(is_failed).collect()
     }
@@ -56,8 +59,8 @@ impl Followed {
 
 /// How a job ends for its messages.
 enum End {
-    /// They are done, but for these, which go on otherwise.
-    Complete(BTreeSet<usize>),
+    /// They are done, but for these, which go on otherwise, after a wait.
+    Complete(BTreeSet<usize>, Duration),
     /// They go again, for that reason and after that wait.
     Again(Failure, Duration),
 }
@@ -78,21 +81,26 @@ fn question_about(lane: &Lane) -> Option<&'static Endpoint> {
 
 impl Account {
     /// A call was accepted: if it has made a job that can be followed, it is from now on. Else the call comes back.
-    pub(super) fn follows(&mut self, call: Call, verdict: &Verdict, now: Instant) -> Option<Call> {
-        let Verdict::Accepted { status, resource_id: Some(klaviyo_id), .. } = verdict else {
-            return Some(call);
-        };
+    pub(super) fn follows(
+        &mut self,
+        call: Call,
+        verdict: &Verdict,
+        now: Instant,
+        report: &mut Report,
+    ) -> Option<Call> {
+        let Verdict::Accepted { status, resource_id, .. } = verdict else { return Some(call) };
         if call.carried.is_direct() {
             return Some(call);
         }
         let resources = self.lanes[call.lane].resources;
         let question = question_about(&self.lanes[call.lane]).map(draw::number);
-        // What may not be asked is not waited for.
-        let Some(lane) = question.filter(|lane| self.stops.is_open(*lane)) else { return Some(call) };
+        let asked = question.filter(|lane| self.stops.is_open(*lane) && resource_id.is_some());
+        // What may not be asked is not waited for; but of resources it may fail at any.
+        let Some(lane) = asked.or(question.filter(|_| resources.is_some())) else { return Some(call) };
         self.jobs.made += 1;
         self.jobs.under_way.push(Followed {
             number: self.jobs.made,
-            klaviyo_id: klaviyo_id.clone(),
+            klaviyo_id: resource_id.clone().unwrap_or_default(),
             lane,
             resources,
             sent_at: call.sent_at,
@@ -103,7 +111,53 @@ impl Account {
             asking: false,
             heard_at: now,
         });
+        if asked.is_none() {
+            self.give_up(self.jobs.under_way.len() - 1, now, report);
+        }
         None
+    }
+
+    /// Nobody tells of a job. What Klaviyo has accepted it has accepted, but of resources it may have failed at any: they go
+    /// again when the job can be thought to be over, lest it do afterwards what is old by then.
+    fn give_up(&mut self, at: usize, now: Instant, report: &mut Report) {
+        let Followed { resources, carried, .. } = &self.jobs.under_way[at];
+        let failed =
+            if resources.is_some() { (0..carried.messages.len()).collect() } else { BTreeSet::new() };
+        self.end_followed(at, End::Complete(failed, UNKNOWN), now, report);
+    }
+
+    /// Whether jobs can be asked about in that lane, as has been found out. One of resources must be, for it may fail at some.
+    pub(super) fn can_ask(&self, lane: usize) -> bool {
+        self.stops.is_open(lane) && self.lanes[lane].successes > 0
+    }
+
+    /// The lanes in which it is to be found out whether jobs can be asked about: some are about to be needed.
+    fn trials(&self, policy: &Policy) -> Vec<usize> {
+        let makes = self.lanes.iter().filter_map(|lane| Some((lane.resources?, lane.draw?)));
+        let needed = makes.filter(|(_, draw)| self.is_backlog(draw.from, policy));
+        needed.map(|(calls, _)| draw::number(&calls.asks)).filter(|lane| !self.can_ask(*lane)).collect()
+    }
+
+    /// The next call that finds out so, and may start now: about a job that there is not.
+    pub(super) fn next_trial(&mut self, now: Instant, policy: &Policy) -> Option<Call> {
+        for lane in self.trials(policy) {
+            if !self.lanes[lane].is_busy() && self.may_start(lane, now, policy) {
+                let request = preflight::request(self.lanes[lane].endpoint);
+                return self.start(lane, request, Carried::default(), Purpose::TryFollowing, now);
+            }
+        }
+        None
+    }
+
+    /// When the next of these may start.
+    pub(super) fn tries_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
+        let lanes = self.trials(policy);
+        lanes
+            .into_iter()
+            .filter(|lane| !self.lanes[*lane].is_busy())
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(None, |wake, lane| earlier(wake, self.starts_when(lane, false, now, policy).at(now)))
     }
 
     /// The next question how a job stands that may be asked now.
@@ -152,7 +206,7 @@ impl Account {
             (Verdict::Accepted { .. }, Some(JobStatus::Complete)) => {
                 let failed =
                     told.zip(resources).map(|(told, calls)| job.failed(&told, calls)).unwrap_or_default();
-                self.end_followed(at, End::Complete(failed), now, &mut report);
+                self.end_followed(at, End::Complete(failed, Duration::ZERO), now, &mut report);
                 return report;
             }
             (Verdict::Accepted { .. }, Some(JobStatus::Cancelled)) => {
@@ -168,8 +222,16 @@ impl Account {
                 job.heard_at = now;
                 Some(pause(job.asked))
             }
-            // The key may not ask; or nobody knows the job, or what is said of it.
-            (Verdict::Stopped { scope: Scope::Lane, .. }, _) => None,
+            // The key may not ask, of any such job.
+            (Verdict::Stopped { scope: Scope::Lane, .. }, _) => {
+                while let Some(at) =
+                    self.jobs.under_way.iter().position(|job| job.lane == lane && !job.asking)
+                {
+                    self.give_up(at, now, &mut report);
+                }
+                return report;
+            }
+            // Nobody knows the job, or what is said of it.
             (Verdict::Accepted { .. } | Verdict::Refused { .. }, _) if silence >= UNKNOWN => None,
             (Verdict::Throttled { retry_after, .. } | Verdict::Trouble { retry_after, .. }, _) => {
                 Some(policy.backoff.delay(job.asked).max(retry_after.unwrap_or_default()))
@@ -178,12 +240,7 @@ impl Account {
         };
         match wait {
             Some(wait) => job.ask_at = now + wait,
-            // What Klaviyo has accepted it has accepted; but of resources it may have failed at any.
-            None => {
-                let messages = job.carried.messages.len();
-                let failed = if resources.is_some() { (0..messages).collect() } else { BTreeSet::new() };
-                self.end_followed(at, End::Complete(failed), now, &mut report);
-            }
+            None => self.give_up(at, now, &mut report),
         }
         report
     }
@@ -191,7 +248,7 @@ impl Account {
     /// A job is at its end, and so are its messages, or they go again.
     fn end_followed(&mut self, at: usize, end: End, now: Instant, report: &mut Report) {
         let Followed { mut carried, klaviyo_id, status, sent_at, .. } = self.jobs.under_way.swap_remove(at);
-        if let End::Complete(failed) = &end {
+        if let End::Complete(failed, _) = &end {
             for number in failed {
                 let queued = &mut carried.messages[*number];
                 match queued.message.kind.after_job(&queued.message.payload) {
@@ -205,8 +262,8 @@ impl Account {
                 let strikes = carried.messages[number].message.strikes;
                 (Some(Ending::Retry { wait: *wait, strikes, failure: failure.clone() }), Some(*wait))
             }
-            End::Complete(failed) if failed.contains(&number) => (None, Some(Duration::ZERO)),
-            End::Complete(_) => {
+            End::Complete(failed, wait) if failed.contains(&number) => (None, Some(*wait)),
+            End::Complete(..) => {
                 let resource_id = Some(klaviyo_id.clone());
                 (Some(Ending::Accepted { status, resource_id, state_of: Vec::new(), answer: None }), None)
             }
@@ -214,11 +271,12 @@ impl Account {
         self.end(carried, sent_at, now, how, report);
     }
 
-    /// The account was removed: what Klaviyo has accepted it has accepted.
+    /// The account was removed: what Klaviyo has accepted it has accepted, but resources it may have failed at, which are
+    /// put aside with what else waits.
     pub(super) fn forget_followed(&mut self, now: Instant) -> Option<Report> {
         let mut report = Report::new(&self.name, None);
         while !self.jobs.under_way.is_empty() {
-            self.end_followed(0, End::Complete(BTreeSet::new()), now, &mut report);
+            self.give_up(0, now, &mut report);
         }
         (!report.outcomes.is_empty()).then_some(report)
     }

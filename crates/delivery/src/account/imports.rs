@@ -121,9 +121,8 @@ impl Account {
 
     /// Whether what a lane brings can be followed, where that is needed.
     pub(super) fn may_follow(&self, lane: usize) -> bool {
-        // A job of resources is to be asked about, for it may fail at some.
         if let Some(calls) = self.lanes[lane].resources {
-            return self.stops.is_open(draw::number(&calls.asks));
+            return self.can_ask(draw::number(&calls.asks));
         }
         !self.lanes[lane].is_followed()
             || matches!(self.imports.asking, Asking::Allowed) && !self.imports.are_full()

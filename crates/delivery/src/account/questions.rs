@@ -23,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(60);
 
 /// The longer it has waited, the less often. It is told at once if what it waits for happens here.
-fn soon(queued: &Queued, now: Instant) -> Duration {
+pub(super) fn soon(queued: &Queued, now: Instant) -> Duration {
     (now.saturating_duration_since(queued.since) / 4).clamp(AGAIN, SELDOM)
 }
 

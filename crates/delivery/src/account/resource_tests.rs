@@ -4,7 +4,7 @@ use klaviyo::{CREATE_COUPON_CODES, CREATE_ITEMS, Endpoint, UPDATE_ITEMS};
 
 use super::*;
 use crate::call::tests::{account_with, add, answer, awaited, endings, lane, message, seqs, settled};
-use crate::kind::catalog::{Draft, ITEMS, delete};
+use crate::kind::catalog::{CATEGORIES, Draft, ITEMS, delete};
 use crate::kind::{self, coupon_code};
 use crate::message::Ending;
 
@@ -50,9 +50,42 @@ fn complete(members: &str, failed: usize, named: &[usize]) -> Result<Answer, Tra
     answer(200, &format!(r#"{{"data":{{"type":"job","id":"J","attributes":{{{attributes}}}}}}}"#))
 }
 
-/// The next call that is of one of these.
+fn not_found() -> Result<Answer, TransportError> {
+    answer(404, r#"{"errors":[{"code":"not_found"}]}"#)
+}
+
+fn refused(status: u16) -> Result<Answer, TransportError> {
+    answer(status, r#"{"errors":[{"code":"c"}]}"#)
+}
+
+/// One that does not say how many it has failed at, and points at one of them only.
+fn unnamed() -> Result<Answer, TransportError> {
+    let error = |pointer| {
+        format!(r#"{{"id":"e","code":"c","title":"t","detail":"d","source":{{"pointer":"{pointer}"}}}}"#)
+    };
+    let errors = [error("/data/attributes/items/data/3"), error("/data")].join(",");
+    answer(
+        200,
+        &format!(
+            r#"{{"data":{{"id":"J","attributes":{{"status":"complete","failed_count":null,"errors":[{errors}]}}}}}}"#
+        ),
+    )
+}
+
+/// The next call; where that finds out whether jobs can be asked about, they can.
+fn next(account: &mut Account, now: &mut Instant) -> Call {
+    loop {
+        let call = awaited(account, now);
+        if call.purpose != Purpose::TryFollowing {
+            return call;
+        }
+        assert!(settled(account, call, not_found(), *now).outcomes.is_empty());
+    }
+}
+
+/// The same, which is of this endpoint.
 fn next_of(account: &mut Account, now: &mut Instant, endpoint: &Endpoint) -> Call {
-    let call = awaited(account, now);
+    let call = next(account, now);
     assert_eq!(lane(&call), endpoint);
     call
 }
@@ -84,17 +117,15 @@ fn what_a_job_fails_at_is_changed_and_goes_by_itself_in_the_end() {
         next_of(&mut account, &mut now, &UPDATE_ITEMS.one),
     );
     assert_eq!((seqs(&one), seqs(&other)), (vec![21], vec![100]));
-    let missing = || answer(404, r#"{"errors":[{"code":"not_found"}]}"#);
-    let invalid = || answer(400, r#"{"errors":[{"code":"invalid"}]}"#);
-    assert!(settled(&mut account, one, missing(), now).outcomes.is_empty());
-    assert!(matches!(endings(settled(&mut account, other, invalid(), now))[&100], Ending::Dead { .. }));
+    assert!(settled(&mut account, one, not_found(), now).outcomes.is_empty());
+    assert!(matches!(endings(settled(&mut account, other, refused(400), now))[&100], Ending::Dead { .. }));
     let again = next_of(&mut account, &mut now, &CREATE_ITEMS.one);
     assert_eq!(accepted(settled(&mut account, again, answer(201, ""), now)), [21]);
 }
 
 #[test]
 fn where_a_job_does_not_say_at_what_it_failed_all_go_again() {
-    for told in [complete("items", 3, &[1, 2]), complete("variants", 1, &[0])] {
+    for told in [complete("items", 3, &[1, 2]), complete("variants", 1, &[0]), unnamed()] {
         let (mut account, mut now) = with((1..=100).map(|seq| item(seq, seq)));
         let job = next_of(&mut account, &mut now, &CREATE_ITEMS.many);
         settled(&mut account, job, made("A"), now);
@@ -119,25 +150,101 @@ fn a_job_that_was_cancelled_is_made_again() {
 #[test]
 fn who_may_not_ask_about_jobs_makes_none() {
     let (mut account, mut now) = with((1..=100).map(|seq| item(seq, seq)));
+    let trial = awaited(&mut account, &mut now);
+    assert_eq!((lane(&trial), trial.purpose), (&CREATE_ITEMS.asks, Purpose::TryFollowing));
+    let report = settled(&mut account, trial, refused(403), now);
+    assert_eq!(report.account_state, None, "it does without");
+    let first = now;
+    for _ in 0..30 {
+        let call = awaited(&mut account, &mut now);
+        assert_eq!(lane(&call), &CREATE_ITEMS.one);
+        assert_eq!(accepted(settled(&mut account, call, answer(201, ""), now)).len(), 1);
+    }
+    // Now and then it is asked again, while there are many.
+    (101..=2_000).for_each(|seq| add(&mut account, item(seq, seq), now));
+    now = first + Duration::from_secs(61);
+    let trial = loop {
+        let call = awaited(&mut account, &mut now);
+        if call.purpose == Purpose::TryFollowing {
+            break call;
+        }
+        settled(&mut account, call, answer(201, ""), now);
+    };
+    settled(&mut account, trial, not_found(), now);
+    let bulk = (0..100).any(|_| {
+        let call = awaited(&mut account, &mut now);
+        let is_job = lane(&call) == &CREATE_ITEMS.many;
+        settled(&mut account, call, made("A"), now);
+        is_job
+    });
+    assert!(bulk, "jobs are made");
+}
+
+/// A job of which nobody tells may still be done: what it is of waits until it can be thought to be over, and goes again.
+#[test]
+fn a_job_that_cannot_be_asked_about_is_not_taken_for_done() {
+    for no_id in [false, true] {
+        let (mut account, mut now) = with((1..=200).map(|seq| item(seq, seq)));
+        let one = next_of(&mut account, &mut now, &CREATE_ITEMS.many);
+        let other = next_of(&mut account, &mut now, &CREATE_ITEMS.many);
+        let told = if no_id { answer(202, "{}") } else { made("A") };
+        assert!(settled(&mut account, one, told, now).outcomes.is_empty());
+        if !no_id {
+            let asked = next_of(&mut account, &mut now, &CREATE_ITEMS.asks);
+            assert!(settled(&mut account, asked, refused(403), now).outcomes.is_empty());
+            assert!(settled(&mut account, other, made("B"), now).outcomes.is_empty());
+        }
+        let then = now;
+        let call = next(&mut account, &mut now);
+        assert!(now >= then + Duration::from_secs(299), "{:?}", now - then);
+        assert!([&UPDATE_ITEMS.many, &UPDATE_ITEMS.one].contains(&lane(&call)), "{}", lane(&call).name);
+    }
+}
+
+#[test]
+fn of_an_account_that_is_removed_nothing_in_a_job_counts_as_done() {
+    let (mut account, mut now) = with((1..=100).map(|seq| item(seq, seq)));
     let job = next_of(&mut account, &mut now, &CREATE_ITEMS.many);
     settled(&mut account, job, made("A"), now);
-    let asked = next_of(&mut account, &mut now, &CREATE_ITEMS.asks);
-    let refused = answer(403, r#"{"errors":[{"code":"permission_denied"}]}"#);
-    settled(&mut account, asked, refused, now);
-    (101..=200).for_each(|seq| add(&mut account, item(seq, seq), now));
-    let mut ended = Vec::new();
-    while ended.len() < 200 {
-        let call = awaited(&mut account, &mut now);
-        assert!(!call.carried.is_bulk() || lane(&call) == &UPDATE_ITEMS.many, "{}", lane(&call).name);
-        if call.carried.is_bulk() {
-            // Of these it has not been told yet.
-            settled(&mut account, call, made("B"), now);
-            continue;
+    assert!(account.forget(now).is_empty());
+}
+
+#[test]
+fn what_klaviyo_says_is_there_and_is_not_comes_to_an_end() {
+    let (mut account, mut now) = with([item(1, 1)]);
+    let mut calls = 0;
+    let ending = loop {
+        calls += 1;
+        let call = next(&mut account, &mut now);
+        let told = if lane(&call) == &CREATE_ITEMS.one { refused(409) } else { refused(404) };
+        if let Some(ending) = endings(settled(&mut account, call, told, now)).remove(&1) {
+            break ending;
         }
-        let result =
-            if lane(&call) == &UPDATE_ITEMS.asks { complete("items", 0, &[]) } else { answer(200, "") };
-        ended.extend(accepted(settled(&mut account, call, result, now)));
-    }
+    };
+    assert!(matches!(ending, Ending::Dead { .. }) && calls == 4, "{calls}");
+}
+
+#[test]
+fn what_needs_a_category_that_is_coming_waits_for_it() {
+    let category = Draft {
+        external_id: Some("Tops"),
+        attributes: vec![("name", "\"Tops\"".to_owned())],
+        ..Draft::default()
+    };
+    let (kind, checked) = category.check(&CATEGORIES).expect("valid");
+    let category = of(1, kind, checked.key, checked.payload);
+    let with_category = Message {
+        payload: item(2, 2).payload.replace(r#"{"external"#, r#"{"categories":["Tops"],"external"#),
+        ..item(2, 2)
+    };
+    let (mut account, mut now) = with([category, with_category]);
+    let (one, other) = (next(&mut account, &mut now), next(&mut account, &mut now));
+    let (needy, category) = if seqs(&one) == [2] { (one, other) } else { (other, one) };
+    assert!(settled(&mut account, needy, not_found(), now).outcomes.is_empty());
+    assert_eq!(accepted(settled(&mut account, category, answer(201, ""), now)), [1]);
+    let again = next_of(&mut account, &mut now, &CREATE_ITEMS.one);
+    let nothing_comes = endings(settled(&mut account, again, not_found(), now));
+    assert!(matches!(nothing_comes[&2], Ending::Dead { .. }), "nothing is on its way any more");
 }
 
 #[test]
@@ -149,10 +256,9 @@ fn of_one_item_the_end_comes_after_the_job() {
     settled(&mut account, job, made("A"), now);
     let asked = next_of(&mut account, &mut now, &CREATE_ITEMS.asks);
     settled(&mut account, asked, complete("items", 0, &[]), now);
-    let delete = awaited(&mut account, &mut now);
+    let delete = next(&mut account, &mut now);
     assert_eq!(seqs(&delete), [101]);
-    let gone = answer(404, r#"{"errors":[{"code":"not_found"}]}"#);
-    assert_eq!(accepted(settled(&mut account, delete, gone, now)), [101]);
+    assert_eq!(accepted(settled(&mut account, delete, not_found(), now)), [101]);
 }
 
 #[test]
@@ -170,10 +276,8 @@ fn a_code_that_is_there_is_done_and_a_bad_one_is_found() {
     let asked = next_of(&mut account, &mut now, &CREATE_COUPON_CODES.asks);
     let report = settled(&mut account, asked, complete("coupon-codes", 2, &[0, 1]), now);
     assert_eq!(accepted(report).len(), 498);
-    let (one, other) = (awaited(&mut account, &mut now), awaited(&mut account, &mut now));
+    let (one, other) = (next(&mut account, &mut now), next(&mut account, &mut now));
     assert_eq!((lane(&one), lane(&other)), (&CREATE_COUPON_CODES.one, &CREATE_COUPON_CODES.one));
-    let known = answer(409, r#"{"errors":[{"code":"duplicate"}]}"#);
-    assert_eq!(accepted(settled(&mut account, one, known, now)), [1]);
-    let invalid = answer(404, r#"{"errors":[{"code":"not_found"}]}"#);
-    assert!(matches!(endings(settled(&mut account, other, invalid, now))[&2], Ending::Dead { .. }));
+    assert_eq!(accepted(settled(&mut account, one, refused(409), now)), [1]);
+    assert!(matches!(endings(settled(&mut account, other, not_found(), now))[&2], Ending::Dead { .. }));
 }

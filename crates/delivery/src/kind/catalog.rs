@@ -1,7 +1,7 @@
 //! The catalog: items, their variants, and categories that items are in.
 //!
 //! Payload: `{"external_id": …, "attributes": {…}, "item": …, "categories": […]}`, of which only the first is always there. An item's
-//! variants are in order with it, for they need it; categories are in no order with items.
+//! variants are in order with it, for they need it; an item that needs a category which waits is tried again until that is there.
 
 use klaviyo::{
     CREATE_CATEGORIES, CREATE_ITEMS, CREATE_VARIANTS, DELETE_CATEGORIES, DELETE_ITEMS, DELETE_VARIANTS,
@@ -36,7 +36,7 @@ pub struct Thing {
     /// Attributes that can be emptied.
     nullable: &'static [&'static str],
     /// Whether it is of an item.
-    of_item: bool,
+    pub of_item: bool,
 }
 
 pub const ITEMS: Thing = Thing {
@@ -195,6 +195,13 @@ fn entry(thing: &Thing, calls: &ResourceCalls, act: Act, payload: &str) -> Resul
     Ok(Entry { id, json })
 }
 
+/// Its categories. An item is in order with its variants as it is.
+fn categories_of(payload: &str) -> Vec<String> {
+    let categories = serde_json::from_str::<Payload>(payload).ok().and_then(|payload| payload.categories);
+    let key = |category: &String| key::identifier(CATEGORIES.name, category);
+    categories.iter().flatten().map(key).collect()
+}
+
 /// The attributes of what is to be made. What is to be empty is left out.
 fn made(thing: &Thing, external_id: &str, attributes: &str) -> Result<String, String> {
     let given: serde_json::Map<String, Value> =
@@ -219,6 +226,7 @@ macro_rules! kinds {
                 calls: $calls,
                 act: Act::$act,
                 instead: $instead,
+                needs: categories_of,
                 entry: |act, payload| entry(&$thing, $calls, act, payload),
             };
         )+

@@ -40,7 +40,7 @@ impl Draft<'_> {
                     Fault::Coupon,
                     "argument \"expires_at\" is out of range",
                     "It is before 1970, after 9999, or infinite.",
-                    "Pass the time at which the code is to expire, or NULL for that of its coupon.",
+                    "Pass the time at which the code is to expire, or NULL for a year from now.",
                 ));
             }
             push_string(&mut payload, "expires_at", &rfc3339(expires_at));
@@ -83,8 +83,14 @@ fn entry(_: Act, payload: &str) -> Result<Entry, String> {
 }
 
 /// The kind.
-pub const COUPON_CODE: Resource =
-    Resource { name: "coupon_code", calls: CREATE_COUPON_CODES, act: Act::Create, instead: None, entry };
+pub const COUPON_CODE: Resource = Resource {
+    name: "coupon_code",
+    calls: CREATE_COUPON_CODES,
+    act: Act::Create,
+    instead: None,
+    needs: |_| Vec::new(),
+    entry,
+};
 
 #[cfg(test)]
 mod tests {

@@ -35,6 +35,8 @@ pub struct Resource {
     pub act: Act,
     /// The kind of what this turns into where Klaviyo says that it is there already, or not.
     pub instead: Option<&'static str>,
+    /// Keys of what it needs besides.
+    pub needs: fn(&str) -> Vec<String>,
     /// What a payload lays down, for that act.
     ///
     /// # Errors
@@ -86,6 +88,10 @@ impl Kind for Resource {
             (Act::Delete, Some(404)) => Some(Otherwise::Done),
             _ => None,
         }
+    }
+
+    fn needs(&self, payload: &str) -> Vec<String> {
+        (self.needs)(payload)
     }
 
     fn after_job(&self, payload: &str) -> Option<&'static dyn Kind> {
