@@ -241,10 +241,7 @@ fn closed(document: &Value, node: &Value) -> Value {
     let target = follow(document, node);
     if let Some(parts) = target["allOf"].as_array() {
         let beside = target.as_object().into_iter().flat_map(Map::keys);
-        assert!(
-            beside.clone().all(|name| ["allOf", "nullable"].contains(&name.as_str())),
-            "{target}"
-        );
+        assert!(beside.clone().all(|name| ["allOf", "nullable"].contains(&name.as_str())), "{target}");
         let all = parts.iter().fold(json!({}), |all, part| both(document, &all, part));
         let schema = closed(document, &all);
         let may_be_null = nullable(node) || nullable(target);
