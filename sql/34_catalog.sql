@@ -20,7 +20,7 @@ AS 'MODULE_PATHNAME', 'klaviyo_upsert_catalog_item';
 COMMENT ON FUNCTION @extschema@.klaviyo_upsert_catalog_item(
     text, text, text, text, numeric, text, text, text[], text[], jsonb, boolean, text[], text
 ) IS
-    'Queues that an item of the catalog, by the shop''s own id of it, be made or changed. One that is not there needs a title, a description and a url. NULL leaves a field alone; clear empties price, image_full_url, image_thumbnail_url, images and custom_metadata. categories are those it is in from then on, by the shop''s own ids, which must be there. Returns the message_id';
+    'Queues that an item of the catalog, by the shop''s own id of it, be made or changed. One that is not there needs a title, a description and a url. NULL leaves a field alone; clear empties price, image_full_url, image_thumbnail_url, images and custom_metadata. categories are those it is in from then on, by the shop''s own ids, which must be there or be queued. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_upsert_catalog_variant(
     external_id         text,
@@ -45,7 +45,7 @@ AS 'MODULE_PATHNAME', 'klaviyo_upsert_catalog_variant';
 COMMENT ON FUNCTION @extschema@.klaviyo_upsert_catalog_variant(
     text, text, text, text, text, text, numeric, numeric, integer, text, text, text[], jsonb, boolean, text[], text
 ) IS
-    'Queues that a variant of an item be made or changed, after what is queued of the item. One that is not there needs its item, a title, a description, a sku, a url, a price and an inventory_quantity. inventory_policy is as Klaviyo has it: 0 or 2 show it whatever the quantity, 1 only while there are any. As klaviyo_upsert_catalog_item() otherwise. Returns the message_id';
+    'Queues that a variant of an item be made or changed; with item, in order with what is queued of that. One that is not there needs its item, a title, a description, a sku, a url, a price and an inventory_quantity. inventory_policy is as Klaviyo has it: 0 or 2 show it whatever the quantity, 1 only while there are any. As klaviyo_upsert_catalog_item() otherwise. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_upsert_catalog_category(
     external_id text,

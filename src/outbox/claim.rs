@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use delivery::gaps::Gaps;
 use delivery::kind::{Kind, Rides};
-use delivery::room::{CatchUp, Class, Room, class_name};
+use delivery::room::{CatchUp, Class, Room};
 use delivery::{DeletionRequest, Ending, Failure, Message, Outcome, kind, message_id};
 use pgrx::Uuid;
 use pgrx::spi::{self, SpiTupleTable};
@@ -303,7 +303,7 @@ impl Claimer {
         let reading = kind.read(&account, id, &payload);
         let unique_id = reading.rides.unique_id();
         let rides = self.may_ride(&account, reading.rides, fresh);
-        let class = Class { kind: class_name(kind, &payload), rides, backfill: reading.backfill };
+        let class = Class { rides, backfill: reading.backfill, ..Class::of_kind(kind, &payload) };
         let key = reading.ordered(kind, key);
         let admitted = match found {
             Found::Parked => self.room.leaves_parking(seq, &account, class, unique_id),
@@ -352,7 +352,13 @@ impl Claimer {
 
     fn undeliverable(&mut self, row: &SpiTupleTable, attempts: i32, failure: Failure, claimed: &mut Claimed) {
         let (seq, account): (i64, String) = (column(row, 1), column(row, 3));
-        self.room.add(seq, &account, Class { kind: "", rides: false, backfill: false }, None, 0);
+        self.room.add(
+            seq,
+            &account,
+            Class { kind: "", direct: false, rides: false, backfill: false },
+            None,
+            0,
+        );
         let outcome = Outcome {
             seq,
             id: id(row),

@@ -52,7 +52,7 @@ pub const PEOPLE_CALLS: [(&str, &str); 17] = [
 ];
 
 /// The calls about the catalog and coupons.
-pub const CATALOG_CALLS: [(&str, &str); 40] = [
+pub const CATALOG_CALLS: [(&str, &str); 50] = [
     ("post", "/api/catalog-items"),
     ("get", "/api/catalog-items"),
     ("get", "/api/catalog-items/{id}"),
@@ -70,22 +70,31 @@ pub const CATALOG_CALLS: [(&str, &str); 40] = [
     ("delete", "/api/catalog-categories/{id}"),
     ("post", "/api/catalog-item-bulk-create-jobs"),
     ("get", "/api/catalog-item-bulk-create-jobs/{job_id}"),
+    ("get", "/api/catalog-item-bulk-create-jobs"),
     ("post", "/api/catalog-item-bulk-update-jobs"),
     ("get", "/api/catalog-item-bulk-update-jobs/{job_id}"),
+    ("get", "/api/catalog-item-bulk-update-jobs"),
     ("post", "/api/catalog-item-bulk-delete-jobs"),
     ("get", "/api/catalog-item-bulk-delete-jobs/{job_id}"),
+    ("get", "/api/catalog-item-bulk-delete-jobs"),
     ("post", "/api/catalog-variant-bulk-create-jobs"),
     ("get", "/api/catalog-variant-bulk-create-jobs/{job_id}"),
+    ("get", "/api/catalog-variant-bulk-create-jobs"),
     ("post", "/api/catalog-variant-bulk-update-jobs"),
     ("get", "/api/catalog-variant-bulk-update-jobs/{job_id}"),
+    ("get", "/api/catalog-variant-bulk-update-jobs"),
     ("post", "/api/catalog-variant-bulk-delete-jobs"),
     ("get", "/api/catalog-variant-bulk-delete-jobs/{job_id}"),
+    ("get", "/api/catalog-variant-bulk-delete-jobs"),
     ("post", "/api/catalog-category-bulk-create-jobs"),
     ("get", "/api/catalog-category-bulk-create-jobs/{job_id}"),
+    ("get", "/api/catalog-category-bulk-create-jobs"),
     ("post", "/api/catalog-category-bulk-update-jobs"),
     ("get", "/api/catalog-category-bulk-update-jobs/{job_id}"),
+    ("get", "/api/catalog-category-bulk-update-jobs"),
     ("post", "/api/catalog-category-bulk-delete-jobs"),
     ("get", "/api/catalog-category-bulk-delete-jobs/{job_id}"),
+    ("get", "/api/catalog-category-bulk-delete-jobs"),
     ("post", "/api/coupons"),
     ("get", "/api/coupons/{id}"),
     ("get", "/api/coupons/{id}/coupon-codes"),
@@ -93,6 +102,7 @@ pub const CATALOG_CALLS: [(&str, &str); 40] = [
     ("get", "/api/coupon-codes/{id}"),
     ("post", "/api/coupon-code-bulk-create-jobs"),
     ("get", "/api/coupon-code-bulk-create-jobs/{job_id}"),
+    ("get", "/api/coupon-code-bulk-create-jobs"),
 ];
 
 /// What JSON:API bodies are sent and answered as.

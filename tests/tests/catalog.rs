@@ -146,6 +146,40 @@ fn no_crash_and_no_lost_answer_leaves_one_out() {
     assert_eq!(shop.sandbox.coupons()[0].codes.len(), 1_500);
 }
 
+/// What a worker that crashed has left at Klaviyo is done there later, and must not undo what came after.
+#[test]
+fn a_job_that_was_left_undoes_nothing() {
+    let mut shop = Shop::builder()
+        .quick_retries()
+        .rate_share(1.0)
+        .sandbox(["--job-queued", "3000", "--job-processing", "0"])
+        .start();
+    let mut db = shop.connect();
+    let upsert = |price: i32| {
+        format!(
+            "SELECT klaviyo_upsert_catalog_item(n::text, 'T', 'D', 'https://shop.example', {price}) FROM generate_series(1, 250) AS n"
+        )
+    };
+    sql(&mut db, &upsert(1));
+    shop.drain(PATIENCE);
+    sql(&mut db, &upsert(2));
+    let path = "/api/catalog-item-bulk-update-jobs";
+    let is_made = |shop: &Shop| {
+        let receipts = shop.sandbox.receipts();
+        receipts.iter().any(|receipt| receipt.method == "POST" && receipt.path == path && receipt.accepted)
+    };
+    shop.eventually("a job is made", PATIENCE, || is_made(&shop));
+    shop.crash_worker(&mut db);
+    db = shop.connect();
+    sql(&mut db, "SELECT klaviyo_upsert_catalog_item(n::text, price => 3) FROM generate_series(1, 250) AS n");
+    assert_eq!(shop.drain(PATIENCE).dead, 0);
+    // Long after whatever was left must have been done.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let items = shop.sandbox.catalog().items;
+    let prices: Vec<_> = items.iter().map(|item| item.attributes["price"].as_f64()).collect();
+    assert!(prices.len() == 250 && prices.iter().all(|price| *price == Some(3.0)), "{prices:?}");
+}
+
 #[test]
 fn codes_come_from_a_table() {
     let shop = limited();

@@ -25,10 +25,12 @@ mod choice;
 mod direct;
 mod endings;
 mod follow;
+mod gates;
 mod imports;
 mod questions;
 
 use follow::Jobs;
+use gates::Gates;
 use imports::Imports;
 
 /// What the engine is told of an account.
@@ -80,6 +82,7 @@ pub struct Account {
     preflight: Preflight,
     imports: Imports,
     jobs: Jobs,
+    gates: Gates,
 }
 
 impl Account {
@@ -98,6 +101,7 @@ impl Account {
             preflight: Preflight::default(),
             imports: Imports::default(),
             jobs: Jobs::default(),
+            gates: Gates::new(),
         };
         account.queue.stale = options.stale;
         account.spend(options.session, options.place, now);
@@ -125,6 +129,7 @@ impl Account {
             // It may be another account of Klaviyo's.
             self.queue.forget_names(now);
             self.imports.wake_all(now);
+            self.gates.clear();
             self.last_session.clone_from(&options.session);
         }
         self.queue.stale = options.stale;
@@ -163,6 +168,7 @@ impl Account {
         self.spend(None, None, now);
         self.queue.clear();
         self.imports = Imports::default();
+        self.gates.clear();
         self.preflight = Preflight::default();
         done.into_iter().chain(self.go_on(now)).collect()
     }
@@ -229,7 +235,7 @@ impl Account {
         if let Some(question) = self.next_question(now, policy).or_else(|| self.next_follow(now, policy)) {
             return Some(question);
         }
-        if let Some(call) = self.next_direct(now, policy, reports).or_else(|| self.next_trial(now, policy)) {
+        if let Some(call) = self.next_direct(now, policy, reports).or_else(|| self.next_look(now, policy)) {
             return Some(call);
         }
         let lanes = 0..self.lanes.len();
@@ -338,7 +344,7 @@ impl Account {
         wake = earlier(wake, self.asks_at(now, policy));
         wake = earlier(wake, self.follows_at(now, policy));
         wake = earlier(wake, self.directs_at(now, policy));
-        wake = earlier(wake, self.tries_at(now, policy));
+        wake = earlier(wake, self.gates_look_at(now, policy));
         for number in 0..self.lanes.len() {
             for backfill in [false, true] {
                 if self.ready(number, backfill, now, policy) > 0 {
@@ -364,7 +370,8 @@ impl Account {
             Purpose::Question | Purpose::Follow(_) | Purpose::Ask(_) => true,
             Purpose::AskLatest | Purpose::TryAsking => true,
             Purpose::Deliver | Purpose::Import(_) | Purpose::Preflight => false,
-            Purpose::Probe | Purpose::TryFollowing => false,
+            Purpose::Look(_) => true,
+            Purpose::Probe => false,
         };
         let body = result.as_ref().ok().filter(|_| is_read);
         let body = body.map(|answer| answer.body.clone()).unwrap_or_default();
@@ -405,8 +412,7 @@ impl Account {
         }
         // An answer to a question brings none of them to Klaviyo.
         let messages = if is_question { &[][..] } else { &call.carried.messages };
-        let tells = !matches!(call.purpose, Purpose::Probe | Purpose::TryFollowing);
-        if let Some(gauges) = lane.gauges().filter(|_| tells) {
+        if let Some(gauges) = lane.gauges().filter(|_| call.purpose != Purpose::Probe) {
             let enqueued = messages.iter().map(|queued| queued.message.enqueued_at);
             gauges.count(&verdict, now.saturating_duration_since(call.started), enqueued);
         }
@@ -443,7 +449,11 @@ impl Account {
                 }
                 self.delivered(call, &verdict, (now, policy), (held, stopped), report)
             }
-            Purpose::Probe | Purpose::TryFollowing => report,
+            Purpose::Look(resource) => {
+                self.found(resource, call.started, (&verdict, &body), (now, policy));
+                report
+            }
+            Purpose::Probe => report,
             Purpose::Deliver | Purpose::Question | Purpose::Preflight => {
                 match self.follows(call, &verdict, now, &mut report) {
                     Some(call) => self.delivered(call, &verdict, (now, policy), (held, stopped), report),

@@ -105,8 +105,8 @@ pub enum Purpose {
     AskLatest,
     /// To find out whether jobs can be asked about that import profiles.
     TryAsking,
-    /// The same of jobs of resources.
-    TryFollowing,
+    /// To find out which jobs are under way that are of such resources.
+    Look(&'static str),
     /// To find out whether the key may make this call.
     Preflight,
     /// To find out whether Klaviyo answers such calls again, without a message that must not go twice.

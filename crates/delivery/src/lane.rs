@@ -23,6 +23,8 @@ pub struct Lane {
     pub endpoint: &'static Endpoint,
     /// What its calls carry.
     pub draw: Option<Draw>,
+    /// The type of the resources that they bring, where they do.
+    pub resource: Option<&'static str>,
     /// The resources that they make jobs of, where they do.
     pub resources: Option<&'static ResourceCalls>,
     pub budget: Budget,
@@ -93,6 +95,10 @@ impl Lane {
         Self {
             endpoint,
             draw: draw::of(endpoint),
+            resource: RESOURCE_CALLS
+                .into_iter()
+                .find(|calls| [calls.one.name, calls.many.name].contains(&endpoint.name))
+                .map(|calls| calls.resource),
             resources: RESOURCE_CALLS.into_iter().find(|calls| calls.many.name == endpoint.name),
             budget: Budget::new(endpoint, share, now),
             breaker: Breaker::default(),
@@ -235,11 +241,6 @@ impl Lane {
         self.breaker.undecided();
         self.hold(Some(now + wait));
         wait
-    }
-
-    /// Whether a call is under way.
-    pub fn is_busy(&self) -> bool {
-        self.under_way > 0
     }
 
     /// A message has died in it that would have found out whether an outage is over.

@@ -40,34 +40,38 @@ const LANE_BYTES: usize = 8 << 20;
 const DIRECT_MESSAGES: usize = 500;
 const DIRECT_BYTES: usize = 2 << 20;
 
-/// Of what an account's lanes are: messages of one kind, or of one endpoint that they name themselves; those that may ride in calls of many and those that may not, and
-/// of both those that are history. They leave at different speeds, and none may be in the way of another.
+/// Of what an account's lanes are: messages of one kind, or of one endpoint that they name themselves; those that may ride in
+/// calls of many and those that may not, and of both those that are history. They leave at different speeds, and none may be in the way of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Class {
+    /// A kind's name, or, where messages name it themselves, an endpoint's.
     pub kind: &'static str,
+    /// Whether it is an endpoint's.
+    pub direct: bool,
     pub rides: bool,
     pub backfill: bool,
 }
 
 impl Class {
     pub fn of(message: &Message) -> Self {
-        let kind = class_name(message.kind, &message.payload);
-        Self { kind, rides: message.rides, backfill: message.backfill }
+        let class = Self::of_kind(message.kind, &message.payload);
+        Self { rides: message.rides, backfill: message.backfill, ..class }
+    }
+
+    /// That of a message with this payload which does not ride and is no history.
+    pub fn of_kind(kind: &'static dyn Kind, payload: &str) -> Self {
+        let endpoint = if kind.endpoint().is_some() { None } else { kind.endpoint_of(payload) };
+        let name = endpoint.map_or(kind.name(), |endpoint| endpoint.name);
+        Self { kind: name, direct: endpoint.is_some(), rides: false, backfill: false }
     }
 
     fn most(self) -> (usize, usize) {
-        match kind::find(self.kind) {
-            _ if self.rides => (RIDERS, LANE_BYTES),
-            Some(_) => (LANE_MESSAGES, LANE_BYTES),
-            None => (DIRECT_MESSAGES, DIRECT_BYTES),
+        match self {
+            Self { rides: true, .. } => (RIDERS, LANE_BYTES),
+            Self { direct: true, .. } => (DIRECT_MESSAGES, DIRECT_BYTES),
+            _ => (LANE_MESSAGES, LANE_BYTES),
         }
     }
-}
-
-/// What the class of a message is called, which is its kind's name or that of the endpoint that it names itself.
-pub fn class_name(kind: &'static dyn Kind, payload: &str) -> &'static str {
-    let direct = || kind.endpoint_of(payload).map(|endpoint| endpoint.name);
-    if kind.endpoint().is_some() { kind.name() } else { direct().unwrap_or(kind.name()) }
 }
 
 /// Room taken by one lane: an account's messages of one class.
@@ -137,7 +141,8 @@ impl Account {
 
     /// Whether looking further could find something to take.
     fn can_take(&self) -> bool {
-        let class = |kind: &dyn Kind, rides| Class { kind: kind.name(), rides, backfill: false };
+        let class =
+            |kind: &dyn Kind, rides| Class { kind: kind.name(), direct: false, rides, backfill: false };
         let rides = |kind: &&dyn Kind| kind.bulk().map(|_| class(*kind, true));
         let single = kind::ALL.iter().map(|kind| class(*kind, false));
         let mut classes = single.chain(kind::ALL.iter().filter_map(rides));

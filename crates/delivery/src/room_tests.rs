@@ -1,8 +1,9 @@
+use super::behind::PASSED_OVER_A_SECOND;
 use super::*;
 
-const EVENT: Class = Class { kind: "event", rides: false, backfill: false };
-const PROFILE: Class = Class { kind: "profile", rides: false, backfill: false };
-const RIDER: Class = Class { kind: "event", rides: true, backfill: false };
+const EVENT: Class = Class { kind: "event", direct: false, rides: false, backfill: false };
+const PROFILE: Class = Class { kind: "profile", direct: false, rides: false, backfill: false };
+const RIDER: Class = Class { kind: "event", direct: false, rides: true, backfill: false };
 
 fn names(names: &[&str]) -> HashSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -98,6 +99,7 @@ impl Reader {
 #[test]
 fn memory_is_bounded_and_everything_comes_in_the_end() {
     const ALL: usize = LANE_MESSAGES * 5;
+    let start = std::time::Instant::now();
     let mut reader = Reader::new(500);
     (0..ALL).for_each(|n| reader.put("a", EVENT, &n.to_string()));
     reader.read();
@@ -108,7 +110,9 @@ fn memory_is_bounded_and_everything_comes_in_the_end() {
         reader.read();
         assert!(reader.room.entries.len() <= LANE_MESSAGES);
     }
-    assert!(reader.reads < ALL * 6, "{} reads of {ALL}", reader.reads);
+    // The longer it takes, the further it may look.
+    let looks_far = start.elapsed().as_millis() as usize * PASSED_OVER_A_SECOND / 1_000;
+    assert!(reader.reads < ALL * 6 + looks_far, "{} reads of {ALL}, {looks_far}", reader.reads);
 }
 
 #[test]
@@ -255,7 +259,11 @@ fn what_is_in_a_job_takes_no_room_and_is_not_read_again() {
 fn what_waits_for_a_job_takes_no_room_and_comes_in_its_order() {
     let mut reader = Reader::new(500);
     (0..10_000).for_each(|n| {
-        reader.put("a", Class { kind: "profile", rides: true, backfill: false }, &n.to_string())
+        reader.put(
+            "a",
+            Class { kind: "profile", direct: false, rides: true, backfill: false },
+            &n.to_string(),
+        )
     });
     reader.read();
     reader.enter_job(1, 1..=5_000);
@@ -418,7 +426,7 @@ fn an_id_rides_only_where_no_other_can_have_brought_it() {
                 return;
             }
             let rides = seq >= fresh_from && !room.is_carried("a", id) && !sent.contains(id);
-            let class = Class { kind: "event", rides, backfill: false };
+            let class = Class { kind: "event", direct: false, rides, backfill: false };
             if room.admit(seq as i64, "a", class, key, Some(*id)) {
                 room.add(seq as i64, "a", class, Some(*id), LANE_BYTES / 50);
                 let may_have_it = |other: &usize| {

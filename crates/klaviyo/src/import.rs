@@ -85,7 +85,7 @@ struct Links {
 }
 
 /// A row that is not as the document has it is left out: it may be somebody else's.
-fn page<T: DeserializeOwned>(body: &[u8]) -> Option<Page<T>> {
+pub(crate) fn page<T: DeserializeOwned>(body: &[u8]) -> Option<Page<T>> {
     let List { data, links } = serde_json::from_slice(body).ok()?;
     let rows = data.into_iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect();
     let next = links.next.and_then(|next| {
@@ -95,7 +95,7 @@ fn page<T: DeserializeOwned>(body: &[u8]) -> Option<Page<T>> {
     Some(Page { rows, next })
 }
 
-const CURSOR: &str = "page[cursor]";
+pub(crate) const CURSOR: &str = "page[cursor]";
 
 fn paged(request: Request, size: usize, cursor: Option<&str>) -> Request {
     let request = request.with("page[size]", size.to_string());

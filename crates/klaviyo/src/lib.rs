@@ -41,7 +41,7 @@ pub use request::Request;
 pub use resources::{
     CREATE_CATEGORIES, CREATE_COUPON_CODES, CREATE_ITEMS, CREATE_VARIANTS, DELETE_CATEGORIES, DELETE_ITEMS,
     DELETE_VARIANTS, RESOURCE_CALLS, ResourceCalls, ResourceJob, UPDATE_CATEGORIES, UPDATE_ITEMS,
-    UPDATE_VARIANTS, catalog_id, resource_job_of,
+    UPDATE_VARIANTS, catalog_id, job_ids_of, resource_job_of,
 };
 pub use session::{Session, SessionError, is_loopback};
 pub use types::{deletion_body, event_body, merge_body, profile_body, resource_id};

@@ -4,7 +4,8 @@
 use serde::Deserialize;
 
 use crate::body::ListBody;
-use crate::{ApiError, Endpoint, JobStatus, Limits, Method};
+use crate::import::{CURSOR, page};
+use crate::{ApiError, Endpoint, JobStatus, Limits, Method, Page, Request};
 
 /// The calls that do one thing with resources of one type.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,17 +22,28 @@ pub struct ResourceCalls {
     pub many: Endpoint,
     /// Asks how a job stands.
     pub asks: Endpoint,
+    /// Asks which jobs there are.
+    pub lists: Endpoint,
 }
 
 const MANY: Limits = Limits { burst: 75, steady: 750, daily: None };
 const MOST: Limits = Limits { burst: 350, steady: 3_500, daily: None };
 
-/// Calls of a scope, `read` for the question.
+const fn question(
+    name: &'static str,
+    path: &'static str,
+    scopes: &'static [&'static str],
+    limits: Limits,
+) -> Endpoint {
+    Endpoint { name, method: Method::Get, path, scopes, limits, max_body: 0, max_items: 0, optional: true }
+}
+
+/// Calls of a scope, `read` for the questions.
 macro_rules! calls {
     ($const:ident, $doc:literal, $resource:literal, $members:literal, $job:literal,
      one: $one:literal $method:ident $path:literal $limits:ident,
      many: $many:literal $max_items:literal,
-     asks: $asks:literal $asked:ident,
+     asks: $asks:literal $asked:ident $lists:literal,
      scope: $scope:literal) => {
         #[doc = $doc]
         pub const $const: &ResourceCalls = &ResourceCalls {
@@ -59,16 +71,8 @@ macro_rules! calls {
                 max_items: $max_items,
                 optional: true,
             },
-            asks: Endpoint {
-                name: $asks,
-                method: Method::Get,
-                path: concat!("/api/", $job, "s/{job_id}"),
-                scopes: &[concat!($scope, ":read")],
-                limits: $asked,
-                max_body: 0,
-                max_items: 0,
-                optional: true,
-            },
+            asks: question($asks, concat!("/api/", $job, "s/{job_id}"), &[concat!($scope, ":read")], $asked),
+            lists: question($lists, concat!("/api/", $job, "s"), &[concat!($scope, ":read")], $asked),
         };
     };
 }
@@ -77,61 +81,61 @@ calls!(CREATE_ITEMS, "`create_catalog_item`, `bulk_create_catalog_items`.",
     "catalog-item", "items", "catalog-item-bulk-create-job",
     one: "create-catalog-item" Post "/api/catalog-items" MANY,
     many: "bulk-create-catalog-items" 100,
-    asks: "get-bulk-create-catalog-items-job" MANY,
+    asks: "get-bulk-create-catalog-items-job" MANY "get-bulk-create-catalog-items-jobs",
     scope: "catalogs");
 calls!(UPDATE_ITEMS, "`update_catalog_item`, `bulk_update_catalog_items`.",
     "catalog-item", "items", "catalog-item-bulk-update-job",
     one: "update-catalog-item" Patch "/api/catalog-items/{id}" MANY,
     many: "bulk-update-catalog-items" 100,
-    asks: "get-bulk-update-catalog-items-job" MANY,
+    asks: "get-bulk-update-catalog-items-job" MANY "get-bulk-update-catalog-items-jobs",
     scope: "catalogs");
 calls!(DELETE_ITEMS, "`delete_catalog_item`, `bulk_delete_catalog_items`.",
     "catalog-item", "items", "catalog-item-bulk-delete-job",
     one: "delete-catalog-item" Delete "/api/catalog-items/{id}" MANY,
     many: "bulk-delete-catalog-items" 100,
-    asks: "get-bulk-delete-catalog-items-job" MOST,
+    asks: "get-bulk-delete-catalog-items-job" MOST "get-bulk-delete-catalog-items-jobs",
     scope: "catalogs");
 calls!(CREATE_VARIANTS, "`create_catalog_variant`, `bulk_create_catalog_variants`.",
     "catalog-variant", "variants", "catalog-variant-bulk-create-job",
     one: "create-catalog-variant" Post "/api/catalog-variants" MANY,
     many: "bulk-create-catalog-variants" 100,
-    asks: "get-bulk-create-variants-job" MANY,
+    asks: "get-bulk-create-variants-job" MANY "get-bulk-create-variants-jobs",
     scope: "catalogs");
 calls!(UPDATE_VARIANTS, "`update_catalog_variant`, `bulk_update_catalog_variants`.",
     "catalog-variant", "variants", "catalog-variant-bulk-update-job",
     one: "update-catalog-variant" Patch "/api/catalog-variants/{id}" MANY,
     many: "bulk-update-catalog-variants" 100,
-    asks: "get-bulk-update-variants-job" MANY,
+    asks: "get-bulk-update-variants-job" MANY "get-bulk-update-variants-jobs",
     scope: "catalogs");
 calls!(DELETE_VARIANTS, "`delete_catalog_variant`, `bulk_delete_catalog_variants`.",
     "catalog-variant", "variants", "catalog-variant-bulk-delete-job",
     one: "delete-catalog-variant" Delete "/api/catalog-variants/{id}" MANY,
     many: "bulk-delete-catalog-variants" 100,
-    asks: "get-bulk-delete-variants-job" MOST,
+    asks: "get-bulk-delete-variants-job" MOST "get-bulk-delete-variants-jobs",
     scope: "catalogs");
 calls!(CREATE_CATEGORIES, "`create_catalog_category`, `bulk_create_catalog_categories`.",
     "catalog-category", "categories", "catalog-category-bulk-create-job",
     one: "create-catalog-category" Post "/api/catalog-categories" MANY,
     many: "bulk-create-catalog-categories" 100,
-    asks: "get-bulk-create-categories-job" MOST,
+    asks: "get-bulk-create-categories-job" MOST "get-bulk-create-categories-jobs",
     scope: "catalogs");
 calls!(UPDATE_CATEGORIES, "`update_catalog_category`, `bulk_update_catalog_categories`.",
     "catalog-category", "categories", "catalog-category-bulk-update-job",
     one: "update-catalog-category" Patch "/api/catalog-categories/{id}" MANY,
     many: "bulk-update-catalog-categories" 100,
-    asks: "get-bulk-update-categories-job" MOST,
+    asks: "get-bulk-update-categories-job" MOST "get-bulk-update-categories-jobs",
     scope: "catalogs");
 calls!(DELETE_CATEGORIES, "`delete_catalog_category`, `bulk_delete_catalog_categories`.",
     "catalog-category", "categories", "catalog-category-bulk-delete-job",
     one: "delete-catalog-category" Delete "/api/catalog-categories/{id}" MANY,
     many: "bulk-delete-catalog-categories" 100,
-    asks: "get-bulk-delete-categories-job" MOST,
+    asks: "get-bulk-delete-categories-job" MOST "get-bulk-delete-categories-jobs",
     scope: "catalogs");
 calls!(CREATE_COUPON_CODES, "`create_coupon_code`, `bulk_create_coupon_codes`.",
     "coupon-code", "coupon-codes", "coupon-code-bulk-create-job",
     one: "create-coupon-code" Post "/api/coupon-codes" MOST,
     many: "bulk-create-coupon-codes" 1_000,
-    asks: "get-bulk-create-coupon-codes-job" MANY,
+    asks: "get-bulk-create-coupon-codes-job" MANY "get-bulk-create-coupon-code-jobs",
     scope: "coupon-codes");
 
 /// All of them.
@@ -163,6 +167,15 @@ impl ResourceCalls {
         )
     }
 
+    /// Asks which jobs have that status, `queued` or `processing`; from a cursor on.
+    pub fn ask_jobs(&'static self, status: &str, cursor: Option<&str>) -> Request {
+        let request = Request::get(&self.lists, "").with("filter", format!("equals(status,\"{status}\")"));
+        match cursor {
+            Some(cursor) => request.with(CURSOR, cursor),
+            None => request,
+        }
+    }
+
     /// Which resource of such a body a JSON pointer is about.
     pub fn resource_at(&self, pointer: &str) -> Option<usize> {
         let rest = pointer.strip_prefix("/data/attributes/")?.strip_prefix(self.members)?;
@@ -183,6 +196,16 @@ pub struct ResourceJob {
     pub failed: usize,
     /// Why, as far as it says.
     pub errors: Vec<ApiError>,
+}
+
+/// The ids of the jobs of a page.
+pub fn job_ids_of(body: &[u8]) -> Option<Page<String>> {
+    #[derive(Deserialize)]
+    struct Resource {
+        id: String,
+    }
+    let Page { rows, next } = page::<Resource>(body)?;
+    Some(Page { rows: rows.into_iter().map(|Resource { id }| id).collect(), next })
 }
 
 /// How a job of any kind stands, by an answer that is about it.
@@ -229,6 +252,14 @@ mod tests {
         for other in ["", "/data", "/data/attributes/items/data/x", "/data/attributes/variants/data/1"] {
             assert_eq!(at(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_page_has_jobs() {
+        let body = br#"{"data":[{"type":"j","id":"A"},{"type":"j","id":"B"}],"links":{"next":"https://x.example/a?page%5Bcursor%5D=c"}}"#;
+        let page = job_ids_of(body).expect("a page");
+        assert_eq!((page.rows, page.next.as_deref()), (vec!["A".to_owned(), "B".to_owned()], Some("c")));
+        assert_eq!(job_ids_of(b"{}"), None);
     }
 
     #[test]

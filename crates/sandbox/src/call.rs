@@ -70,6 +70,8 @@ pub enum Call {
     Start(Work),
     /// `GET /api/catalog-item-bulk-create-jobs/{job_id}` and the like: how far the job is.
     Job(Work),
+    /// `GET /api/catalog-item-bulk-create-jobs` and the like: which jobs there are.
+    Jobs(Work),
 }
 
 /// How many requests each of the fixed windows of a call allows, for one account.
@@ -123,7 +125,8 @@ impl Call {
                 .chain(Act::ALL.map(|act| Self::Change(kind, act)))
         });
         let jobs = Work::all().flat_map(|work| [Self::Start(work), Self::Job(work)]);
-        Self::SINGLE.into_iter().chain(catalog).chain(jobs)
+        let lists = Work::all().filter(|work| work.is_listed()).map(Self::Jobs);
+        Self::SINGLE.into_iter().chain(catalog).chain(jobs).chain(lists)
     }
 
     /// The call that a request is, and the id in its path, empty where the call has none. Of a path that does not answer
@@ -165,7 +168,7 @@ impl Call {
             Self::Code => "/api/coupon-codes/{id}",
             Self::Things(kind) | Self::Change(kind, Act::Create) => kind.path(),
             Self::Thing(kind) | Self::Change(kind, Act::Update | Act::Delete) => kind.path_of_one(),
-            Self::Start(work) => work.path(),
+            Self::Start(work) | Self::Jobs(work) => work.path(),
             Self::Job(work) => work.path_of_one(),
         }
     }
@@ -200,7 +203,8 @@ impl Call {
             | Self::Code
             | Self::Things(_)
             | Self::Thing(_)
-            | Self::Job(_) => Method::GET,
+            | Self::Job(_)
+            | Self::Jobs(_) => Method::GET,
             Self::UpdateList | Self::Change(_, Act::Update) => Method::PATCH,
             Self::DeleteList | Self::RemoveFromList | Self::Change(_, Act::Delete) => Method::DELETE,
         }
@@ -213,7 +217,8 @@ impl Call {
             | Self::Code
             | Self::Things(_)
             | Self::Thing(_)
-            | Self::Job(Work::Catalog(Kind::Category, _) | Work::Catalog(_, Act::Delete)) => {
+            | Self::Job(Work::Catalog(Kind::Category, _) | Work::Catalog(_, Act::Delete))
+            | Self::Jobs(Work::Catalog(Kind::Category, _) | Work::Catalog(_, Act::Delete)) => {
                 Limits { burst: 350, steady: 3_500, daily: None }
             }
             Self::ProfileImport
@@ -228,7 +233,8 @@ impl Call {
             | Self::CodesOfCoupon
             | Self::Change(..)
             | Self::Start(_)
-            | Self::Job(_) => Limits { burst: 75, steady: 750, daily: None },
+            | Self::Job(_)
+            | Self::Jobs(_) => Limits { burst: 75, steady: 750, daily: None },
             Self::CreateList => Limits { burst: 10, steady: 150, daily: Some(150) },
             Self::RequestDeletion | Self::CreateCoupon => Limits { burst: 3, steady: 60, daily: None },
             Self::EventBulkCreate
@@ -278,7 +284,8 @@ impl Call {
             | Self::Things(_)
             | Self::Thing(_)
             | Self::Change(_, Act::Delete)
-            | Self::Job(_) => None,
+            | Self::Job(_)
+            | Self::Jobs(_) => None,
         }
     }
 }

@@ -31,6 +31,11 @@ impl Work {
         [Self::Suppress, Self::Unsuppress, Self::Codes].into_iter().chain(catalog)
     }
 
+    /// Whether it can be asked which of its jobs there are. Of those that suppress the sandbox does not know the call.
+    pub const fn is_listed(self) -> bool {
+        matches!(self, Self::Codes | Self::Catalog(..))
+    }
+
     const fn names(self) -> [&'static str; 3] {
         match self {
             Self::Suppress => names!("profile-suppression-bulk-create-job"),

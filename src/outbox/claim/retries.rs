@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use delivery::kind::Rides;
-use delivery::room::class_name;
+use delivery::room::Class;
 use delivery::{Failure, Message, kind};
 use pgrx::spi;
 
@@ -87,7 +87,7 @@ impl Claimer {
                 // Of an account that has no room nothing more is taken, or a later message of a key would go before
                 // an earlier one.
                 let class = match known.filter(|kind| kind.endpoint().is_none()) {
-                    Some(direct) => class_name(direct, &json_column(row, 6)),
+                    Some(direct) => Class::of_kind(direct, &json_column(row, 6)).kind,
                     None => &kind,
                 };
                 if self.room.is_full(&account, class) {

@@ -55,6 +55,10 @@ fn job(hand: &mut Hand, path: &str, members: &str, entries: &[Value]) -> Value {
         told["status"] == "complete"
     });
     hand.send("GET", &format!("{path}/nobody"), &HEADERS, "", &[404]);
+    let listed =
+        hand.send("GET", &format!("{path}?filter=equals(status,%22complete%22)"), &HEADERS, "", &[200]);
+    assert_eq!(listed["data"][0]["id"], made["data"]["id"]);
+    hand.send("GET", &format!("{path}?sort=id"), &HEADERS, "", &[400]);
     hand.post(
         path,
         &json!({"data": {"type": resource, "attributes": {members: {"data": []}}}}).to_string(),

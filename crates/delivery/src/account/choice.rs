@@ -90,9 +90,9 @@ impl Account {
         now: Instant,
         policy: &Policy,
     ) -> Start {
-        let stops = self.stops.start_when(number, now);
+        let (stops, gate) = (self.stops.start_when(number, now), self.gate(number));
         let lane = &mut self.lanes[number];
-        let may = stops.and(lane.start_when(now, policy.max_in_flight));
+        let may = stops.and(lane.start_when(now, policy.max_in_flight)).and(gate);
         let Some(Draw { from, many, .. }) = lane.draw else { return may };
         if !many {
             return if backfill { may.and(lane.when_spare(now)) } else { may };

@@ -38,6 +38,9 @@ impl Account {
         // Where another call does as well, nobody waits for this one.
         let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
         let goes_otherwise = lane_only && self.lanes[call.lane].endpoint.optional && !carried.is_direct();
+        if matches!(verdict, Verdict::Trouble { ambiguous: true, .. }) {
+            self.leaves_job(call.lane, now);
+        }
         if carried.messages.iter().any(is_over) {
             self.lanes[call.lane].lost_one();
         }

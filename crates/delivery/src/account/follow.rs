@@ -2,8 +2,8 @@
 //! nothing about the same people overtakes it.
 //!
 //! Unlike those of an import they stay in memory meanwhile, for they are few and short, and nothing is written down: what a
-//! crash forgets is done again, which does no harm. A job of resources says what it failed at, and that goes again, by itself
-//! in the end; so does all of one of which nobody tells.
+//! crash forgets is done again, once it can overtake nothing, see [`super::gates`]. A job of resources says what it failed at,
+//! and that goes again, by itself in the end; so does all of one of which nobody tells.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +19,6 @@ use crate::draw;
 use crate::import::{FIRST_QUESTION, UNKNOWN, pause};
 use crate::lane::Lane;
 use crate::message::{Ending, Failure, Report};
-use crate::preflight;
 use crate::verdict::{Scope, Verdict};
 
 /// A job under way.
@@ -124,40 +123,6 @@ impl Account {
         let failed =
             if resources.is_some() { (0..carried.messages.len()).collect() } else { BTreeSet::new() };
         self.end_followed(at, End::Complete(failed, UNKNOWN), now, report);
-    }
-
-    /// Whether jobs can be asked about in that lane, as has been found out. One of resources must be, for it may fail at some.
-    pub(super) fn can_ask(&self, lane: usize) -> bool {
-        self.stops.is_open(lane) && self.lanes[lane].successes > 0
-    }
-
-    /// The lanes in which it is to be found out whether jobs can be asked about: some are about to be needed.
-    fn trials(&self, policy: &Policy) -> Vec<usize> {
-        let makes = self.lanes.iter().filter_map(|lane| Some((lane.resources?, lane.draw?)));
-        let needed = makes.filter(|(_, draw)| self.is_backlog(draw.from, policy));
-        needed.map(|(calls, _)| draw::number(&calls.asks)).filter(|lane| !self.can_ask(*lane)).collect()
-    }
-
-    /// The next call that finds out so, and may start now: about a job that there is not.
-    pub(super) fn next_trial(&mut self, now: Instant, policy: &Policy) -> Option<Call> {
-        for lane in self.trials(policy) {
-            if !self.lanes[lane].is_busy() && self.may_start(lane, now, policy) {
-                let request = preflight::request(self.lanes[lane].endpoint);
-                return self.start(lane, request, Carried::default(), Purpose::TryFollowing, now);
-            }
-        }
-        None
-    }
-
-    /// When the next of these may start.
-    pub(super) fn tries_at(&mut self, now: Instant, policy: &Policy) -> Option<Instant> {
-        let lanes = self.trials(policy);
-        lanes
-            .into_iter()
-            .filter(|lane| !self.lanes[*lane].is_busy())
-            .collect::<Vec<_>>()
-            .into_iter()
-            .fold(None, |wake, lane| earlier(wake, self.starts_when(lane, false, now, policy).at(now)))
     }
 
     /// The next question how a job stands that may be asked now.

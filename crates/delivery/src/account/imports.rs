@@ -122,7 +122,7 @@ impl Account {
     /// Whether what a lane brings can be followed, where that is needed.
     pub(super) fn may_follow(&self, lane: usize) -> bool {
         if let Some(calls) = self.lanes[lane].resources {
-            return self.can_ask(draw::number(&calls.asks));
+            return self.can_ask(calls);
         }
         !self.lanes[lane].is_followed()
             || matches!(self.imports.asking, Asking::Allowed) && !self.imports.are_full()

@@ -3,7 +3,7 @@
 use klaviyo::{CREATE_COUPON_CODES, CREATE_ITEMS, Endpoint, UPDATE_ITEMS};
 
 use super::*;
-use crate::call::tests::{account_with, add, answer, awaited, endings, lane, message, seqs, settled};
+use crate::call::tests::{POLICY, account_with, add, answer, awaited, endings, lane, message, seqs, settled};
 use crate::kind::catalog::{CATEGORIES, Draft, ITEMS, delete};
 use crate::kind::{self, coupon_code};
 use crate::message::Ending;
@@ -72,14 +72,32 @@ fn unnamed() -> Result<Answer, TransportError> {
     )
 }
 
-/// The next call; where that finds out whether jobs can be asked about, they can.
+/// An answer to the question which jobs are under way.
+fn under_way(jobs: &[&str]) -> Result<Answer, TransportError> {
+    let job = |id: &&str| format!(r#"{{"type":"job","id":"{id}","attributes":{{"status":"queued"}}}}"#);
+    answer(200, &format!(r#"{{"data":[{}]}}"#, jobs.iter().map(job).collect::<Vec<_>>().join(",")))
+}
+
+/// Answers all such questions of one look, each so; returns when they had been asked.
+fn look(account: &mut Account, now: &mut Instant, questions: usize, jobs: &[&str]) -> Instant {
+    let mut asked = *now;
+    for _ in 0..questions {
+        let call = awaited(account, now);
+        assert!(matches!(call.purpose, Purpose::Look(_)), "{}", lane(&call).name);
+        asked = *now;
+        assert!(settled(account, call, under_way(jobs), *now).outcomes.is_empty());
+    }
+    asked
+}
+
+/// The next call that brings something, or asks about a job that was made; none are under way otherwise.
 fn next(account: &mut Account, now: &mut Instant) -> Call {
     loop {
         let call = awaited(account, now);
-        if call.purpose != Purpose::TryFollowing {
+        if !matches!(call.purpose, Purpose::Look(_)) {
             return call;
         }
-        assert!(settled(account, call, not_found(), *now).outcomes.is_empty());
+        assert!(settled(account, call, under_way(&[]), *now).outcomes.is_empty());
     }
 }
 
@@ -150,34 +168,86 @@ fn a_job_that_was_cancelled_is_made_again() {
 #[test]
 fn who_may_not_ask_about_jobs_makes_none() {
     let (mut account, mut now) = with((1..=100).map(|seq| item(seq, seq)));
-    let trial = awaited(&mut account, &mut now);
-    assert_eq!((lane(&trial), trial.purpose), (&CREATE_ITEMS.asks, Purpose::TryFollowing));
-    let report = settled(&mut account, trial, refused(403), now);
+    let question = awaited(&mut account, &mut now);
+    assert!(matches!(question.purpose, Purpose::Look("catalog-item")));
+    let report = settled(&mut account, question, refused(403), now);
     assert_eq!(report.account_state, None, "it does without");
-    let first = now;
-    for _ in 0..30 {
+    for _ in 0..100 {
         let call = awaited(&mut account, &mut now);
         assert_eq!(lane(&call), &CREATE_ITEMS.one);
         assert_eq!(accepted(settled(&mut account, call, answer(201, ""), now)).len(), 1);
     }
-    // Now and then it is asked again, while there are many.
-    (101..=2_000).for_each(|seq| add(&mut account, item(seq, seq), now));
-    now = first + Duration::from_secs(61);
-    let trial = loop {
+}
+
+/// What an earlier life has left at Klaviyo may still be done, and would undo what is newer.
+#[test]
+fn nothing_goes_before_jobs_that_may_be_ours_are_over() {
+    let (mut account, start) = with([item(1, 1), message(2, "event", "a")]);
+    let mut now = start;
+    let event = account.next_call(now, &POLICY, &mut Vec::new()).expect("a call");
+    assert!(matches!(event.purpose, Purpose::Look(_)));
+    settled(&mut account, event, under_way(&["A", "B"]), now);
+    let event = account.next_call(now, &POLICY, &mut Vec::new()).expect("others wait for nothing");
+    if matches!(event.purpose, Purpose::Look(_)) {
+        settled(&mut account, event, under_way(&["A", "B"]), now);
+    } else {
+        settled(&mut account, event, answer(202, ""), now);
+    }
+    let mut looks = 0;
+    while now < start + Duration::from_secs(60) {
         let call = awaited(&mut account, &mut now);
-        if call.purpose == Purpose::TryFollowing {
+        match call.purpose {
+            // Others make jobs all the time.
+            Purpose::Look(_) => {
+                drop(settled(&mut account, call, under_way(&["B", &format!("J{looks}")]), now))
+            }
+            _ => assert_eq!(accepted(settled(&mut account, call, answer(202, ""), now)), [2]),
+        }
+        looks += 1;
+    }
+    assert!((10..120).contains(&looks), "{looks}");
+    let before = now;
+    loop {
+        let call = awaited(&mut account, &mut now);
+        if !matches!(call.purpose, Purpose::Look(_)) {
+            assert_eq!(accepted(settled(&mut account, call, answer(201, ""), now)), [1]);
+            break;
+        }
+        settled(&mut account, call, under_way(&["C", "D"]), now);
+    }
+    assert!(now < before + Duration::from_secs(25), "of others nobody waits for: {:?}", now - before);
+}
+
+/// A call whose answer is lost may have made a job: what it carried does not go again before that is over.
+#[test]
+fn a_lost_answer_is_looked_after() {
+    let (mut account, mut now) = with((1..=200).map(|seq| item(seq, seq)));
+    let job = next_of(&mut account, &mut now, &CREATE_ITEMS.many);
+    settled(&mut account, job, Err(TransportError::Timeout), now);
+    let lost = now;
+    let asked = look(&mut account, &mut now, 6, &["A"]);
+    assert!(asked >= lost + Duration::from_secs(1), "it may still be on its way");
+    look(&mut account, &mut now, 6, &["A", "B"]);
+    look(&mut account, &mut now, 6, &["B"]);
+    let again = awaited(&mut account, &mut now);
+    assert!([&CREATE_ITEMS.many, &CREATE_ITEMS.one].contains(&lane(&again)));
+}
+
+/// One that Klaviyo has forgotten is not waited for for ever.
+#[test]
+fn a_job_that_never_ends_holds_nothing_up_for_ever() {
+    let (mut account, start) = with([item(1, 1)]);
+    let mut now = start;
+    let call = loop {
+        let call = awaited(&mut account, &mut now);
+        if !matches!(call.purpose, Purpose::Look(_)) {
             break call;
         }
-        settled(&mut account, call, answer(201, ""), now);
+        settled(&mut account, call, under_way(&["A"]), now);
     };
-    settled(&mut account, trial, not_found(), now);
-    let bulk = (0..100).any(|_| {
-        let call = awaited(&mut account, &mut now);
-        let is_job = lane(&call) == &CREATE_ITEMS.many;
-        settled(&mut account, call, made("A"), now);
-        is_job
-    });
-    assert!(bulk, "jobs are made");
+    assert_eq!(seqs(&call), [1]);
+    let waited = now - start;
+    assert!((3_600..3_700).contains(&waited.as_secs()), "{waited:?}");
 }
 
 /// A job of which nobody tells may still be done: what it is of waits until it can be thought to be over, and goes again.

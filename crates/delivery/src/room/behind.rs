@@ -10,7 +10,7 @@ use crate::key::Identifier;
 /// lies beyond is not read. A lane that is fast catches up often, and each time all this is read again; one that is
 /// slow can hold up the other for hours, and there is time to look far.
 const PASSED_OVER: usize = 2_000;
-const PASSED_OVER_A_SECOND: usize = 20_000;
+pub const PASSED_OVER_A_SECOND: usize = 20_000;
 const PASSED_OVER_AT_MOST: usize = 200_000;
 
 /// What of an account's messages in the outbox was passed over.

@@ -269,7 +269,7 @@ impl Play {
             part.into_iter().map(|(seq, place)| (self.row(seq).message.clone(), place)).collect();
         for (message, _) in &messages {
             assert!(self.room.leave_job("default", message.seq));
-            let class = Class { kind: "profile", rides: true, backfill: false };
+            let class = Class { kind: "profile", direct: false, rides: true, backfill: false };
             self.room.add(message.seq, "default", class, None, LANE_BYTES / ROOM);
         }
         if last {

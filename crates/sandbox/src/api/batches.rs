@@ -43,6 +43,11 @@ impl Received<'_> {
         Ok(document(StatusCode::ACCEPTED, &batch.document(self.api_url())))
     }
 
+    pub(super) fn batches(&self, state: &State, work: Work) -> Result<Reply, Reply> {
+        let (page, status) = query::batches(&self.head.uri).map_err(refused)?;
+        Ok(document(StatusCode::OK, &state.batches.list(work, status.as_deref(), page, self.api_url())))
+    }
+
     pub(super) fn batch(&self, state: &State, work: Work, id: &str) -> Result<Reply, Reply> {
         query::none(&self.head.uri).map_err(refused)?;
         let batch = state.batches.get(work, id);

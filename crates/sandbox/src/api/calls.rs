@@ -69,6 +69,7 @@ impl Received<'_> {
             Call::Change(kind, Act::Delete) => self.delete_thing(state, kind, id),
             Call::Start(work) => self.start(state, &body, work, ticket),
             Call::Job(work) => self.batch(state, work, id),
+            Call::Jobs(work) => self.batches(state, work),
         }
     }
 

@@ -91,6 +91,23 @@ pub fn jobs(uri: &Uri) -> Result<(Page, bool), ApiError> {
     Ok((page, open))
 }
 
+/// The page that a query for jobs of many entries asks for, and of which status they are to be. Of the size of a page the
+/// document says nothing there.
+pub fn batches(uri: &Uri) -> Result<(Page, Option<String>), ApiError> {
+    let mut status = None;
+    let page = page_with(uri, SIZES_OF_MANY, |name, value| match name {
+        FILTER => {
+            status = Filter::parse(value, &[EQUALS], &["status"])?.values.into_iter().next();
+            Ok(true)
+        }
+        _ => Ok(false),
+    })?;
+    if parameters(uri)?.iter().any(|(name, _)| name == "page[size]") {
+        return Err(unknown("page[size]"));
+    }
+    Ok((page, status))
+}
+
 /// Which lists a query asks for.
 pub fn lists(uri: &Uri) -> Result<Selection, ApiError> {
     selection(uri, SIZES_OF_LISTS, (&[ANY, EQUALS], &["id", "name"]), &[])

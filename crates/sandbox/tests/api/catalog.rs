@@ -380,3 +380,35 @@ fn a_job_has_limits() {
     sandbox.control("PUT", "bulk", json!({"queued_ms": 0, "processing_ms": 0}));
     assert_eq!(api.post(&path, &large(0)).unwrap().status, 202);
 }
+
+#[test]
+fn it_is_told_which_jobs_there_are() {
+    let sandbox = Sandbox::start(&["--rates", "off", "--job-queued", "60000", "--job-processing", "0"]);
+    let mut api = sandbox.api();
+    let path = "/api/catalog-category-bulk-create-jobs";
+    let made: Vec<Value> = (0..101)
+        .map(|n| {
+            let answer = api.post(path, &batch(path, [new("category", &n.to_string())])).unwrap();
+            assert_eq!(answer.status, 202, "{answer:?}");
+            answer.json()["data"]["id"].clone()
+        })
+        .collect();
+    let ids = |api: &mut Connection, query: &str| -> Vec<Value> {
+        let answer = api.get(&format!("{path}{query}")).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["data"].as_array().unwrap().iter().map(|job| job["id"].clone()).collect()
+    };
+    let queued = ids(&mut api, "?filter=equals(status,%22queued%22)");
+    assert_eq!(queued.len(), 100, "a page");
+    assert_eq!(queued[0], made[100], "the latest first");
+    let next = ids(&mut api, "?filter=equals(status,%22queued%22)&page[cursor]=100");
+    assert_eq!(next, [made[0].clone()]);
+    assert!(ids(&mut api, "?filter=equals(status,%22processing%22)").is_empty());
+    assert_eq!(ids(&mut api, "").len(), 100, "of all");
+    for wrong in ["?filter=any(status,[%22queued%22])", "?filter=equals(id,%221%22)", "?page[size]=5", "?x=1"]
+    {
+        assert_eq!(api.get(&format!("{path}{wrong}")).unwrap().status, 400, "{wrong}");
+    }
+    let others = api.get("/api/catalog-item-bulk-create-jobs").unwrap().json();
+    assert_eq!(others["data"], json!([]));
+}
