@@ -1,6 +1,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 
-use klaviyo::REVISION;
+use klaviyo::{Answer, REVISION, TransportError};
 
 use super::*;
 use crate::gauges::board;

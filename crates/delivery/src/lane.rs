@@ -42,6 +42,8 @@ pub struct Lane {
     /// Calls that succeeded and failed, ever: what tells a bad message from a bad day.
     pub successes: u64,
     pub failures: u64,
+    /// Whether Klaviyo has answered such a question, to the key that is used.
+    pub is_answered: bool,
     /// What could have found out whether an outage is over has died in it.
     probes: bool,
     gauges: Option<&'static LaneGauges>,
@@ -109,6 +111,7 @@ impl Lane {
             unsettled: 0,
             successes: 0,
             failures: 0,
+            is_answered: false,
             probes: false,
             gauges: None,
         }

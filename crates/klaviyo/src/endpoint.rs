@@ -318,7 +318,11 @@ pub const GET_IMPORT_ERRORS: Endpoint =
 const JOB_LIMITS: Limits = Limits { burst: 10, steady: 150, daily: None };
 
 /// A call that only asks, as of jobs.
-const fn question(name: &'static str, path: &'static str, scopes: &'static [&'static str]) -> Endpoint {
+pub(crate) const fn question(
+    name: &'static str,
+    path: &'static str,
+    scopes: &'static [&'static str],
+) -> Endpoint {
     Endpoint {
         name,
         method: Method::Get,

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use crate::body::ListBody;
+use crate::endpoint::question;
 use crate::import::{CURSOR, page};
 use crate::{ApiError, Endpoint, JobStatus, Limits, Method, Page, Request};
 
@@ -28,15 +29,6 @@ pub struct ResourceCalls {
 
 const MANY: Limits = Limits { burst: 75, steady: 750, daily: None };
 const MOST: Limits = Limits { burst: 350, steady: 3_500, daily: None };
-
-const fn question(
-    name: &'static str,
-    path: &'static str,
-    scopes: &'static [&'static str],
-    limits: Limits,
-) -> Endpoint {
-    Endpoint { name, method: Method::Get, path, scopes, limits, max_body: 0, max_items: 0, optional: true }
-}
 
 /// Calls of a scope, `read` for the questions.
 macro_rules! calls {
@@ -71,8 +63,14 @@ macro_rules! calls {
                 max_items: $max_items,
                 optional: true,
             },
-            asks: question($asks, concat!("/api/", $job, "s/{job_id}"), &[concat!($scope, ":read")], $asked),
-            lists: question($lists, concat!("/api/", $job, "s"), &[concat!($scope, ":read")], $asked),
+            asks: Endpoint {
+                limits: $asked,
+                ..question($asks, concat!("/api/", $job, "s/{job_id}"), &[concat!($scope, ":read")])
+            },
+            lists: Endpoint {
+                limits: $asked,
+                ..question($lists, concat!("/api/", $job, "s"), &[concat!($scope, ":read")])
+            },
         };
     };
 }

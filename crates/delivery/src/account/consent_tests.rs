@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use klaviyo::{GET_LIST_PROFILES, GET_SUPPRESS_JOB, SUBSCRIBE, SUPPRESS, UNSUBSCRIBE, UNSUPPRESS};
+use klaviyo::{
+    Answer, GET_LIST_PROFILES, GET_SUPPRESS_JOB, SUBSCRIBE, SUPPRESS, TransportError, UNSUBSCRIBE, UNSUPPRESS,
+};
 
 use super::*;
 use crate::call::tests::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use klaviyo::{GET_LISTS, Method};
+use klaviyo::{Answer, GET_LISTS, Method, TransportError};
 
 use super::*;
 use crate::call::tests::{POLICY, account_with, answer, awaited, endings, message, seqs, settled};

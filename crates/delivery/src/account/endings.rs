@@ -39,7 +39,7 @@ impl Account {
         let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
         let goes_otherwise = lane_only && self.lanes[call.lane].endpoint.optional && !carried.is_direct();
         if matches!(verdict, Verdict::Trouble { ambiguous: true, .. }) {
-            self.leaves_job(call.lane, now);
+            self.leaves_job(call.lane, now, policy);
         }
         if carried.messages.iter().any(is_over) {
             self.lanes[call.lane].lost_one();

@@ -1,6 +1,6 @@
 //! Jobs of resources that an earlier life of ours has left at Klaviyo, or that a call has made whose answer is lost. What such
 //! a job does it does at its time, also after what we have sent since: so nothing about resources of its type goes until those
-//! that are under way when we first look are at their end.
+//! that are under way when we first look are at their end; but for calls that messages ask for themselves.
 //!
 //! Looking also finds out whether jobs can be asked about at all. Without that none are made, for one may fail at some.
 
@@ -17,14 +17,18 @@ use crate::lane::Start;
 use crate::queue::Line;
 use crate::verdict::{Scope, Verdict};
 
-/// From when it is known that a job may have been left until the first look: a call may still be on its way.
+/// From the beginning until the first look: a call of an earlier life may still be on its way.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// How long jobs are waited for. One that takes longer has been forgotten there.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// What a job is that is not at its end.
-const OPEN: [&str; 2] = ["queued", "processing"];
+/// Questions that Klaviyo may refuse before it is taken for one that cannot be asked.
+const REFUSALS: u32 = 3;
+
+/// What a job is that is not at its end. It is asked from the end of these: what is queued then may be processing by the
+/// time of the next question, and not the other way round.
+const OPEN: [&str; 2] = ["processing", "queued"];
 
 /// By the type of a resource; those that nothing has been needed of yet are not there, and count as shut.
 pub type Gates = BTreeMap<&'static str, Gate>;
@@ -34,6 +38,7 @@ pub struct Gate {
     since: Instant,
     look_at: Instant,
     looked: u32,
+    refused: u32,
     asking: bool,
     /// What is still to be asked in this look.
     left: Vec<Question>,
@@ -52,6 +57,7 @@ impl Gate {
             since: now,
             look_at: first_look,
             looked: 0,
+            refused: 0,
             asking: false,
             left: questions(resource),
             found: BTreeSet::new(),
@@ -59,14 +65,14 @@ impl Gate {
         }
     }
 
-    /// A look has come to its end, or the waiting.
+    /// A look has come to its end.
     fn looked(&mut self, resource: &str, now: Instant) {
         let found = std::mem::take(&mut self.found);
         let still = match self.waits_for.take() {
             Some(before) => before.intersection(&found).cloned().collect(),
             None => found,
         };
-        self.is_open = still.is_empty() || now.saturating_duration_since(self.since) >= LONGEST;
+        self.is_open = still.is_empty();
         self.waits_for = Some(still);
         self.left = questions(resource);
         self.look_at = now + pause(self.looked);
@@ -89,14 +95,21 @@ impl Account {
     /// Whether jobs that a lane makes can be asked about, as has been found out.
     pub(super) fn can_ask(&self, calls: &ResourceCalls) -> bool {
         let (asks, lists) = (draw::number(&calls.asks), draw::number(&calls.lists));
-        self.stops.is_open(asks) && self.stops.is_open(lists) && self.lanes[lists].successes > 0
+        self.stops.is_open(asks) && self.stops.is_open(lists) && self.lanes[lists].is_answered
     }
 
-    /// A call that makes a job may have made one, of which nobody is told.
-    pub(super) fn leaves_job(&mut self, lane: usize, now: Instant) {
+    /// A call that makes a job may have made one, of which nobody is told; or may still, for as long as one may take.
+    pub(super) fn leaves_job(&mut self, lane: usize, now: Instant, policy: &Policy) {
         if let Some(calls) = self.lanes[lane].resources {
-            self.gates.insert(calls.resource, Gate::shut(calls.resource, now, now + FIRST_LOOK));
+            let gate = Gate::shut(calls.resource, now, now + policy.request_timeout);
+            self.gates.insert(calls.resource, gate);
         }
+    }
+
+    /// It may be another key from now on, that may do other things, or another account.
+    pub(super) fn forget_gates(&mut self) {
+        self.gates.clear();
+        self.lanes.iter_mut().for_each(|lane| lane.is_answered = false);
     }
 
     /// Those that are shut and before which something waits.
@@ -108,7 +121,7 @@ impl Account {
         });
         let resources: BTreeSet<&'static str> = shut.collect();
         for resource in &resources {
-            self.gates.entry(resource).or_insert_with(|| Gate::shut(resource, now, now));
+            self.gates.entry(resource).or_insert_with(|| Gate::shut(resource, now, now + FIRST_LOOK));
         }
         resources.into_iter().collect()
     }
@@ -159,14 +172,23 @@ impl Account {
             (Verdict::Accepted { .. }, Some(Page { rows, next })) => {
                 gate.found.extend(rows);
                 let asked = gate.left.pop();
+                if let Some((calls, ..)) = &asked {
+                    self.lanes[draw::number(&calls.lists)].is_answered = true;
+                }
                 gate.left
                     .extend(asked.zip(next).map(|((calls, status, _), next)| (calls, status, Some(next))));
                 if gate.left.is_empty() {
                     gate.looked(resource, now);
                 }
             }
-            // Who may not ask cannot wait, and has made no jobs while that was so.
-            (Verdict::Stopped { scope: Scope::Lane, .. } | Verdict::Refused { .. }, _) => gate.is_open = true,
+            // Who may not ask cannot wait, and makes no jobs while that is so.
+            (Verdict::Stopped { scope: Scope::Lane, .. }, _) => gate.is_open = true,
+            (Verdict::Refused { .. }, _) => {
+                gate.refused += 1;
+                gate.is_open = gate.refused >= REFUSALS;
+                (gate.left, gate.found) = (questions(resource), BTreeSet::new());
+                gate.look_at = now + policy.backoff.delay(gate.refused);
+            }
             (Verdict::Throttled { retry_after, .. } | Verdict::Trouble { retry_after, .. }, _) => {
                 gate.looked += 1;
                 gate.look_at = now + policy.backoff.delay(gate.looked).max(retry_after.unwrap_or_default());
@@ -176,6 +198,7 @@ impl Account {
                 gate.look_at = now + policy.backoff.delay(gate.looked);
             }
         }
+        gate.is_open |= now.saturating_duration_since(gate.since) >= LONGEST;
     }
 
     /// When what a lane brings may go as far as such jobs are concerned.

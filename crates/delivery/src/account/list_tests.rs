@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use klaviyo::{CREATE_LIST, DELETE_LIST, GET_LIST_PROFILES, GET_LISTS, SUBSCRIBE, UNSUBSCRIBE, UPDATE_LIST};
+use klaviyo::{
+    Answer, CREATE_LIST, DELETE_LIST, GET_LIST_PROFILES, GET_LISTS, SUBSCRIBE, TransportError, UNSUBSCRIBE,
+    UPDATE_LIST,
+};
 
 use super::*;
 use crate::call::tests::{account, add, answer, awaited, endings, lane, message, next, seqs, settled};

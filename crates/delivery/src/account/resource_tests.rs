@@ -1,6 +1,6 @@
 //! Resources, one by one and in jobs.
 
-use klaviyo::{CREATE_COUPON_CODES, CREATE_ITEMS, Endpoint, UPDATE_ITEMS};
+use klaviyo::{Answer, CREATE_COUPON_CODES, CREATE_ITEMS, Endpoint, TransportError, UPDATE_ITEMS};
 
 use super::*;
 use crate::call::tests::{POLICY, account_with, add, answer, awaited, endings, lane, message, seqs, settled};
@@ -184,25 +184,15 @@ fn who_may_not_ask_about_jobs_makes_none() {
 fn nothing_goes_before_jobs_that_may_be_ours_are_over() {
     let (mut account, start) = with([item(1, 1), message(2, "event", "a")]);
     let mut now = start;
-    let event = account.next_call(now, &POLICY, &mut Vec::new()).expect("a call");
-    assert!(matches!(event.purpose, Purpose::Look(_)));
-    settled(&mut account, event, under_way(&["A", "B"]), now);
     let event = account.next_call(now, &POLICY, &mut Vec::new()).expect("others wait for nothing");
-    if matches!(event.purpose, Purpose::Look(_)) {
-        settled(&mut account, event, under_way(&["A", "B"]), now);
-    } else {
-        settled(&mut account, event, answer(202, ""), now);
-    }
+    assert_eq!(accepted(settled(&mut account, event, answer(202, ""), now)), [2]);
+    look(&mut account, &mut now, 6, &["A", "B"]);
     let mut looks = 0;
     while now < start + Duration::from_secs(60) {
         let call = awaited(&mut account, &mut now);
-        match call.purpose {
-            // Others make jobs all the time.
-            Purpose::Look(_) => {
-                drop(settled(&mut account, call, under_way(&["B", &format!("J{looks}")]), now))
-            }
-            _ => assert_eq!(accepted(settled(&mut account, call, answer(202, ""), now)), [2]),
-        }
+        assert!(matches!(call.purpose, Purpose::Look(_)));
+        // Others make jobs all the time.
+        settled(&mut account, call, under_way(&["B", &format!("J{looks}")]), now);
         looks += 1;
     }
     assert!((10..120).contains(&looks), "{looks}");
@@ -226,11 +216,70 @@ fn a_lost_answer_is_looked_after() {
     settled(&mut account, job, Err(TransportError::Timeout), now);
     let lost = now;
     let asked = look(&mut account, &mut now, 6, &["A"]);
-    assert!(asked >= lost + Duration::from_secs(1), "it may still be on its way");
+    assert!(asked >= lost + POLICY.request_timeout, "it may still be on its way");
     look(&mut account, &mut now, 6, &["A", "B"]);
     look(&mut account, &mut now, 6, &["B"]);
     let again = awaited(&mut account, &mut now);
     assert!([&CREATE_ITEMS.many, &CREATE_ITEMS.one].contains(&lane(&again)));
+}
+
+/// A job that begins its work between the two questions is seen by one of them.
+#[test]
+fn a_job_that_begins_meanwhile_is_seen() {
+    let (mut account, mut now) = with([item(1, 1)]);
+    let mut is_first = true;
+    for _ in 0..6 {
+        let call = awaited(&mut account, &mut now);
+        let address = format!("{:?}", call.request);
+        let sees = address.contains("queued") == is_first;
+        is_first = !is_first;
+        settled(&mut account, call, under_way(if sees { &["A"] } else { &[] }), now);
+    }
+    assert!(matches!(awaited(&mut account, &mut now).purpose, Purpose::Look(_)), "it is waited for");
+}
+
+/// What cannot be asked holds nothing up for ever, and whoever cannot ask makes no jobs.
+#[test]
+fn questions_that_are_refused_or_fail_are_given_up() {
+    for (status, least, most) in [(400, 0, 60), (500, 3_600, 3_800)] {
+        let (mut account, start) = with((1..=200).map(|seq| item(seq, seq)));
+        let mut now = start;
+        let call = loop {
+            let call = awaited(&mut account, &mut now);
+            if !matches!(call.purpose, Purpose::Look(_)) {
+                break call;
+            }
+            settled(&mut account, call, refused(status), now);
+        };
+        assert_eq!(lane(&call), &CREATE_ITEMS.one, "no job");
+        let waited = (now - start).as_secs();
+        assert!((least..most).contains(&waited), "{status}: {waited}");
+    }
+}
+
+#[test]
+fn another_key_has_to_ask_again() {
+    let (mut account, mut now) = with((1..=200).map(|seq| item(seq, seq)));
+    look(&mut account, &mut now, 6, &[]);
+    let job = next_of(&mut account, &mut now, &CREATE_ITEMS.many);
+    let session = Some(Session::new("http://127.0.0.1:1", klaviyo::REVISION, "pk_other").expect("a session"));
+    let options =
+        AccountOptions { name: "default".into(), session, rate_share: 1.0, place: None, stale: None };
+    account.set(options, now);
+    settled(&mut account, job, made("A"), now);
+    let question = loop {
+        let call = awaited(&mut account, &mut now);
+        if matches!(call.purpose, Purpose::Look(_)) {
+            break call;
+        }
+        settled(&mut account, call, complete("items", 0, &[]), now);
+    };
+    settled(&mut account, question, refused(403), now);
+    for _ in 0..100 {
+        let call = next(&mut account, &mut now);
+        assert!(!call.carried.is_bulk(), "{}", lane(&call).name);
+        settled(&mut account, call, answer(201, ""), now);
+    }
 }
 
 /// One that Klaviyo has forgotten is not waited for for ever.
