@@ -167,7 +167,7 @@ fn define_bounds() {
     GucRegistry::define_int_guc(
         c"klaviyo.max_in_flight",
         c"Calls of one account and endpoint that may be under way or not yet recorded.",
-        c"Also the most that a crash makes the worker send again. Of calls that carry many messages there are four at the most.",
+        c"Also the most that a crash makes the worker send again. Of calls that carry many messages there are four at the most, and of no endpoint more than Klaviyo allows in a second.",
         &MAX_IN_FLIGHT,
         1,
         1_000,

@@ -5,13 +5,13 @@
 //! crash forgets is done again, once it can overtake nothing, see [`super::gates`]. A job of resources says what it failed at,
 //! and that goes again, by itself in the end; so does all of one of which nobody tells.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{
     Endpoint, GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB, JobStatus, Request, ResourceCalls, ResourceJob, SUPPRESS,
     UNSUPPRESS,
 };
-use std::collections::BTreeSet;
 
 use super::{Account, Policy, earlier};
 use crate::call::{Call, Carried, Purpose};
