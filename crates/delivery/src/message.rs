@@ -86,6 +86,13 @@ pub enum Ending {
     Discarded { by: [u8; 16] },
 }
 
+impl Ending {
+    /// Klaviyo has done what was asked, and neither the state of a profile nor an answer is to be kept of it.
+    pub(crate) const fn done(status: u16, resource_id: Option<String>) -> Self {
+        Self::Accepted { status, resource_id, state_of: Vec::new(), answer: None }
+    }
+}
+
 /// What Klaviyo has answered to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptAnswer {

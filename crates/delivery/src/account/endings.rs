@@ -170,20 +170,12 @@ impl Account {
     fn ending(&self, verdict: &Verdict, queued: &Queued, wait: Option<Duration>) -> Ending {
         if let Verdict::Refused { failure, pointers, .. } = verdict
             && let Some(status) = failure.status
-            && queued.message.may_be_done
-            && queued.message.kind.says_done(&queued.message.payload, failure, pointers)
+            && let Message { kind, payload, may_be_done, .. } = &queued.message
+            && (*may_be_done && kind.says_done(payload, failure, pointers)
+                || wait.is_none()
+                    && matches!(kind.otherwise(payload, failure, pointers), Some(Otherwise::Done)))
         {
-            return Ending::Accepted { status, resource_id: None, state_of: Vec::new(), answer: None };
-        }
-        if let Verdict::Refused { failure, pointers, .. } = verdict
-            && let Some(status) = failure.status
-            && wait.is_none()
-            && matches!(
-                queued.message.kind.otherwise(&queued.message.payload, failure, pointers),
-                Some(Otherwise::Done)
-            )
-        {
-            return Ending::Accepted { status, resource_id: None, state_of: Vec::new(), answer: None };
+            return Ending::done(status, None);
         }
         let failure = match verdict {
             Verdict::Accepted { status, resource_id, answer } => {

@@ -230,7 +230,7 @@ impl Account {
             End::Complete(failed, wait) if failed.contains(&number) => (None, Some(*wait)),
             End::Complete(..) => {
                 let resource_id = Some(klaviyo_id.clone());
-                (Some(Ending::Accepted { status, resource_id, state_of: Vec::new(), answer: None }), None)
+                (Some(Ending::done(status, resource_id)), None)
             }
         };
         self.end(carried, sent_at, now, how, report);

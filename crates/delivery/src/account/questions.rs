@@ -61,10 +61,9 @@ impl Account {
                     GOES_ON
                 }
                 // Nothing is left to be done, for it has been, as far as one can tell.
-                Says::StopUnlessDone { id: resource_id, .. } if queued.message.may_be_done => (
-                    Some(Ending::Accepted { status: 200, resource_id, state_of: Vec::new(), answer: None }),
-                    None,
-                ),
+                Says::StopUnlessDone { id: resource_id, .. } if queued.message.may_be_done => {
+                    (Some(Ending::done(200, resource_id)), None)
+                }
                 Says::StopUnlessComing { .. } if self.queue.names.tell(queued, now) => GOES_ON,
                 Says::StopUnlessComing { key, .. } if self.may_come(queued, &key, asked) => {
                     (None, Some(soon(queued, now)))
@@ -73,15 +72,7 @@ impl Account {
                     if queued.message.may_be_done
                         && queued.message.kind.says_done(&queued.message.payload, &failure, &[]) =>
                 {
-                    (
-                        Some(Ending::Accepted {
-                            status: 200,
-                            resource_id: None,
-                            state_of: Vec::new(),
-                            answer: None,
-                        }),
-                        None,
-                    )
+                    (Some(Ending::done(200, None)), None)
                 }
                 Says::StopUnlessDone { failure, .. }
                 | Says::StopUnlessComing { failure, .. }
