@@ -7,18 +7,19 @@ use klaviyo::{ENDPOINTS, Method, Request, Session};
 
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
-use crate::call::{Call, Carried, Purpose};
+use crate::call::{Call, Carried, Purpose, Unsent};
 use crate::deletion::DeletionRequest;
 use crate::draw;
 use crate::gauges::Place;
 use crate::lane::{Lane, Start};
-use crate::message::{AccountState, Ending, Failure, Message, Outcome, Parked, Report};
+use crate::message::{AccountState, Ending, Message, Outcome, Parked, Report};
 use crate::preflight::{self, Preflight};
 use crate::queue::{Line, Queue, Queued};
 use crate::stale::Stale;
 use crate::stops::Stops;
 use crate::strikes::watch;
 
+mod campaigns;
 mod choice;
 mod direct;
 mod ended;
@@ -28,6 +29,7 @@ mod gates;
 mod imports;
 mod questions;
 
+use campaigns::Watches;
 use follow::Jobs;
 use gates::Gates;
 use imports::Imports;
@@ -81,6 +83,7 @@ pub struct Account {
     preflight: Preflight,
     imports: Imports,
     jobs: Jobs,
+    watches: Watches,
     gates: Gates,
 }
 
@@ -100,6 +103,7 @@ impl Account {
             preflight: Preflight::default(),
             imports: Imports::default(),
             jobs: Jobs::default(),
+            watches: Watches::default(),
             gates: Gates::new(),
         };
         account.queue.stale = options.stale;
@@ -167,6 +171,7 @@ impl Account {
         self.spend(None, None, now);
         self.queue.clear();
         self.imports = Imports::default();
+        self.watches = Watches::default();
         self.forget_gates();
         self.preflight = Preflight::default();
         done.into_iter().chain(self.go_on(now)).collect()
@@ -237,6 +242,9 @@ impl Account {
         if let Some(call) = self.next_direct(now, policy, reports).or_else(|| self.next_look(now, policy)) {
             return Some(call);
         }
+        if let Some(call) = self.next_watch(now, policy) {
+            return Some(call);
+        }
         let lanes = 0..self.lanes.len();
         for (backfill, number) in
             lanes.clone().map(|lane| (false, lane)).chain(lanes.map(|lane| (true, lane)))
@@ -270,9 +278,9 @@ impl Account {
                         };
                         return self.start(number, request, carried, purpose, now);
                     }
-                    Some(Err((message, failure))) => {
+                    Some(Err((message, why))) => {
                         self.lanes[number].budget.give_back(now);
-                        reports.push(self.unsendable(&message, failure));
+                        reports.push(self.unsendable(&message, why));
                     }
                     // What seemed to ride does not.
                     None => self.lanes[number].budget.give_back(now),
@@ -282,9 +290,12 @@ impl Account {
         None
     }
 
-    /// No call can be made of a message.
-    fn unsendable(&self, queued: &Queued, failure: Failure) -> Report {
-        let ending = Ending::Dead { failure, newer: self.queue.newer(queued) };
+    /// No call is made of a message.
+    fn unsendable(&self, queued: &Queued, why: Unsent) -> Report {
+        let ending = match why {
+            Unsent::Dead(failure) => Ending::Dead { failure, newer: self.queue.newer(queued) },
+            Unsent::Cancelled(by) => Ending::Discarded { by },
+        };
         let outcome = Outcome::of(&queued.message, SystemTime::now(), false, ending);
         Report { outcomes: vec![outcome], ..Report::new(&self.name, None) }
     }
@@ -343,6 +354,7 @@ impl Account {
         wake = earlier(wake, self.asks_at(now, policy));
         wake = earlier(wake, self.follows_at(now, policy));
         wake = earlier(wake, self.directs_at(now, policy));
+        wake = earlier(wake, self.watches_at(now, policy));
         wake = earlier(wake, self.gates_look_at(now, policy));
         for number in 0..self.lanes.len() {
             for backfill in [false, true] {
@@ -375,6 +387,9 @@ pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> 
 #[cfg(test)]
 #[path = "account/backfill_tests.rs"]
 mod backfill_tests;
+#[cfg(test)]
+#[path = "account/campaign_tests.rs"]
+mod campaign_tests;
 #[cfg(test)]
 #[path = "account/consent_tests.rs"]
 mod consent_tests;

@@ -53,7 +53,7 @@ impl Call {
     /// Of what must not go again where nobody knows what has come of it: that it goes now, so that whoever finds it later
     /// knows that it may have been done.
     fn last_call(&self) -> Option<(AnnouncementId, Report)> {
-        let queued = self.carried.messages.iter().find(|queued| queued.stops)?;
+        let queued = self.carried.messages.iter().find(|queued| queued.announced)?;
         // Numbers are unique here, and no job's id begins with so many zeros.
         let id = i128::from(queued.message.seq).to_be_bytes();
         let mut report = Report::new(&self.account, None);
@@ -99,7 +99,9 @@ pub enum Purpose {
     Question,
     /// To find out how a job stands that was made of messages, by its number.
     Follow(u64),
-    /// The same of one that imports profiles.
+    /// To find out how a campaign stands that is being sent, by the number of its watch.
+    Watch(u64),
+    /// The same as of a job of one that imports profiles.
     Ask(ImportId),
     /// To find out how all stand that were made last.
     AskLatest,
@@ -111,6 +113,14 @@ pub enum Purpose {
     Preflight,
     /// To find out whether Klaviyo answers such calls again, without a message that must not go twice.
     Probe,
+}
+
+/// Why no call is made of a message.
+pub enum Unsent {
+    /// None can be.
+    Dead(Failure),
+    /// That message cancels it.
+    Cancelled([u8; 16]),
 }
 
 /// What a call carries; one that only asks nothing.
@@ -138,13 +148,15 @@ impl Carried {
     }
 
     /// A message with those that merge into it, or one of which no call can be made, and why.
-    pub fn single(next: Next) -> Result<(Request, Self), (Box<Queued>, Failure)> {
+    pub fn single(next: Next) -> Result<(Request, Self), (Box<Queued>, Unsent)> {
         match next {
             Next::Call { group, messages, request } => {
                 Ok((request, Self { groups: vec![(group, messages.len())], messages, places: None }))
             }
+            Next::Cancelled { message, by } => Err((message, Unsent::Cancelled(by))),
             Next::Unsendable { message, code, reason } => {
-                Err((message, Failure { code: code.to_owned(), reason, ..Failure::default() }))
+                let failure = Failure { code: code.to_owned(), reason, ..Failure::default() };
+                Err((message, Unsent::Dead(failure)))
             }
         }
     }
@@ -204,12 +216,12 @@ impl Carried {
                 (Verdict::Refused { .. }, None) => queued.alone |= size > 1,
                 (Verdict::Trouble { ambiguous: true, failure, .. }, _) => match queued.message.kind.lost() {
                     Lost::RepeatedAlone => queued.rides = 0,
-                    Lost::Repeated | Lost::ReadBack | Lost::RepeatedOrStopped
+                    Lost::Repeated | Lost::ReadBack | Lost::ReadBackOrStopped | Lost::RepeatedOrStopped
                         if size == 1 || may_be_its_doing(failure) =>
                     {
                         queued.rides = queued.rides.min(half);
                     }
-                    Lost::Repeated | Lost::ReadBack | Lost::RepeatedOrStopped => {}
+                    Lost::Repeated | Lost::ReadBack | Lost::ReadBackOrStopped | Lost::RepeatedOrStopped => {}
                 },
                 _ => {}
             }

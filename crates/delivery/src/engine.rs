@@ -35,6 +35,8 @@ pub enum Command {
     Acknowledge { done: &'static AtomicBool },
     /// An import job of an earlier life, which locks the keys of its messages.
     Follow { account: Arc<str>, import: PastImport },
+    /// Campaigns that an earlier life has had sent, by Klaviyo's ids: it is still followed what becomes of them.
+    Watch { account: Arc<str>, campaigns: Vec<String> },
     /// A call that was announced is written down and may be made.
     Make { account: Arc<str>, id: AnnouncementId },
     /// Nothing more is handed in that is about what an import job has locked.
@@ -235,6 +237,10 @@ impl State {
                 }
             }
             Command::Follow { account, import } => self.account(&account).follow(import, now),
+            Command::Watch { account, campaigns } => {
+                let account = self.account(&account);
+                campaigns.into_iter().for_each(|campaign| account.watch(campaign, now));
+            }
             Command::Make { account, id } => {
                 let Some(call) = self.announced.remove(&id) else { return };
                 if self.account(&account).sends(&call) {

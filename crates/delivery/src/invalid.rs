@@ -58,6 +58,7 @@ faults! {
     Call "KS068" "invalid_call",
     Coupon "KS069" "invalid_coupon_code",
     Catalog "KS070" "invalid_catalog",
+    Campaign "KS071" "invalid_campaign",
 }
 
 /// A refusal. The texts name the argument and never carry an address or a phone number.

@@ -2,6 +2,8 @@
 //! of it merge. [`ALL`] is the list.
 
 pub mod call;
+pub mod campaign;
+pub mod campaign_step;
 pub mod catalog;
 pub mod consent;
 mod consent_batch;
@@ -24,6 +26,7 @@ pub mod unsuppress;
 use klaviyo::{Endpoint, Request};
 
 use crate::batch::Batch;
+use crate::campaign::Act;
 use crate::key;
 use crate::message::Failure;
 use crate::question::Question;
@@ -63,6 +66,12 @@ pub trait Kind: Sync {
     /// Whether this message must not go again where nobody knows what its last call has come to.
     fn stops(&self, _payload: &str) -> bool {
         false
+    }
+
+    /// Whether it is written down before its call is made that it is: so that it is known to whoever finds it later that it
+    /// may have been done.
+    fn is_announced(&self, payload: &str) -> bool {
+        self.stops(payload)
     }
 
     /// Whether a refusal, with what it points at in the body, says that what a message asks for is done, to one that may
@@ -142,6 +151,16 @@ pub trait Kind: Sync {
         self.bulk().is_some_and(|bulk| self.endpoint() == Some(bulk))
     }
 
+    /// What it does with a campaign, if it is about one.
+    fn campaign(&self) -> Option<Act> {
+        None
+    }
+
+    /// Whether it must not go at all once it is stale.
+    fn expires(&self) -> bool {
+        false
+    }
+
     /// Whether it changes what lists are called.
     fn renames(&self) -> bool {
         false
@@ -165,6 +184,8 @@ pub enum Lost {
     Repeated,
     /// Klaviyo is asked whether it is still to be done.
     ReadBack,
+    /// Klaviyo is asked whether it was done; it is put aside for a person where that does not tell.
+    ReadBackOrStopped,
     /// By what the message does, see [`Kind::stops`]: it is sent again, or put aside for a person.
     RepeatedOrStopped,
 }
@@ -177,6 +198,9 @@ impl Lost {
             Self::Repeated => "sent again: done twice is as good as done once",
             Self::ReadBack => {
                 "sent again, once Klaviyo has said that it is still to be done, where that makes a difference"
+            }
+            Self::ReadBackOrStopped => {
+                "Klaviyo is asked whether it was done; where that does not tell, put aside with code `ambiguous`, for a person to decide"
             }
             Self::RepeatedOrStopped => {
                 "`GET` and `DELETE`: sent again; `POST` and `PATCH`: put aside with code `ambiguous`, for a person to decide"
@@ -235,7 +259,7 @@ impl Rides {
 }
 
 /// Every kind there is.
-pub const ALL: [&dyn Kind; 24] = [
+pub const ALL: [&dyn Kind; 29] = [
     &event::Event,
     &profile::Profile,
     &deletion::Deletion,
@@ -259,6 +283,11 @@ pub const ALL: [&dyn Kind; 24] = [
     &catalog::CATEGORY_UPDATE,
     &catalog::CATEGORY_DELETE,
     &coupon_code::COUPON_CODE,
+    &campaign::Campaign,
+    &campaign_step::TEMPLATE,
+    &campaign_step::ESTIMATE,
+    &campaign_step::SEND,
+    &campaign_step::CANCEL,
     &call::Call,
 ];
 

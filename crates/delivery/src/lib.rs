@@ -9,6 +9,7 @@ mod batch;
 mod breaker;
 mod budget;
 mod call;
+pub mod campaign;
 mod deletion;
 mod draw;
 mod engine;

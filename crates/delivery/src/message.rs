@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use klaviyo::Endpoint;
 
 use crate::call::AnnouncementId;
+use crate::campaign::CampaignNews;
 use crate::import::ImportReport;
 use crate::key::Identifier;
 use crate::kind::Kind;
@@ -82,7 +83,8 @@ pub enum Ending {
     /// It will not be tried again by itself. `newer` is the number of a newer state of the same profile that has been
     /// accepted, where there is one: then it must not be tried again by anyone.
     Dead { failure: Failure, newer: Option<i64> },
-    /// It is not sent, for that message asks that the person be deleted whom it is about.
+    /// It is not sent, for that message asks that the person be deleted whom it is about, or that what it asks for be
+    /// cancelled.
     Discarded { by: [u8; 16] },
 }
 
@@ -137,6 +139,8 @@ pub struct Report {
     pub findings: Option<Vec<Finding>>,
     /// What has become of import jobs.
     pub imports: Vec<ImportReport>,
+    /// What has become known of campaigns.
+    pub campaigns: Vec<CampaignNews>,
     /// What must wait outside for import jobs.
     pub parked: Vec<Parked>,
     /// A call of a message that must not go twice: it is made when this is durable, see [`crate::Command::Make`].
@@ -152,6 +156,7 @@ impl Report {
             account_state: None,
             findings: None,
             imports: Vec::new(),
+            campaigns: Vec::new(),
             parked: Vec::new(),
             announced: None,
         }

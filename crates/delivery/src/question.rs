@@ -2,14 +2,18 @@
 //! not be made.
 
 mod asked;
+mod campaign_made;
+mod campaign_state;
 mod list_members;
 mod list_names;
 mod profile_ids;
 
-use klaviyo::{Endpoint, Request};
+use klaviyo::{Campaign, Endpoint, Request};
 
 use crate::batch::Batch;
 use crate::message::Failure;
+pub use campaign_made::CampaignMade;
+pub use campaign_state::CampaignState;
 pub use list_members::ListMembers;
 pub use list_names::{ListNames, NO_SUCH_LIST};
 pub use profile_ids::ProfileIds;
@@ -21,6 +25,11 @@ pub trait Question: Sync {
 
     /// Whether a message must be told.
     fn is_for(&self, payload: &str) -> bool;
+
+    /// Whether only what may have been done must be told.
+    fn is_of_doubt(&self) -> bool {
+        false
+    }
 
     /// An empty call about many messages.
     fn batch(&self) -> Box<dyn Batch>;
@@ -39,6 +48,11 @@ pub trait Question: Sync {
 pub trait Answer {
     /// What that is to a message about which it was asked.
     fn says(&self, payload: &str) -> Says;
+
+    /// How the campaign stands that it is about, where it is about one.
+    fn campaign(&self) -> Option<&Campaign> {
+        None
+    }
 
     /// What it tells besides that others need not ask.
     fn learned(&self, _payload: &str) -> Option<Learned> {
@@ -59,8 +73,12 @@ pub struct Learned {
 pub enum Says {
     /// It may go.
     Go,
+    /// The same, but where an earlier call of its own may still do it: not before that must have shown.
+    GoOnceSettled,
     /// It may go, with this payload instead of its own.
     GoAs(String),
+    /// Nothing is left to be done. `id` is Klaviyo's of what it is about.
+    Done { id: String },
     /// It must not go, for that reason; or, if an earlier call of its own may have done it, it is done.
     /// `id` is Klaviyo's of what that has made.
     StopUnlessDone { failure: Failure, id: Option<String> },
@@ -71,7 +89,7 @@ pub enum Says {
 }
 
 /// Every question there is.
-const ALL: [&dyn Question; 3] = [&ListNames, &ListMembers, &ProfileIds];
+const ALL: [&dyn Question; 5] = [&ListNames, &ListMembers, &ProfileIds, &CampaignState, &CampaignMade];
 
 /// The question that calls of an endpoint ask, if they ask one.
 pub fn of(endpoint: &Endpoint) -> Option<&'static dyn Question> {

@@ -30,6 +30,7 @@ pub const AMBIGUOUS: &str = "ambiguous";
 pub const NOBODY_KNOWS: &str = "the answer to its call is lost: Klaviyo may have done what it asks for";
 
 mod bulk;
+mod campaigns;
 mod direct;
 mod groups;
 mod lists;
@@ -39,6 +40,7 @@ mod requests;
 mod states;
 
 pub use bulk::Bulk;
+use campaigns::{Made, NO_SUCH_CAMPAIGN, unmade};
 use direct::Direct;
 use lists::Names;
 pub use queued::Queued;
@@ -127,6 +129,8 @@ impl Ready {
 pub enum Next {
     /// Send this, and tell the queue when the call has ended.
     Call { group: GroupId, messages: Vec<Queued>, request: Request },
+    /// It is not to be sent, for that message cancels it; it has left the queue.
+    Cancelled { message: Box<Queued>, by: [u8; 16] },
     /// Nothing can be sent; the message has left the queue.
     Unsendable { message: Box<Queued>, code: &'static str, reason: String },
 }
@@ -137,6 +141,8 @@ pub struct Queue {
     given_ids: bool,
     /// Which lists have a name.
     pub names: Names,
+    /// Which campaigns messages have made.
+    pub campaigns: Made,
     aliases: Aliases,
     /// The identifiers that belong together with others, as they are written.
     texts: Recent<Identifier, Box<str>>,
@@ -163,6 +169,7 @@ impl Queue {
             stale: None,
             given_ids: true,
             names: Names::new(Duration::ZERO),
+            campaigns: Made::default(),
             aliases: Aliases::default(),
             texts: Recent::new(REMEMBERED),
             newest: Recent::new(REMEMBERED),
@@ -200,6 +207,7 @@ impl Queue {
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
         let mut queued = self.queued(message, identifiers, (not_before, now));
         self.names.tell(&mut queued, now);
+        self.campaigns.tell(&mut queued);
         if queued.message.unique_id.is_some() && !self.given_ids {
             queued.rides = 0;
         }
@@ -304,7 +312,12 @@ impl Queue {
             self.place(id, now);
             return None;
         }
-        let first = group.queue.pop_front()?;
+        let cancelled = self.cancelled_by(id);
+        let first = self.groups.get_mut(&id)?.queue.pop_front()?;
+        if let Some(by) = cancelled {
+            self.place(id, now);
+            return Some(Next::Cancelled { message: Box::new(first), by });
+        }
         let question = first.asks(now);
         let kind = first.message.kind;
         let superseded = first.message.redriven && self.newer(&first).is_some();
@@ -315,9 +328,12 @@ impl Queue {
         let aside = stale.is_some_and(|stale| stale.action == StaleAction::DeadLetter);
         let request = if superseded {
             Err(("superseded", "a newer state of this profile has been accepted since".to_owned()))
+        } else if let Some(reason) = unmade(&first) {
+            Err((NO_SUCH_CAMPAIGN, reason))
         } else if first.stops && first.message.may_be_done && question.is_none() {
             Err((AMBIGUOUS, NOBODY_KNOWS.to_owned()))
-        } else if aside && history.is_some() && !first.message.redriven {
+        } else if (aside && history.is_some() || stale.is_some() && kind.expires()) && !first.message.redriven
+        {
             Err(("stale", "it has waited for longer than the account's stale_after".to_owned()))
         } else {
             let payload = history.as_ref().unwrap_or(payload);

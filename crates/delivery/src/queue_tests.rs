@@ -47,7 +47,7 @@ fn call(queue: &mut Queue, line: Line, now: Instant) -> Option<(Vec<i64>, GroupI
         Next::Call { group, messages, .. } => {
             Some((messages.iter().map(|queued| queued.message.seq).collect(), group, messages))
         }
-        Next::Unsendable { .. } => panic!("unsendable"),
+        Next::Cancelled { .. } | Next::Unsendable { .. } => panic!("unsendable"),
     }
 }
 
@@ -320,6 +320,7 @@ fn a_stale_event_goes_as_history_or_is_put_aside_and_a_state_goes_as_ever() {
         queue.add(old(1, "event", redriven), now);
         let sent = match queue.next(EVENTS, true, now).expect("the event") {
             Next::Call { request, .. } => Some(body(&request).contains("\"backfill\":true")),
+            Next::Cancelled { .. } => panic!("nobody cancels it"),
             Next::Unsendable { code, .. } => {
                 assert_eq!(code, "stale");
                 None

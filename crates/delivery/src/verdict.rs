@@ -3,16 +3,24 @@
 use std::time::Duration;
 
 use klaviyo::{
-    Answer, Endpoint, MAX_ANSWER, MERGE_PROFILES, Method, RESOURCE_CALLS, SUBSCRIBE, TransportError,
-    UNSUBSCRIBE, errors_of, resource_id,
+    ASSIGN_TEMPLATE, Answer, CREATE_CAMPAIGN, ESTIMATE_RECIPIENTS, Endpoint, MAX_ANSWER, MERGE_PROFILES,
+    Method, RESOURCE_CALLS, SEND_CAMPAIGN, SUBSCRIBE, TransportError, UNSUBSCRIBE, errors_of, resource_id,
 };
 
 use serde::de::IgnoredAny;
 
 use crate::message::{Failure, KeptAnswer};
 
-/// Calls whose bodies name what may not be there, a profile or a list, at a path that is.
-const NAMING: [&Endpoint; 3] = [&MERGE_PROFILES, &SUBSCRIBE, &UNSUBSCRIBE];
+/// Calls whose bodies name what may not be there, a profile, a list or a campaign, at a path that is.
+const NAMING: [&Endpoint; 7] = [
+    &MERGE_PROFILES,
+    &SUBSCRIBE,
+    &UNSUBSCRIBE,
+    &CREATE_CAMPAIGN,
+    &ASSIGN_TEMPLATE,
+    &SEND_CAMPAIGN,
+    &ESTIMATE_RECIPIENTS,
+];
 
 /// What to do after a call.
 #[derive(Debug, Clone, PartialEq, Eq)]

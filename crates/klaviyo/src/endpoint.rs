@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use crate::campaigns::{
+    ASSIGN_TEMPLATE, CANCEL_SEND, CREATE_CAMPAIGN, ESTIMATE_RECIPIENTS, GET_CAMPAIGN, GET_CAMPAIGNS,
+    GET_ESTIMATION, GET_ESTIMATION_JOB, GET_SEND_JOB, SEND_CAMPAIGN,
+};
 use crate::resources::{
     CREATE_CATEGORIES, CREATE_COUPON_CODES, CREATE_ITEMS, CREATE_VARIANTS, DELETE_CATEGORIES, DELETE_ITEMS,
     DELETE_VARIANTS, UPDATE_CATEGORIES, UPDATE_ITEMS, UPDATE_VARIANTS,
@@ -315,7 +319,7 @@ pub const GET_IMPORT_JOB: Endpoint = question(
 pub const GET_IMPORT_ERRORS: Endpoint =
     question("get-import-errors", "/api/profile-bulk-import-jobs/{id}/import-errors", &["profiles:read"]);
 
-const JOB_LIMITS: Limits = Limits { burst: 10, steady: 150, daily: None };
+pub(crate) const JOB_LIMITS: Limits = Limits { burst: 10, steady: 150, daily: None };
 
 /// A call that only asks, as of jobs.
 pub(crate) const fn question(
@@ -336,7 +340,7 @@ pub(crate) const fn question(
 }
 
 /// Every call in use.
-pub const ENDPOINTS: [&Endpoint; 63] = [
+pub const ENDPOINTS: [&Endpoint; 73] = [
     &CREATE_EVENT,
     &UPSERT_PROFILE,
     &BULK_CREATE_EVENTS,
@@ -400,4 +404,14 @@ pub const ENDPOINTS: [&Endpoint; 63] = [
     &CREATE_COUPON_CODES.many,
     &CREATE_COUPON_CODES.asks,
     &CREATE_COUPON_CODES.lists,
+    &CREATE_CAMPAIGN,
+    &ASSIGN_TEMPLATE,
+    &SEND_CAMPAIGN,
+    &CANCEL_SEND,
+    &ESTIMATE_RECIPIENTS,
+    &GET_CAMPAIGNS,
+    &GET_CAMPAIGN,
+    &GET_SEND_JOB,
+    &GET_ESTIMATION_JOB,
+    &GET_ESTIMATION,
 ];

@@ -6,6 +6,7 @@
 mod body;
 mod bulk;
 mod calls;
+mod campaigns;
 mod client;
 mod endpoint;
 mod error;
@@ -20,6 +21,12 @@ mod types;
 pub use body::ListBody;
 pub use bulk::{EventsBody, Place, event_at};
 pub use calls::{call, call_named, calls, methods_at, takes_json};
+pub use campaigns::{
+    ASSIGN_TEMPLATE, Audiences, CANCEL_SEND, CREATE_CAMPAIGN, Campaign, ESTIMATE_RECIPIENTS, GET_CAMPAIGN,
+    GET_CAMPAIGNS, GET_ESTIMATION, GET_ESTIMATION_JOB, GET_SEND_JOB, SEND_CAMPAIGN, ask_campaign,
+    ask_campaigns, campaign_body, campaign_of, campaigns_of, cancel_body, estimation_body, recipients_of,
+    send_body, template_body,
+};
 pub use client::{Answer, Client, ClientOptions, MAX_ANSWER, RateHeaders, TransportError};
 pub use endpoint::{
     ADD_TO_LIST, BULK_CREATE_EVENTS, BULK_IMPORT_PROFILES, CREATE_EVENT, CREATE_LIST, DELETE_LIST, ENDPOINTS,

@@ -50,9 +50,9 @@ impl Account {
                         carried.messages.iter_mut().for_each(|queued| _ = watch(queued, &self.lanes[number]));
                         return self.start(number, request, carried, Purpose::Deliver, now);
                     }
-                    Some(Err((message, failure))) => {
+                    Some(Err((message, why))) => {
                         self.lanes[number].budget.give_back(now);
-                        reports.push(self.unsendable(&message, failure));
+                        reports.push(self.unsendable(&message, why));
                     }
                     None => self.lanes[number].budget.give_back(now),
                 }

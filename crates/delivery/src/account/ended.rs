@@ -23,7 +23,7 @@ impl Account {
         let rate = result.as_ref().ok().and_then(|answer| answer.rate);
         let is_question = call.purpose == Purpose::Question;
         let is_read = match call.purpose {
-            Purpose::Question | Purpose::Follow(_) | Purpose::Ask(_) => true,
+            Purpose::Question | Purpose::Follow(_) | Purpose::Ask(_) | Purpose::Watch(_) => true,
             Purpose::AskLatest | Purpose::TryAsking => true,
             Purpose::Deliver | Purpose::Import(_) | Purpose::Preflight => false,
             Purpose::Look(_) => true,
@@ -80,7 +80,7 @@ impl Account {
             call.carried.messages.iter_mut().for_each(|queued| _ = queued.forget_list());
         }
         if let Some(told) = told {
-            let mut report = self.told(call, &*told, now, report);
+            let mut report = self.told(call, &*told, (now, policy), report);
             report.account_state = self.news(before, now);
             return report;
         }
@@ -94,6 +94,9 @@ impl Account {
             }
             Purpose::Follow(number) => {
                 self.followed(number, call.lane, (&verdict, &body), (now, policy), report)
+            }
+            Purpose::Watch(number) => {
+                self.watched(number, call.lane, (&verdict, &body), (now, policy), report)
             }
             Purpose::TryAsking => self.tried_asking((&verdict, &body), call.lane, (now, policy), report),
             Purpose::Import(id) if imports::may_have_made(&verdict) => {

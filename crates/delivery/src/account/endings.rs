@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::campaigns::news_of;
 use super::questions::soon;
 use super::{Account, Policy};
 use crate::call::{Call, Carried, Purpose};
@@ -28,8 +29,7 @@ impl Account {
         if call.purpose != Purpose::Question && matches!(verdict, Verdict::Trouble { ambiguous: true, .. }) {
             for queued in carried.messages.iter_mut().filter(|queued| !queued.stops || !is_not_done(verdict))
             {
-                queued.message.may_be_done = true;
-                queued.forget_told();
+                queued.may_be_done(now);
             }
             if carried.messages.iter().any(|queued| queued.message.kind.renames()) {
                 self.queue.forget_names(now);
@@ -41,7 +41,7 @@ impl Account {
         if matches!(verdict, Verdict::Trouble { ambiguous: true, .. }) {
             self.leaves_job(call.lane, now, policy);
         }
-        if carried.messages.iter().any(is_over) {
+        if carried.messages.iter().any(Queued::is_over) {
             self.lanes[call.lane].lost_one();
         }
         let turned = turns(&mut carried, verdict);
@@ -58,7 +58,7 @@ impl Account {
                 return (None, Some(policy.backoff.delay(queued.message.attempts)));
             }
             let wait = match goes_otherwise {
-                _ if is_over(queued) => None,
+                _ if queued.is_over() => None,
                 true => Some(Duration::ZERO),
                 false => carried.wait(verdict, queued, policy, holds),
             };
@@ -80,11 +80,12 @@ impl Account {
     ) {
         let bulk = carried.is_bulk();
         let mut waits = VecDeque::with_capacity(carried.messages.len());
-        let mut changes = Vec::new();
+        let (mut changes, mut campaigns) = (Vec::new(), Vec::new());
         for (number, queued) in carried.messages.iter().enumerate() {
             let (ending, wait) = how(self, &carried, number);
             let accepted = matches!(ending, Some(Ending::Accepted { .. }));
             changes.extend(Change::of(&queued.message, ending.as_ref()));
+            campaigns.extend(news_of(&queued.message, ending.as_ref()));
             let outcome = ending.map(|ending| Outcome::of(&queued.message, sent_at, bulk, ending));
             report.outcomes.extend(outcome);
             waits.push_back((wait, accepted));
@@ -109,6 +110,10 @@ impl Account {
                     .iter()
                     .map(|(message, by)| Outcome::of(message, sent_at, bulk, Ending::Discarded { by: *by })),
             );
+        }
+        for news in campaigns {
+            self.campaign_changed(&news, now);
+            report.campaigns.push(news);
         }
         for change in changes {
             if !matches!(change, Change::Made(_)) {
@@ -187,7 +192,7 @@ impl Account {
                     answer,
                 };
             }
-            Verdict::Trouble { failure, .. } if is_over(queued) => Failure {
+            Verdict::Trouble { failure, .. } if queued.is_over() => Failure {
                 code: AMBIGUOUS.to_owned(),
                 reason: format!("{NOBODY_KNOWS} ({})", failure.reason),
                 ..failure.clone()
@@ -223,11 +228,6 @@ fn turns(carried: &mut Carried, verdict: &Verdict) -> bool {
     queued.turns += 1;
     queued.turn_into(kind);
     true
-}
-
-/// Whether a message must not go again, for nobody knows what its last call has come to.
-fn is_over(queued: &Queued) -> bool {
-    queued.stops && queued.message.may_be_done
 }
 
 /// Whether Klaviyo says that it is not there for anybody, so that nothing was done.

@@ -9,16 +9,17 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use klaviyo::{
-    Endpoint, GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB, JobStatus, Request, ResourceCalls, ResourceJob, SUPPRESS,
-    UNSUPPRESS,
+    ESTIMATE_RECIPIENTS, Endpoint, GET_ESTIMATION, GET_ESTIMATION_JOB, GET_SUPPRESS_JOB, GET_UNSUPPRESS_JOB,
+    JobStatus, Request, ResourceCalls, ResourceJob, SUPPRESS, UNSUPPRESS, recipients_of,
 };
 
 use super::{Account, Policy, earlier};
 use crate::call::{Call, Carried, Purpose};
+use crate::campaign::{CampaignFact, CampaignNews};
 use crate::draw;
 use crate::import::{FIRST_QUESTION, UNKNOWN, pause};
 use crate::lane::Lane;
-use crate::message::{Ending, Failure, Report};
+use crate::message::{Ending, Failure, KeptAnswer, Report};
 use crate::verdict::{Scope, Verdict};
 
 /// A job under way.
@@ -60,6 +61,8 @@ impl Followed {
 enum End {
     /// They are done, but for these, which go on otherwise, after a wait.
     Complete(BTreeSet<usize>, Duration),
+    /// They are done, and that is the answer.
+    Answered(KeptAnswer),
     /// They go again, for that reason and after that wait.
     Again(Failure, Duration),
 }
@@ -71,9 +74,18 @@ pub struct Jobs {
     made: u64,
 }
 
+/// The question what has come of a job, once one is complete about which this was asked.
+fn question_after(endpoint: &Endpoint) -> Option<&'static Endpoint> {
+    (*endpoint == GET_ESTIMATION_JOB).then_some(&GET_ESTIMATION)
+}
+
 /// The question how a job stands that a call of a lane has made.
 fn question_about(lane: &Lane) -> Option<&'static Endpoint> {
-    let jobs = [(&SUPPRESS, &GET_SUPPRESS_JOB), (&UNSUPPRESS, &GET_UNSUPPRESS_JOB)];
+    let jobs = [
+        (&SUPPRESS, &GET_SUPPRESS_JOB),
+        (&UNSUPPRESS, &GET_UNSUPPRESS_JOB),
+        (&ESTIMATE_RECIPIENTS, &GET_ESTIMATION_JOB),
+    ];
     let found = jobs.into_iter().find_map(|(makes, question)| (makes == lane.endpoint).then_some(question));
     found.or_else(|| lane.resources.map(|calls| &calls.asks))
 }
@@ -166,8 +178,23 @@ impl Account {
         let job = &mut self.jobs.under_way[at];
         job.asking = false;
         let silence = now.saturating_duration_since(job.heard_at);
+        if let Some(recipients) = recipients_of(body).filter(|_| matches!(verdict, Verdict::Accepted { .. }))
+        {
+            let fact = CampaignFact::Recipients(recipients);
+            report.campaigns.push(CampaignNews { id: job.klaviyo_id.clone(), fact });
+            let body = String::from_utf8(body.to_vec()).ok();
+            let answer = KeptAnswer { lane: self.lanes[lane].endpoint.name, body };
+            self.end_followed(at, End::Answered(answer), now, &mut report);
+            return report;
+        }
         let (resources, told) = (job.resources, klaviyo::resource_job_of(body));
         let wait = match (verdict, told.as_ref().map(|told| told.status)) {
+            (Verdict::Accepted { .. }, Some(JobStatus::Complete))
+                if let Some(question) = question_after(self.lanes[lane].endpoint) =>
+            {
+                (job.lane, job.asked, job.heard_at) = (draw::number(question), 0, now);
+                Some(Duration::ZERO)
+            }
             (Verdict::Accepted { .. }, Some(JobStatus::Complete)) => {
                 let failed =
                     told.zip(resources).map(|(told, calls)| job.failed(&told, calls)).unwrap_or_default();
@@ -228,6 +255,15 @@ impl Account {
                 (Some(Ending::Retry { wait: *wait, strikes, failure: failure.clone() }), Some(*wait))
             }
             End::Complete(failed, wait) if failed.contains(&number) => (None, Some(*wait)),
+            End::Answered(answer) => {
+                let ending = Ending::Accepted {
+                    status,
+                    resource_id: Some(klaviyo_id.clone()),
+                    state_of: Vec::new(),
+                    answer: Some(answer.clone()),
+                };
+                (Some(ending), None)
+            }
             End::Complete(..) => {
                 let resource_id = Some(klaviyo_id.clone());
                 (Some(Ending::done(status, resource_id)), None)

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use klaviyo::Endpoint;
 
-use super::Account;
+use super::{Account, Policy};
 use crate::call::{Call, Carried};
+use crate::campaign::{CampaignFact, CampaignNews};
 use crate::message::{Ending, Report};
 use crate::question::{self, Answer, Says};
 use crate::queue::Queued;
@@ -27,6 +28,15 @@ pub(super) fn soon(queued: &Queued, now: Instant) -> Duration {
     (now.saturating_duration_since(queued.since) / 4).clamp(AGAIN, SELDOM)
 }
 
+/// How long after the last moment at which a call may do something Klaviyo may not show that it has.
+const SHOWS: Duration = Duration::from_secs(10);
+
+/// Whether what a message asks for may still turn out to have been done by a call whose answer is lost.
+fn may_still_show(queued: &Queued, now: Instant, policy: &Policy) -> bool {
+    let since = now.saturating_duration_since(queued.since);
+    queued.message.may_be_done && since < policy.request_timeout + SHOWS
+}
+
 impl Account {
     /// Whether what a message needs may be there when it is asked again: something waits that may change it, or has done so
     /// since. What changes lists itself comes after what it waits for, by its key.
@@ -39,7 +49,7 @@ impl Account {
         &mut self,
         call: Call,
         answer: &dyn Answer,
-        now: Instant,
+        (now, policy): (Instant, &Policy),
         mut report: Report,
     ) -> Report {
         // It may be another account of Klaviyo's that has answered.
@@ -47,17 +57,30 @@ impl Account {
         let endpoint = self.lanes[call.lane].endpoint;
         let (mut carried, asked, sent_at) = (call.carried, call.started, call.sent_at);
         let learned = carried.messages.iter().find_map(|queued| answer.learned(&queued.message.payload));
+        if let Some(campaign) = answer.campaign().filter(|_| is_current) {
+            let fact = CampaignFact::Read { campaign: campaign.clone(), followed: None };
+            report.campaigns.push(CampaignNews { id: campaign.id.clone(), fact });
+        }
         let mut ends = Vec::with_capacity(carried.messages.len());
         for queued in &mut carried.messages {
             let end = match answer.says(&queued.message.payload) {
                 _ if !is_current => GOES_ON,
+                Says::GoOnceSettled if may_still_show(queued, now, policy) => (None, Some(soon(queued, now))),
                 // Whatever came after the question it does not know of.
-                Says::Go => {
+                Says::Go | Says::GoOnceSettled => {
                     queued.was_told(endpoint, asked, None);
                     GOES_ON
                 }
                 Says::GoAs(payload) => {
                     queued.was_told(endpoint, asked, Some(payload));
+                    GOES_ON
+                }
+                Says::Done { id } => (Some(Ending::done(200, Some(id))), None),
+                // There is one like it, but it is another's.
+                Says::StopUnlessDone { id: Some(id), .. }
+                    if self.queue.campaigns.is_anothers(&id, queued.message.id) =>
+                {
+                    queued.was_told(endpoint, asked, None);
                     GOES_ON
                 }
                 // Nothing is left to be done, for it has been, as far as one can tell.

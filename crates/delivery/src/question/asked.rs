@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use klaviyo::{Request, people_of};
+use klaviyo::{Endpoint, Request, people_of};
 
 use crate::batch::{Batch, Offered, Places};
 use crate::key;
@@ -67,6 +67,19 @@ impl Batch for Asked {
 fn written(value: &str) -> usize {
     let plain = value.bytes().filter(u8::is_ascii_alphanumeric).count();
     9 + plain + 3 * (value.len() - plain)
+}
+
+/// A call about what never rides with others.
+pub struct Nobody(pub &'static Endpoint);
+
+impl Batch for Nobody {
+    fn offer(&mut self, _: &str, _: usize) -> Offered {
+        Offered::Alone
+    }
+
+    fn finish(self: Box<Self>) -> (Request, Box<dyn Places>) {
+        (Request::get(self.0, ""), Box::new(NoPlaces))
+    }
 }
 
 /// Nothing is said of a part of a question.

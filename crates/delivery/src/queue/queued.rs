@@ -33,13 +33,15 @@ pub struct Queued {
     pub(super) direct: bool,
     /// Whether it must not go again where nobody knows what its last call has come to.
     pub stops: bool,
+    /// Whether it is written down before its call is made that it is.
+    pub announced: bool,
     /// What it must be told before such a call, and when it was.
     pub(super) questions: Vec<(&'static dyn Question, Option<Instant>)>,
     /// The number of a newer state that was accepted before this has had its turn, having been redriven.
     pub(super) newer: Option<i64>,
     /// How often it has turned into one of another kind by what Klaviyo said to it alone.
     pub turns: u8,
-    /// When it was handed in.
+    /// When it was handed in, or since when it may have been done.
     pub since: Instant,
     pub(super) identifiers: Vec<Identifier>,
 }
@@ -61,6 +63,7 @@ impl Queued {
             lane,
             direct: message.kind.endpoint().is_none(),
             stops: message.kind.stops(&message.payload),
+            announced: message.kind.is_announced(&message.payload),
             message,
             not_before,
             seen: Vec::new(),
@@ -78,7 +81,11 @@ impl Queued {
     /// What is to be asked now: nothing where the last answers are as good as new ones.
     pub fn asks(&self, now: Instant) -> Option<&'static dyn Question> {
         let is_old = |told: &Instant| now.saturating_duration_since(*told) > TOLD;
-        let mut asks = self.questions.iter().filter(|(_, told)| told.as_ref().is_none_or(is_old));
+        let asked = |question: &dyn Question| !question.is_of_doubt() || self.message.may_be_done;
+        let mut asks = self
+            .questions
+            .iter()
+            .filter(|(question, told)| asked(*question) && told.as_ref().is_none_or(is_old));
         asks.next().map(|(question, _)| *question)
     }
 
@@ -110,6 +117,17 @@ impl Queued {
         self.message.kind = kind;
         self.lane = kind.endpoint().map_or(self.lane, draw::number);
         self.rides = self.rides.min(kind.bulk().map_or(0, |bulk| bulk.max_items));
+    }
+
+    /// It may have been done from now on.
+    pub fn may_be_done(&mut self, now: Instant) {
+        (self.message.may_be_done, self.since) = (true, now);
+        self.forget_told();
+    }
+
+    /// Whether it must not go again, for nobody knows what its last call has come to, nor can be asked.
+    pub fn is_over(&self) -> bool {
+        self.stops && self.message.may_be_done && self.questions.is_empty()
     }
 
     /// Something may have been done since that answers are not of any more.
