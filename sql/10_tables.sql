@@ -178,7 +178,7 @@ COMMENT ON TABLE klaviyo.outbox IS 'Messages that no call has been made for yet.
 COMMENT ON COLUMN klaviyo.outbox.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.outbox.message_id IS 'Global identity, and an event''s unique_id where none was given';
 COMMENT ON COLUMN klaviyo.outbox.account IS 'Account it goes to';
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, catalog_item, catalog_item_update, catalog_item_delete, catalog_variant, catalog_variant_update, catalog_variant_delete, catalog_category, catalog_category_update, catalog_category_delete, coupon_code, call';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, catalog_item, catalog_item_update, catalog_item_delete, catalog_variant, catalog_variant_update, catalog_variant_delete, catalog_category, catalog_category_update, catalog_category_delete, coupon_code, campaign_create, campaign_template, campaign_estimate, campaign_send, campaign_cancel, call';
 COMMENT ON COLUMN klaviyo.outbox.key IS 'Identifiers of whom it is about; messages that share one keep their order';
 COMMENT ON COLUMN klaviyo.outbox.payload IS 'What is sent, as the kind lays it down';
 COMMENT ON COLUMN klaviyo.outbox.enqueued_at IS 'When it was queued';
@@ -279,13 +279,47 @@ CREATE TABLE klaviyo.answer (
     body        json
 );
 CREATE INDEX answer_answered_at_idx ON klaviyo.answer (answered_at);
-COMMENT ON TABLE klaviyo.answer IS 'What Klaviyo has answered to calls of klaviyo_call() that it has accepted, for klaviyo.delivery_retention';
+COMMENT ON TABLE klaviyo.answer IS 'What Klaviyo has answered to calls of klaviyo_call() that it has accepted, and what klaviyo_estimate_campaign() had it count; for klaviyo.delivery_retention';
 COMMENT ON COLUMN klaviyo.answer.message_id IS 'Message';
 COMMENT ON COLUMN klaviyo.answer.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.answer.account IS 'Account it went to';
 COMMENT ON COLUMN klaviyo.answer.lane IS 'Lane it went in, as in klaviyo.lane';
 COMMENT ON COLUMN klaviyo.answer.answered_at IS 'When the answer was recorded';
 COMMENT ON COLUMN klaviyo.answer.body IS 'The answer; NULL where there was none that is JSON, or once it was purged of a person who is deleted';
+
+CREATE TABLE klaviyo.campaign (
+    account              text NOT NULL,
+    campaign_id          text NOT NULL,
+    name                 text,
+    status               text,
+    send_time            timestamptz,
+    send_job             text,
+    estimated_recipients bigint,
+    estimated_at         timestamptz,
+    made_by              uuid,
+    sent_by              uuid,
+    followed             boolean NOT NULL,
+    read_at              timestamptz,
+    changed_at           timestamptz NOT NULL,
+    PRIMARY KEY (account, campaign_id)
+);
+CREATE INDEX campaign_changed_at_idx ON klaviyo.campaign (changed_at);
+CREATE INDEX campaign_followed_idx ON klaviyo.campaign (changed_at) WHERE followed;
+CREATE INDEX campaign_made_by_idx ON klaviyo.campaign (made_by) WHERE made_by IS NOT NULL;
+COMMENT ON TABLE klaviyo.campaign IS 'Campaigns that were made, sent, cancelled or counted from here, for klaviyo.campaign_retention; one that is being sent is followed until it has been';
+COMMENT ON COLUMN klaviyo.campaign.account IS 'Account';
+COMMENT ON COLUMN klaviyo.campaign.campaign_id IS 'Klaviyo''s id of it';
+COMMENT ON COLUMN klaviyo.campaign.name IS 'What it is called';
+COMMENT ON COLUMN klaviyo.campaign.status IS 'How it stands, in Klaviyo''s words: Draft, Scheduled, Sending, Sent, Cancelled and others; as of read_at';
+COMMENT ON COLUMN klaviyo.campaign.send_time IS 'When it is sent, or was; NULL until Klaviyo has said so';
+COMMENT ON COLUMN klaviyo.campaign.send_job IS 'How the job stands that sends it: queued, processing, complete, cancelled; NULL where it was not sent from here';
+COMMENT ON COLUMN klaviyo.campaign.estimated_recipients IS 'To how many people it would go, as klaviyo_estimate_campaign() had it counted';
+COMMENT ON COLUMN klaviyo.campaign.estimated_at IS 'When that was counted';
+COMMENT ON COLUMN klaviyo.campaign.made_by IS 'Message of klaviyo_create_campaign() that has made it, if it was made from here';
+COMMENT ON COLUMN klaviyo.campaign.sent_by IS 'Message of klaviyo_send_campaign() that has had it sent last';
+COMMENT ON COLUMN klaviyo.campaign.followed IS 'Whether Klaviyo is asked now and then how it stands';
+COMMENT ON COLUMN klaviyo.campaign.read_at IS 'When Klaviyo last said how it stands';
+COMMENT ON COLUMN klaviyo.campaign.changed_at IS 'When something of this last changed';
 
 CREATE TABLE klaviyo.dead_letter (
     message_id           uuid PRIMARY KEY,
@@ -424,6 +458,7 @@ SELECT klaviyo.open_claim_floor();
 
 -- A dump carries configuration, every message not yet settled, and which ids Klaviyo knows; keys and history it does not.
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.account', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.campaign', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.outbox_seq_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.retry', '');

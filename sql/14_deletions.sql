@@ -44,17 +44,17 @@ COMMENT ON COLUMN klaviyo.accepted_deletion.xid IS 'The transaction that recorde
 
 CREATE TABLE klaviyo.discarded (
     message_id   uuid PRIMARY KEY,
-    deletion     uuid NOT NULL,
+    discarded_by uuid NOT NULL,
     account      text NOT NULL,
     kind         text NOT NULL,
     enqueued_at  timestamptz NOT NULL,
     discarded_at timestamptz NOT NULL
 );
-CREATE INDEX discarded_deletion_idx ON klaviyo.discarded (deletion);
+CREATE INDEX discarded_discarded_by_idx ON klaviyo.discarded (discarded_by);
 CREATE INDEX discarded_discarded_at_idx ON klaviyo.discarded (discarded_at);
-COMMENT ON TABLE klaviyo.discarded IS 'Messages that were not sent since the person they are about is to be deleted, without what was in them; for klaviyo.delivery_retention';
+COMMENT ON TABLE klaviyo.discarded IS 'Messages that were not sent since the person they are about is to be deleted, or what they ask for was cancelled while they waited, without what was in them; for klaviyo.delivery_retention';
 COMMENT ON COLUMN klaviyo.discarded.message_id IS 'Message';
-COMMENT ON COLUMN klaviyo.discarded.deletion IS 'The request for deletion, see klaviyo.deletion';
+COMMENT ON COLUMN klaviyo.discarded.discarded_by IS 'The request for deletion, see klaviyo.deletion, or the message that cancels it';
 COMMENT ON COLUMN klaviyo.discarded.account IS 'Account it was to go to';
 COMMENT ON COLUMN klaviyo.discarded.kind IS 'Kind of message';
 COMMENT ON COLUMN klaviyo.discarded.enqueued_at IS 'When it was queued';

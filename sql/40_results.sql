@@ -17,7 +17,7 @@ CREATE TYPE klaviyo.result AS (
     answer           json
 );
 COMMENT ON TYPE klaviyo.result IS
-    'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), discarded (not sent, since the person was to be deleted, see klaviyo.deletion), unknown (no such message, or its record has been dropped)';
+    'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), discarded (not sent, since the person was to be deleted, see klaviyo.deletion, or since it was cancelled while it waited), unknown (no such message, or its record has been dropped)';
 
 CREATE FUNCTION klaviyo.worker_pid() RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -77,6 +77,14 @@ AS $$
                    'Give all but one of them another name at Klaviyo, or queue it anew with the id of the one that is meant; drop this one with klaviyo_discard().'
                WHEN d.code = 'list_exists' THEN
                    'Use that one, or queue it anew with another name; drop this one with klaviyo_discard().'
+               WHEN d.code = 'no_such_campaign' THEN
+                   'See what became of the message that was to make it: once that has been sent again and is accepted, klaviyo_redrive() this one.'
+               WHEN d.code IN ('not_a_draft', 'too_late') THEN
+                   'See klaviyo.campaign; drop this one with klaviyo_discard().'
+               WHEN d.code = 'not_one_message' THEN
+                   'Use klaviyo_call(''POST'', ''/api/campaign-message-assign-template'', …) with the message that is meant; drop this one with klaviyo_discard().'
+               WHEN d.code = 'ambiguous' AND d.kind = 'campaign_send' THEN
+                   'Look at Klaviyo whether the campaign is being sent, see klaviyo.campaign. If it is, drop this one with klaviyo_discard(); if it is a draft, klaviyo_redrive() sends it.'
                WHEN d.code = 'ambiguous' THEN
                    'Look at Klaviyo whether it was done. If it was, drop this one with klaviyo_discard(); if not, klaviyo_redrive() sends it again.'
                WHEN d.duplicate_profile_id IS NOT NULL THEN
@@ -87,10 +95,16 @@ AS $$
     FROM klaviyo.dead_letter AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
-    SELECT d.message_id, 'discarded', d.kind, d.account, NULL, 0, NULL, 'person_deleted',
-           'the data of the person it is about was to be deleted', NULL, d.enqueued_at, d.discarded_at,
-           'If the person is back, call klaviyo_readmit() and queue it again.', NULL
+    SELECT d.message_id, 'discarded', d.kind, d.account, NULL, 0, NULL, w.code, w.reason, NULL, d.enqueued_at,
+           d.discarded_at, w.hint, NULL
     FROM klaviyo.discarded AS d
+    JOIN (
+        VALUES
+            (true, 'cancelled', 'klaviyo_cancel_campaign() was called while it waited',
+             'If it is to be sent after all, call klaviyo_send_campaign() again.'),
+            (false, 'person_deleted', 'the data of the person it is about was to be deleted',
+             'If the person is back, call klaviyo_readmit() and queue it again.')
+    ) AS w (is_campaign, code, reason, hint) ON w.is_campaign = (d.kind = 'campaign_send')
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT r.message_id, 'retrying', r.kind, r.account, r.last_status, r.attempts, NULL, r.last_code, r.last_error,

@@ -30,13 +30,47 @@ CREATE TABLE klaviyo.answer (
     body        json
 );
 CREATE INDEX answer_answered_at_idx ON klaviyo.answer (answered_at);
-COMMENT ON TABLE klaviyo.answer IS 'What Klaviyo has answered to calls of klaviyo_call() that it has accepted, for klaviyo.delivery_retention';
+COMMENT ON TABLE klaviyo.answer IS 'What Klaviyo has answered to calls of klaviyo_call() that it has accepted, and what klaviyo_estimate_campaign() had it count; for klaviyo.delivery_retention';
 COMMENT ON COLUMN klaviyo.answer.message_id IS 'Message';
 COMMENT ON COLUMN klaviyo.answer.seq IS 'Order within this database';
 COMMENT ON COLUMN klaviyo.answer.account IS 'Account it went to';
 COMMENT ON COLUMN klaviyo.answer.lane IS 'Lane it went in, as in klaviyo.lane';
 COMMENT ON COLUMN klaviyo.answer.answered_at IS 'When the answer was recorded';
 COMMENT ON COLUMN klaviyo.answer.body IS 'The answer; NULL where there was none that is JSON, or once it was purged of a person who is deleted';
+
+CREATE TABLE klaviyo.campaign (
+    account              text NOT NULL,
+    campaign_id          text NOT NULL,
+    name                 text,
+    status               text,
+    send_time            timestamptz,
+    send_job             text,
+    estimated_recipients bigint,
+    estimated_at         timestamptz,
+    made_by              uuid,
+    sent_by              uuid,
+    followed             boolean NOT NULL,
+    read_at              timestamptz,
+    changed_at           timestamptz NOT NULL,
+    PRIMARY KEY (account, campaign_id)
+);
+CREATE INDEX campaign_changed_at_idx ON klaviyo.campaign (changed_at);
+CREATE INDEX campaign_followed_idx ON klaviyo.campaign (changed_at) WHERE followed;
+CREATE INDEX campaign_made_by_idx ON klaviyo.campaign (made_by) WHERE made_by IS NOT NULL;
+COMMENT ON TABLE klaviyo.campaign IS 'Campaigns that were made, sent, cancelled or counted from here, for klaviyo.campaign_retention; one that is being sent is followed until it has been';
+COMMENT ON COLUMN klaviyo.campaign.account IS 'Account';
+COMMENT ON COLUMN klaviyo.campaign.campaign_id IS 'Klaviyo''s id of it';
+COMMENT ON COLUMN klaviyo.campaign.name IS 'What it is called';
+COMMENT ON COLUMN klaviyo.campaign.status IS 'How it stands, in Klaviyo''s words: Draft, Scheduled, Sending, Sent, Cancelled and others; as of read_at';
+COMMENT ON COLUMN klaviyo.campaign.send_time IS 'When it is sent, or was; NULL until Klaviyo has said so';
+COMMENT ON COLUMN klaviyo.campaign.send_job IS 'How the job stands that sends it: queued, processing, complete, cancelled; NULL where it was not sent from here';
+COMMENT ON COLUMN klaviyo.campaign.estimated_recipients IS 'To how many people it would go, as klaviyo_estimate_campaign() had it counted';
+COMMENT ON COLUMN klaviyo.campaign.estimated_at IS 'When that was counted';
+COMMENT ON COLUMN klaviyo.campaign.made_by IS 'Message of klaviyo_create_campaign() that has made it, if it was made from here';
+COMMENT ON COLUMN klaviyo.campaign.sent_by IS 'Message of klaviyo_send_campaign() that has had it sent last';
+COMMENT ON COLUMN klaviyo.campaign.followed IS 'Whether Klaviyo is asked now and then how it stands';
+COMMENT ON COLUMN klaviyo.campaign.read_at IS 'When Klaviyo last said how it stands';
+COMMENT ON COLUMN klaviyo.campaign.changed_at IS 'When something of this last changed';
 
 ALTER TYPE klaviyo.result ADD ATTRIBUTE answer json;
 
@@ -84,17 +118,17 @@ COMMENT ON COLUMN klaviyo.accepted_deletion.xid IS 'The transaction that recorde
 
 CREATE TABLE klaviyo.discarded (
     message_id   uuid PRIMARY KEY,
-    deletion     uuid NOT NULL,
+    discarded_by uuid NOT NULL,
     account      text NOT NULL,
     kind         text NOT NULL,
     enqueued_at  timestamptz NOT NULL,
     discarded_at timestamptz NOT NULL
 );
-CREATE INDEX discarded_deletion_idx ON klaviyo.discarded (deletion);
+CREATE INDEX discarded_discarded_by_idx ON klaviyo.discarded (discarded_by);
 CREATE INDEX discarded_discarded_at_idx ON klaviyo.discarded (discarded_at);
-COMMENT ON TABLE klaviyo.discarded IS 'Messages that were not sent since the person they are about is to be deleted, without what was in them; for klaviyo.delivery_retention';
+COMMENT ON TABLE klaviyo.discarded IS 'Messages that were not sent since the person they are about is to be deleted, or what they ask for was cancelled while they waited, without what was in them; for klaviyo.delivery_retention';
 COMMENT ON COLUMN klaviyo.discarded.message_id IS 'Message';
-COMMENT ON COLUMN klaviyo.discarded.deletion IS 'The request for deletion, see klaviyo.deletion';
+COMMENT ON COLUMN klaviyo.discarded.discarded_by IS 'The request for deletion, see klaviyo.deletion, or the message that cancels it';
 COMMENT ON COLUMN klaviyo.discarded.account IS 'Account it was to go to';
 COMMENT ON COLUMN klaviyo.discarded.kind IS 'Kind of message';
 COMMENT ON COLUMN klaviyo.discarded.enqueued_at IS 'When it was queued';
@@ -282,6 +316,7 @@ COMMENT ON TABLE klaviyo.sent_unique_id IS 'Which unique_ids of your own Klaviyo
 COMMENT ON COLUMN klaviyo.sent_unique_id.digest IS 'klaviyo.unique_id_digest(account, metric, unique_id)';
 COMMENT ON COLUMN klaviyo.sent_unique_id.sent_at IS 'When that was recorded first';
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.sent_unique_id', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.campaign', '');
 -- As the worker has it (crates/delivery/src/unique_id.rs).
 CREATE FUNCTION klaviyo.unique_id_digest(account text, metric text, unique_id text) RETURNS uuid
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -503,6 +538,65 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_create_coupon_code';
 COMMENT ON FUNCTION @extschema@.klaviyo_create_coupon_code(text, text, timestamptz, text) IS
     'Queues that a coupon, by Klaviyo''s id of it, have one more code for Klaviyo to give to somebody; without expires_at Klaviyo has it expire in a year. A code that is there already counts as made. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_create_campaign(
+    name                text,
+    included            text[],
+    excluded            text[] DEFAULT NULL,
+    channel             text DEFAULT 'email',
+    content             jsonb DEFAULT NULL,
+    send_at             timestamptz DEFAULT NULL,
+    recipient_time      boolean DEFAULT false,
+    throttle_percentage integer DEFAULT NULL,
+    smart_send_on       date DEFAULT NULL,
+    smart_sending       boolean DEFAULT NULL,
+    tracking_options    jsonb DEFAULT NULL,
+    account             text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_create_campaign';
+COMMENT ON FUNCTION @extschema@.klaviyo_create_campaign(
+    text, text[], text[], text, jsonb, timestamptz, boolean, integer, date, boolean, jsonb, text
+) IS
+    'Queues that a campaign be made, a draft for the lists and segments with the ids included, but those excluded. content is what its message says, as Klaviyo has it for the channel: of email subject, preview_text, from_email, from_label, reply_to_email, cc_email, bcc_email; of sms body; of mobile_push title, body, dynamic_image, action_buttons. Once sent it goes at once, or at send_at (with recipient_time at that time of UTC in each recipient''s zone, with throttle_percentage to such a part an hour), or on smart_send_on when Klaviyo thinks best. Returns the message_id, by which the campaign can be named from then on';
+
+CREATE FUNCTION @extschema@.klaviyo_assign_template(
+    campaign text,
+    template text,
+    account  text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_assign_template';
+COMMENT ON FUNCTION @extschema@.klaviyo_assign_template(text, text, text) IS
+    'Queues that the message of a campaign get a copy of a template, by Klaviyo''s id of it. The campaign is named by Klaviyo''s id, or by the message_id of the klaviyo_create_campaign() that makes it. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_estimate_campaign(
+    campaign text,
+    account  text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_estimate_campaign';
+COMMENT ON FUNCTION @extschema@.klaviyo_estimate_campaign(text, text) IS
+    'Queues that Klaviyo count to how many people a campaign would go, named as for klaviyo_assign_template(); once counted that is in klaviyo.campaign, and in the answer of klaviyo_await(). Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_send_campaign(
+    campaign text,
+    account  text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_send_campaign';
+COMMENT ON FUNCTION @extschema@.klaviyo_send_campaign(text, text) IS
+    'Queues that a campaign be sent, or scheduled, as it was made to be, named as for klaviyo_assign_template(). Only a draft is sent, and never twice: where nobody knows whether it was, it is put aside with code ambiguous for a person to decide. klaviyo.campaign shows how it goes on. Returns the message_id';
+
+CREATE FUNCTION @extschema@.klaviyo_cancel_campaign(
+    campaign text,
+    revert   boolean DEFAULT false,
+    account  text DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_cancel_campaign';
+COMMENT ON FUNCTION @extschema@.klaviyo_cancel_campaign(text, boolean, text) IS
+    'Queues that a campaign be sent to nobody any more, named as for klaviyo_assign_template(): cancelled for good, or with revert a draft again. A klaviyo_send_campaign() that still waits is discarded. Returns the message_id';
 
 CREATE FUNCTION @extschema@.klaviyo_call(
     method  text,
@@ -1459,7 +1553,7 @@ BEGIN
                             'klaviyo.backfill_run'::pg_catalog.regclass, 'klaviyo.backfill_run_id_seq'::pg_catalog.regclass,
                             'klaviyo.captured_key'::pg_catalog.regclass, 'klaviyo.deletion'::pg_catalog.regclass,
                             'klaviyo.accepted_deletion'::pg_catalog.regclass, 'klaviyo.answer'::pg_catalog.regclass, 'klaviyo.daily_call'::pg_catalog.regclass,
-                            'klaviyo.discarded'::pg_catalog.regclass, 'klaviyo.profile_conflict'::pg_catalog.regclass)
+                            'klaviyo.campaign'::pg_catalog.regclass, 'klaviyo.discarded'::pg_catalog.regclass, 'klaviyo.profile_conflict'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             FROM pg_catalog.pg_proc AS p
@@ -1469,6 +1563,9 @@ BEGIN
                             '@extschema@.klaviyo_sync_profiles'::pg_catalog.regproc,
                             '@extschema@.klaviyo_sync_resume'::pg_catalog.regproc, '@extschema@.klaviyo_sync_show'::pg_catalog.regproc,
                             '@extschema@.klaviyo_preview'::pg_catalog.regproc, '@extschema@.klaviyo_request_deletion'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_assign_template'::pg_catalog.regproc, '@extschema@.klaviyo_cancel_campaign'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_create_campaign'::pg_catalog.regproc, '@extschema@.klaviyo_estimate_campaign'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_send_campaign'::pg_catalog.regproc,
                             '@extschema@.klaviyo_call'::pg_catalog.regproc, '@extschema@.klaviyo_create_coupon_code'::pg_catalog.regproc,
                             '@extschema@.klaviyo_delete_catalog_category'::pg_catalog.regproc, '@extschema@.klaviyo_delete_catalog_item'::pg_catalog.regproc,
                             '@extschema@.klaviyo_delete_catalog_variant'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_catalog_category'::pg_catalog.regproc,
@@ -1506,7 +1603,7 @@ BEGIN
     END LOOP;
 END
 $$;
-GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.answer, klaviyo.daily_call, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
+GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.answer, klaviyo.campaign, klaviyo.daily_call, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict TO klaviyo_reader;
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
 ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_sync_show TO klaviyo_reader;
@@ -1524,6 +1621,8 @@ GRANT EXECUTE ON FUNCTION
 TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_backfill, @extschema@.klaviyo_backfill_cancel, @extschema@.klaviyo_backfill_pause,
+    @extschema@.klaviyo_assign_template, @extschema@.klaviyo_cancel_campaign, @extschema@.klaviyo_create_campaign,
+    @extschema@.klaviyo_estimate_campaign, @extschema@.klaviyo_send_campaign,
     @extschema@.klaviyo_backfill_resume, @extschema@.klaviyo_call, @extschema@.klaviyo_preview, @extschema@.klaviyo_sync_detach,
     @extschema@.klaviyo_sync_events,
     @extschema@.klaviyo_sync_metric, @extschema@.klaviyo_sync_pause, @extschema@.klaviyo_sync_profiles, @extschema@.klaviyo_sync_resume,
@@ -1637,7 +1736,7 @@ $$;
 
 -- A message may be discarded.
 COMMENT ON TYPE klaviyo.result IS
-    'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), discarded (not sent, since the person was to be deleted, see klaviyo.deletion), unknown (no such message, or its record has been dropped)';
+    'What became of a message. status: waiting (no call yet), retrying (a call failed, more will follow), accepted (Klaviyo has it), dead (put aside, see klaviyo.dead_letter), discarded (not sent, since the person was to be deleted, see klaviyo.deletion, or since it was cancelled while it waited), unknown (no such message, or its record has been dropped)';
 
 CREATE OR REPLACE FUNCTION klaviyo.settled_result(message_id uuid) RETURNS SETOF klaviyo.result
 LANGUAGE sql VOLATILE
@@ -1660,6 +1759,14 @@ AS $$
                    'Give all but one of them another name at Klaviyo, or queue it anew with the id of the one that is meant; drop this one with klaviyo_discard().'
                WHEN d.code = 'list_exists' THEN
                    'Use that one, or queue it anew with another name; drop this one with klaviyo_discard().'
+               WHEN d.code = 'no_such_campaign' THEN
+                   'See what became of the message that was to make it: once that has been sent again and is accepted, klaviyo_redrive() this one.'
+               WHEN d.code IN ('not_a_draft', 'too_late') THEN
+                   'See klaviyo.campaign; drop this one with klaviyo_discard().'
+               WHEN d.code = 'not_one_message' THEN
+                   'Use klaviyo_call(''POST'', ''/api/campaign-message-assign-template'', …) with the message that is meant; drop this one with klaviyo_discard().'
+               WHEN d.code = 'ambiguous' AND d.kind = 'campaign_send' THEN
+                   'Look at Klaviyo whether the campaign is being sent, see klaviyo.campaign. If it is, drop this one with klaviyo_discard(); if it is a draft, klaviyo_redrive() sends it.'
                WHEN d.code = 'ambiguous' THEN
                    'Look at Klaviyo whether it was done. If it was, drop this one with klaviyo_discard(); if not, klaviyo_redrive() sends it again.'
                WHEN d.duplicate_profile_id IS NOT NULL THEN
@@ -1670,10 +1777,16 @@ AS $$
     FROM klaviyo.dead_letter AS d
     WHERE d.message_id = settled_result.message_id
     UNION ALL
-    SELECT d.message_id, 'discarded', d.kind, d.account, NULL, 0, NULL, 'person_deleted',
-           'the data of the person it is about was to be deleted', NULL, d.enqueued_at, d.discarded_at,
-           'If the person is back, call klaviyo_readmit() and queue it again.', NULL
+    SELECT d.message_id, 'discarded', d.kind, d.account, NULL, 0, NULL, w.code, w.reason, NULL, d.enqueued_at,
+           d.discarded_at, w.hint, NULL
     FROM klaviyo.discarded AS d
+    JOIN (
+        VALUES
+            (true, 'cancelled', 'klaviyo_cancel_campaign() was called while it waited',
+             'If it is to be sent after all, call klaviyo_send_campaign() again.'),
+            (false, 'person_deleted', 'the data of the person it is about was to be deleted',
+             'If the person is back, call klaviyo_readmit() and queue it again.')
+    ) AS w (is_campaign, code, reason, hint) ON w.is_campaign = (d.kind = 'campaign_send')
     WHERE d.message_id = settled_result.message_id
     UNION ALL
     SELECT r.message_id, 'retrying', r.kind, r.account, r.last_status, r.attempts, NULL, r.last_code, r.last_error,
@@ -1826,4 +1939,4 @@ AS $$
     ) AS p
 $$;
 
-COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, catalog_item, catalog_item_update, catalog_item_delete, catalog_variant, catalog_variant_update, catalog_variant_delete, catalog_category, catalog_category_update, catalog_category_delete, coupon_code, call';
+COMMENT ON COLUMN klaviyo.outbox.kind IS 'Kind of message: event, profile, deletion, subscribe, unsubscribe, suppress, unsuppress, merge, list_add, list_remove, list_create, list_rename, list_delete, catalog_item, catalog_item_update, catalog_item_delete, catalog_variant, catalog_variant_update, catalog_variant_delete, catalog_category, catalog_category_update, catalog_category_delete, coupon_code, campaign_create, campaign_template, campaign_estimate, campaign_send, campaign_cancel, call';

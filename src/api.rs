@@ -2,6 +2,7 @@
 
 mod backfill;
 mod call;
+mod campaigns;
 mod capture;
 mod catalog;
 mod consent;

@@ -29,7 +29,8 @@ extension_sql_file!("../sql/30_messages.sql", name = "messages", requires = ["ac
 extension_sql_file!("../sql/32_purchases.sql", name = "purchases", requires = ["messages"]);
 extension_sql_file!("../sql/34_catalog.sql", name = "catalog", requires = ["purchases"]);
 extension_sql_file!("../sql/35_capture.sql", name = "capture", requires = ["catalog"]);
-extension_sql_file!("../sql/37_backfill.sql", name = "backfill", requires = ["capture"]);
+extension_sql_file!("../sql/36_campaigns.sql", name = "campaigns", requires = ["capture"]);
+extension_sql_file!("../sql/37_backfill.sql", name = "backfill", requires = ["campaigns"]);
 extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["backfill"]);
 extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["results"]);
 extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["account_check"]);

@@ -1,6 +1,7 @@
 //! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, `sent_unique_id`, `deletion`,
-//! `accepted_deletion`, `discarded`, `answer`, and those of marks. Nobody else in Rust reads or writes them.
+//! `accepted_deletion`, `discarded`, `answer`, `campaign`, and those of marks. Nobody else in Rust reads or writes them.
 
+pub mod campaign;
 pub mod claim;
 pub mod enqueue;
 pub mod import;

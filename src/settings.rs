@@ -85,6 +85,9 @@ static UNIQUE_ID_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER);
 /// A request for deletion is what a shop must be able to prove.
 static DELETION_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER);
 
+/// A message may name a campaign for as long by the message that has made it.
+static CAMPAIGN_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(400 * DAY);
+
 /// What is queued about somebody soon after is a straggler of what was going on before: a late event, a row that is still
 /// updated. Who is back after that is a customer.
 static STRAGGLER_TIME: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
@@ -152,6 +155,7 @@ pub fn define(preloading: bool) {
     define_alarms();
     define_retention();
     define_deletion();
+    define_campaigns();
     define_ids();
     define_lists();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
@@ -265,6 +269,19 @@ fn define_deletion() {
     );
 }
 
+fn define_campaigns() {
+    GucRegistry::define_int_guc(
+        c"klaviyo.campaign_retention",
+        c"How long it is known of a campaign which message has made it, and how it stood; -1: for ever.",
+        c"Counted from when that last changed. One that is being sent is kept until it has been.",
+        &CAMPAIGN_RETENTION,
+        FOR_EVER,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+}
+
 fn define_ids() {
     GucRegistry::define_int_guc(
         c"klaviyo.unique_id_retention",
@@ -371,6 +388,7 @@ pub struct Retention {
     pub dead_letters: Option<i32>,
     pub unique_id: Option<i32>,
     pub deletion: Option<i32>,
+    pub campaign: Option<i32>,
 }
 
 /// How long and how much is kept, as the settings have it now.
@@ -382,6 +400,7 @@ pub fn retention() -> Retention {
         dead_letters: bound(&DEAD_LETTER_LIMIT),
         unique_id: bound(&UNIQUE_ID_RETENTION),
         deletion: deletion.map(|(kept, of_use)| kept.max(of_use)),
+        campaign: bound(&CAMPAIGN_RETENTION),
     }
 }
 

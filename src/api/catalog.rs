@@ -8,7 +8,7 @@ use delivery::kind::event::check_number;
 use serde_json::Value;
 
 use super::given::Given;
-use super::messages::{json, numeric, queue, timestamp_text};
+use super::messages::{json, numeric, queue, texts, timestamp_text};
 use crate::outbox::enqueue::Name;
 use crate::pg;
 use crate::pg::function::{Arguments, Returned, sql_function};
@@ -155,12 +155,6 @@ fn integer(arguments: &Arguments, number: usize) -> Option<String> {
 
 fn boolean(arguments: &Arguments, number: usize) -> Option<&'static str> {
     arguments.get(number).map(|it: bool| if it { "true" } else { "false" })
-}
-
-/// NULL among them is an empty text, which nothing is called.
-fn texts(arguments: &Arguments, number: usize) -> Option<Vec<String>> {
-    let texts: Vec<Option<String>> = arguments.get(number)?;
-    Some(texts.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 fn finite(argument: &str, number: &str) -> Result<String, Invalid> {

@@ -4,7 +4,7 @@ use delivery::kind::{subscribe, suppress, unsubscribe};
 use pgrx::datum::{Date, ToIsoString};
 
 use super::given::Given;
-use super::messages::{queue, timestamp_text};
+use super::messages::{days, queue, texts, timestamp_text};
 use crate::outbox::enqueue::Name;
 use crate::pg;
 use crate::pg::function::{Arguments, Returned, sql_function};
@@ -13,9 +13,6 @@ sql_function!(klaviyo_subscribe, pg_finfo_klaviyo_subscribe, subscribe);
 sql_function!(klaviyo_unsubscribe, pg_finfo_klaviyo_unsubscribe, unsubscribe);
 sql_function!(klaviyo_suppress, pg_finfo_klaviyo_suppress, suppress);
 sql_function!(klaviyo_unsuppress, pg_finfo_klaviyo_unsuppress, unsuppress);
-
-/// Days from 1970, where we count from, to 2000, where Postgres does.
-const TO_2000: i32 = 10_957;
 
 /// `klaviyo_subscribe(email, phone_number, list, channels, consented_at, historical_import, custom_source, date_of_birth,
 /// account)`
@@ -26,12 +23,12 @@ fn subscribe(arguments: &Arguments) -> Returned {
             email: arguments.get(0),
             phone_number: arguments.get(1),
             list: arguments.get(2),
-            channels: channels(arguments, 3),
-            // timestamptz is passed as the 64 bits it is, and date as its 32.
+            channels: texts(arguments, 3),
+            // timestamptz is passed as the 64 bits it is.
             consented_at: arguments.datum(4).map(|time| pg::micros(time.value() as i64)),
             historical_import: arguments.get(5).unwrap_or_default(),
             custom_source: arguments.get(6),
-            date_of_birth: arguments.datum(7).map(|date| (date.value() as i32).saturating_add(TO_2000)),
+            date_of_birth: days(arguments, 7),
         }
         .check(now)
     };
@@ -56,7 +53,7 @@ fn unsubscribe(arguments: &Arguments) -> Returned {
             email: arguments.get(0),
             phone_number: arguments.get(1),
             list: arguments.get(2),
-            channels: channels(arguments, 3),
+            channels: texts(arguments, 3),
         }
         .check()
     };
@@ -89,10 +86,4 @@ fn suppression(kind: &'static str, arguments: &Arguments) -> Returned {
     };
     let checked = || suppress::check(arguments.get(0));
     queue(kind, &Name::next(), arguments.get(1), pg::now(), checked, given)
-}
-
-/// An element that is NULL is no channel, and is refused as such.
-fn channels(arguments: &Arguments, number: usize) -> Option<Vec<String>> {
-    let channels: Vec<Option<String>> = arguments.get(number)?;
-    Some(channels.into_iter().map(Option::unwrap_or_default).collect())
 }

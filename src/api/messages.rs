@@ -369,6 +369,20 @@ pub fn timestamp_text(time: pg_sys::Datum) -> String {
         .into_owned()
 }
 
+/// NULL among them is an empty text, which nothing is called.
+pub fn texts(arguments: &Arguments, number: usize) -> Option<Vec<String>> {
+    let texts: Vec<Option<String>> = arguments.get(number)?;
+    Some(texts.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// Days from 1970, where we count from, to 2000, where Postgres does.
+const TO_2000: i32 = 10_957;
+
+/// A date as the days since 1970; it is passed as the 32 bits it is.
+pub fn days(arguments: &Arguments, number: usize) -> Option<i32> {
+    arguments.datum(number).map(|date| (date.value() as i32).saturating_add(TO_2000))
+}
+
 /// The first bytes of a text, at most so many.
 pub fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]

@@ -11,6 +11,7 @@ use delivery::{DeletionRequest, Ending, Failure, Message, Outcome, kind, message
 use pgrx::Uuid;
 use pgrx::spi::{self, SpiTupleTable};
 
+use crate::outbox::campaign;
 use crate::outbox::mark::Marks;
 use crate::outbox::remove::Removal;
 use crate::outbox::unique_ids;
@@ -203,6 +204,7 @@ impl Claimer {
         }
         self.redriven(&mut claimed)?;
         self.net(&mut claimed)?;
+        campaign::resolve(&mut claimed)?;
         self.deletions(&mut claimed, behind)?;
         let look_again_in = self.room.looks_further_in();
         claimed.look_again_in = claimed.look_again_in.into_iter().chain(look_again_in).min();
@@ -312,7 +314,7 @@ impl Claimer {
         if admitted {
             // What a crash has cut off nobody knows of, but what must not go twice is written down before it goes. The
             // database that this is a copy of may have gone on, though.
-            let may_be_done = kind.stops(&payload) && !(own && self.marks.are_here(seq, enqueued_at));
+            let may_be_done = kind.is_announced(&payload) && !(own && self.marks.are_here(seq, enqueued_at));
             let message = Message {
                 seq,
                 id,

@@ -33,6 +33,8 @@ const FORGET: &str = "
         UPDATE klaviyo.bulk_job AS j
         SET status = 'lost', seqs = NULL, positions = NULL, ended_at = pg_catalog.clock_timestamp()
         WHERE j.account = $1 AND j.ended_at IS NULL AND j.seqs[1] < $2
+    ), campaigns AS (
+        DELETE FROM klaviyo.campaign AS c USING gone WHERE c.account = $1
     ), checks AS (
         DELETE FROM klaviyo.account_check AS c USING gone WHERE c.account = $1
     )

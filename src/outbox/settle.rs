@@ -177,9 +177,9 @@ const SUPERSEDE: &str = "
 const DISCARDED: &str = concat!(
     gone!(""),
     "
-    INSERT INTO klaviyo.discarded (message_id, deletion, account, kind, enqueued_at, discarded_at)
-    SELECT g.message_id, o.deletion, g.account, g.kind, g.enqueued_at, pg_catalog.now()
-    FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS o (seq, message_id, deletion)
+    INSERT INTO klaviyo.discarded (message_id, discarded_by, account, kind, enqueued_at, discarded_at)
+    SELECT g.message_id, o.discarded_by, g.account, g.kind, g.enqueued_at, pg_catalog.now()
+    FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS o (seq, message_id, discarded_by)
     JOIN gone AS g ON g.seq = o.seq AND g.message_id = o.message_id
     ON CONFLICT DO NOTHING"
 );

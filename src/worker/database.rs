@@ -20,6 +20,7 @@ use super::runner;
 use super::slots::{Shared, Slot, shared, state};
 use super::upkeep::Upkeep;
 use super::version::{self, Extension};
+use crate::outbox::campaign;
 use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::mark::Marks;
 use crate::outbox::remove::{Remover, Step};
@@ -153,9 +154,18 @@ impl Worker {
         worker.claimer.marks = transaction(c"reading marks", Marks::open);
         worker.look()?;
         worker.follow()?;
+        worker.watch()?;
         worker.recover();
         worker.configure(accounts)?;
         Ok(worker)
+    }
+
+    /// Has campaigns followed that an earlier worker has had sent.
+    fn watch(&self) -> Result<(), String> {
+        let followed = transaction(c"reading campaigns", campaign::followed);
+        followed.into_iter().try_for_each(|(account, campaigns)| {
+            self.tell(Command::Watch { account: account.into(), campaigns })
+        })
     }
 
     /// Shows what its accounts have spent, and waits until the other databases have shown it too: after a start of the

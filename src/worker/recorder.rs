@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use delivery::campaign::CampaignNews;
 use delivery::{AccountState, Finding, ImportReport, Outcome, Parked, Report};
 use pgrx::prelude::*;
 use pgrx::spi;
@@ -12,8 +13,8 @@ use pgrx::spi;
 use super::accounts::Accounts;
 use super::daily;
 use super::process::{NO_ROOM_PAUSE, attempt, is_lack_of_room};
-use crate::outbox::import;
 use crate::outbox::settle::Settler;
+use crate::outbox::{campaign, import};
 
 /// What is not recorded yet.
 #[derive(Default)]
@@ -24,6 +25,7 @@ pub struct Recorder {
     states: Vec<(Arc<str>, AccountState)>,
     found: Vec<(Arc<str>, Vec<Finding>)>,
     imports: Vec<(Arc<str>, ImportReport)>,
+    campaigns: Vec<(Arc<str>, CampaignNews)>,
     parked: Vec<Parked>,
     announced: Vec<(Arc<str>, [u8; 16])>,
     /// There was no room; when to try again.
@@ -49,12 +51,22 @@ impl Recorder {
     /// Takes reports.
     pub fn take(&mut self, reports: Vec<Report>) {
         for report in reports {
-            let Report { account, lane, outcomes, account_state, findings, imports, parked, announced } =
-                report;
+            let Report {
+                account,
+                lane,
+                outcomes,
+                account_state,
+                findings,
+                imports,
+                campaigns,
+                parked,
+                announced,
+            } = report;
             self.announced.extend(announced.map(|id| (account.clone(), id)));
             self.outcomes.extend(outcomes);
             self.parked.extend(parked);
             self.imports.extend(imports.into_iter().map(|import| (account.clone(), import)));
+            self.campaigns.extend(campaigns.into_iter().map(|news| (account.clone(), news)));
             self.found.extend(findings.map(|findings| (account.clone(), findings)));
             self.states.extend(account_state.map(|state| (account.clone(), state)));
             self.lanes.extend(lane.map(|lane| (account, lane.name)));
@@ -82,6 +94,7 @@ impl Recorder {
             && self.states.is_empty()
             && self.lanes.is_empty()
             && self.imports.is_empty()
+            && self.campaigns.is_empty()
             && self.parked.is_empty();
         if nothing || self.again_at.is_some_and(|again_at| Instant::now() < again_at) {
             return None;
@@ -90,6 +103,7 @@ impl Recorder {
             self.settler.settle(&self.outcomes)?;
             self.lanes.iter().try_for_each(|(account, lane)| daily::note(account, lane))?;
             self.imports.iter().try_for_each(|(account, report)| import::record(account, report))?;
+            self.campaigns.iter().try_for_each(|(account, news)| campaign::record(account, news))?;
             self.found.iter().try_for_each(|(account, findings)| accounts.found(account, findings))?;
             self.states.iter().try_for_each(|(account, state)| accounts.note(account, state))
         });
@@ -109,6 +123,7 @@ impl Recorder {
             log!("klaviyo_sync: what became of messages is recorded again");
         }
         self.found.clear();
+        self.campaigns.clear();
         self.states.clear();
         Some(Recorded {
             outcomes: std::mem::take(&mut self.outcomes),

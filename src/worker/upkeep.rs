@@ -9,7 +9,7 @@ use pgrx::spi;
 
 use super::process::attempt;
 use crate::capture::backfill::notes;
-use crate::outbox::{import, retention, unique_ids};
+use crate::outbox::{self, import, retention, unique_ids};
 use crate::settings::{self, Retention};
 
 /// Between two rounds. Days are long, and partitions made days ahead.
@@ -31,6 +31,7 @@ enum Step {
     DeleteStrays,
     DeleteOldAnswers,
     DeleteOldJobs,
+    DeleteOldCampaigns,
     DeleteOldDeadLetters,
     CountDeadLetters,
     DeleteSurplusDeadLetters,
@@ -40,12 +41,13 @@ enum Step {
     DeleteOldDeletions,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
     Step::DeleteOldAnswers,
     Step::DeleteOldJobs,
+    Step::DeleteOldCampaigns,
     Step::DeleteOldDeadLetters,
     Step::CountDeadLetters,
     Step::DeleteSurplusDeadLetters,
@@ -143,13 +145,14 @@ impl Upkeep {
         if matches!(step, Step::AddDays | Step::DropDays) {
             Spi::run(NO_EVENT_TRIGGERS)?;
         }
-        let Retention { delivery, dead_letter, dead_letters, unique_id, deletion } = self.retention;
+        let Retention { delivery, dead_letter, dead_letters, unique_id, deletion, campaign } = self.retention;
         match step {
             Step::AddDays => retention::add_day(),
             Step::DropDays => delivery.map_or(Ok(0), retention::drop_day),
             Step::DeleteStrays => delivery.map_or(Ok(0), retention::delete_strays),
             Step::DeleteOldAnswers => delivery.map_or(Ok(0), retention::delete_old_answers),
             Step::DeleteOldJobs => delivery.map_or(Ok(0), import::delete_old),
+            Step::DeleteOldCampaigns => campaign.map_or(Ok(0), outbox::campaign::delete_old),
             Step::DeleteOldDeadLetters => dead_letter.map_or(Ok(0), retention::delete_old_dead_letters),
             Step::CountDeadLetters => {
                 self.surplus = dead_letters.map_or(Ok(0), retention::surplus_dead_letters)?;
@@ -195,6 +198,9 @@ impl Upkeep {
             Step::DeleteOldJobs => {
                 log!("klaviyo_sync: dropped import jobs older than klaviyo.delivery_retention: {done}");
             }
+            Step::DeleteOldCampaigns => {
+                log!("klaviyo_sync: forgot campaigns older than klaviyo.campaign_retention: {done}");
+            }
             Step::DeleteOldDeadLetters => {
                 log!("klaviyo_sync: dropped dead letters older than klaviyo.dead_letter_retention: {done}");
             }
@@ -230,6 +236,7 @@ impl Step {
             Self::DeleteStrays => "old deliveries without a partition",
             Self::DeleteOldAnswers => "old answers",
             Self::DeleteOldJobs => "old import jobs",
+            Self::DeleteOldCampaigns => "old campaigns",
             Self::DeleteOldDeadLetters => "old dead letters",
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",
             Self::ForgetUniqueIds => "old unique_ids",

@@ -138,6 +138,18 @@ pub struct CampaignNews {
     pub fact: CampaignFact,
 }
 
+impl CampaignNews {
+    /// None where the id cannot be one.
+    pub fn new(id: &str, fact: CampaignFact) -> Option<Self> {
+        is_id(id).then(|| Self { id: id.to_owned(), fact })
+    }
+}
+
+/// A time of Klaviyo's in microseconds since 1970.
+pub fn micros(time: &str) -> Option<i64> {
+    Some(time.parse::<jiff::Timestamp>().ok()?.as_microsecond())
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CampaignFact {
     /// A message has made it.

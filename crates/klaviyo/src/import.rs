@@ -25,6 +25,16 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    /// As Klaviyo writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Processing => "processing",
+            Self::Complete => "complete",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// Whether it will do nothing more.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Complete | Self::Cancelled)

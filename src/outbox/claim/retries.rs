@@ -8,6 +8,7 @@ use delivery::{Failure, Message, kind};
 use pgrx::spi;
 
 use super::{CHUNK, Claimed, Claimer, LATE_SHARE, id, time, unknown_kind};
+use crate::outbox::campaign;
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, micros_column, rows};
 
@@ -38,6 +39,7 @@ impl Claimer {
         self.missed.clear();
         let mut claimed = Claimed::default();
         self.tried(TRIED, 0, i64::MAX, &mut claimed)?;
+        campaign::resolve(&mut claimed)?;
         self.deletions(&mut claimed, false)?;
         Ok(claimed)
     }
@@ -118,7 +120,7 @@ impl Claimer {
             let enqueued_at = micros_column(row, 7);
             let is_ours = self.fresh_from.get(&account).is_some_and(|from| seq >= *from)
                 && self.marks.are_here(seq, enqueued_at);
-            let may_be_elsewhere = kind.stops(&payload) && !redriven && !is_ours;
+            let may_be_elsewhere = kind.is_announced(&payload) && !redriven && !is_ours;
             // One that has failed by itself goes by itself.
             let rides = kind.goes_as_many_do() && reading.rides == Rides::Always && !redriven && strikes == 0;
             let unique_id = reading.rides.unique_id();

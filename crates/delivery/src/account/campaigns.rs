@@ -81,7 +81,7 @@ pub(super) fn news_of(message: &Message, ending: Option<&Ending>) -> Option<Camp
         Act::Cancel => (step()?, CampaignFact::Cancelled),
         Act::AssignTemplate | Act::Estimate => return None,
     };
-    Some(CampaignNews { id, fact })
+    CampaignNews::new(&id, fact)
 }
 
 impl Account {
@@ -205,7 +205,7 @@ impl Account {
         if matches!(fact, CampaignFact::Left | CampaignFact::Read { followed: Some(false), .. }) {
             self.watches.watches.swap_remove(at);
         }
-        report.campaigns.push(CampaignNews { id, fact });
+        report.campaigns.extend(CampaignNews::new(&id, fact));
         report
     }
 }

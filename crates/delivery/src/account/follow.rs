@@ -181,7 +181,7 @@ impl Account {
         if let Some(recipients) = recipients_of(body).filter(|_| matches!(verdict, Verdict::Accepted { .. }))
         {
             let fact = CampaignFact::Recipients(recipients);
-            report.campaigns.push(CampaignNews { id: job.klaviyo_id.clone(), fact });
+            report.campaigns.extend(CampaignNews::new(&job.klaviyo_id, fact));
             let body = String::from_utf8(body.to_vec()).ok();
             let answer = KeptAnswer { lane: self.lanes[lane].endpoint.name, body };
             self.end_followed(at, End::Answered(answer), now, &mut report);

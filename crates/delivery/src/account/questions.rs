@@ -59,7 +59,7 @@ impl Account {
         let learned = carried.messages.iter().find_map(|queued| answer.learned(&queued.message.payload));
         if let Some(campaign) = answer.campaign().filter(|_| is_current) {
             let fact = CampaignFact::Read { campaign: campaign.clone(), followed: None };
-            report.campaigns.push(CampaignNews { id: campaign.id.clone(), fact });
+            report.campaigns.extend(CampaignNews::new(&campaign.id, fact));
         }
         let mut ends = Vec::with_capacity(carried.messages.len());
         for queued in &mut carried.messages {
