@@ -2,6 +2,7 @@
 
 mod batches;
 mod calls;
+mod campaigns;
 mod catalog;
 mod consent;
 mod coupons;
@@ -10,6 +11,7 @@ mod klaviyo;
 mod lists;
 mod query;
 mod refuse;
+mod templates;
 
 use std::future::pending;
 use std::sync::Arc;

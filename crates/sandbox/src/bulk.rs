@@ -51,6 +51,16 @@ impl BulkSettings {
         Some((total as u128 * working_us / length_us) as usize)
     }
 
+    /// How long the processing takes, in microseconds.
+    pub fn processing_us(&self) -> u64 {
+        self.processing_ms.saturating_mul(1_000)
+    }
+
+    /// How long a job takes from its creation to its end, in microseconds.
+    pub fn length_us(&self) -> u64 {
+        self.queued_ms.saturating_mul(1_000).saturating_add(self.processing_us())
+    }
+
     pub fn changed(self, change: &BulkChange) -> Self {
         Self {
             repeats: change.repeats.unwrap_or(self.repeats),

@@ -60,6 +60,34 @@ pub enum Call {
     CreateCode,
     /// `GET /api/coupon-codes/{id}`: one code.
     Code,
+    /// `GET /api/campaigns`: which campaigns there are.
+    Campaigns,
+    /// `POST /api/campaigns`: a new campaign, with its messages.
+    CreateCampaign,
+    /// `GET /api/campaigns/{id}`: one campaign.
+    Campaign,
+    /// `DELETE /api/campaigns/{id}`: it is no more.
+    DeleteCampaign,
+    /// `GET /api/campaigns/{id}/campaign-messages`: the messages of a campaign.
+    MessagesOfCampaign,
+    /// `POST /api/campaign-message-assign-template`: has a message be written with a copy of a template.
+    AssignTemplate,
+    /// `POST /api/campaign-send-jobs`: sends a campaign, at once or when its time comes.
+    SendCampaign,
+    /// `GET /api/campaign-send-jobs/{id}`: how far that is.
+    SendJob,
+    /// `PATCH /api/campaign-send-jobs/{id}`: ends it.
+    StopSending,
+    /// `POST /api/campaign-recipient-estimation-jobs`: a job that counts whom a campaign would be sent to.
+    EstimateRecipients,
+    /// `GET /api/campaign-recipient-estimation-jobs/{id}`: how far the job is.
+    EstimationJob,
+    /// `GET /api/campaign-recipient-estimations/{id}`: what it counted.
+    Estimation,
+    /// `POST /api/templates`: a new template.
+    CreateTemplate,
+    /// `GET /api/templates/{id}`: one template.
+    Template,
     /// `GET /api/catalog-items` and the like: which things of the kind there are.
     Things(Kind),
     /// `GET /api/catalog-items/{id}` and the like: one of them.
@@ -88,7 +116,7 @@ pub struct Limits {
 
 impl Call {
     /// The calls that are not of a kind.
-    const SINGLE: [Self; 26] = [
+    const SINGLE: [Self; 40] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
@@ -115,6 +143,20 @@ impl Call {
         Self::CodesOfCoupon,
         Self::CreateCode,
         Self::Code,
+        Self::Campaigns,
+        Self::CreateCampaign,
+        Self::Campaign,
+        Self::DeleteCampaign,
+        Self::MessagesOfCampaign,
+        Self::AssignTemplate,
+        Self::SendCampaign,
+        Self::SendJob,
+        Self::StopSending,
+        Self::EstimateRecipients,
+        Self::EstimationJob,
+        Self::Estimation,
+        Self::CreateTemplate,
+        Self::Template,
     ];
 
     /// All calls, those first that come often.
@@ -166,6 +208,17 @@ impl Call {
             Self::CodesOfCoupon => "/api/coupons/{id}/coupon-codes",
             Self::CreateCode => "/api/coupon-codes",
             Self::Code => "/api/coupon-codes/{id}",
+            Self::Campaigns | Self::CreateCampaign => "/api/campaigns",
+            Self::Campaign | Self::DeleteCampaign => "/api/campaigns/{id}",
+            Self::MessagesOfCampaign => "/api/campaigns/{id}/campaign-messages",
+            Self::AssignTemplate => "/api/campaign-message-assign-template",
+            Self::SendCampaign => "/api/campaign-send-jobs",
+            Self::SendJob | Self::StopSending => "/api/campaign-send-jobs/{id}",
+            Self::EstimateRecipients => "/api/campaign-recipient-estimation-jobs",
+            Self::EstimationJob => "/api/campaign-recipient-estimation-jobs/{id}",
+            Self::Estimation => "/api/campaign-recipient-estimations/{id}",
+            Self::CreateTemplate => "/api/templates",
+            Self::Template => "/api/templates/{id}",
             Self::Things(kind) | Self::Change(kind, Act::Create) => kind.path(),
             Self::Thing(kind) | Self::Change(kind, Act::Update | Act::Delete) => kind.path_of_one(),
             Self::Start(work) | Self::Jobs(work) => work.path(),
@@ -188,6 +241,11 @@ impl Call {
             | Self::AddToList
             | Self::CreateCoupon
             | Self::CreateCode
+            | Self::CreateCampaign
+            | Self::AssignTemplate
+            | Self::SendCampaign
+            | Self::EstimateRecipients
+            | Self::CreateTemplate
             | Self::Change(_, Act::Create)
             | Self::Start(_) => Method::POST,
             Self::ImportJobs
@@ -201,12 +259,21 @@ impl Call {
             | Self::Coupon
             | Self::CodesOfCoupon
             | Self::Code
+            | Self::Campaigns
+            | Self::Campaign
+            | Self::MessagesOfCampaign
+            | Self::SendJob
+            | Self::EstimationJob
+            | Self::Estimation
+            | Self::Template
             | Self::Things(_)
             | Self::Thing(_)
             | Self::Job(_)
             | Self::Jobs(_) => Method::GET,
-            Self::UpdateList | Self::Change(_, Act::Update) => Method::PATCH,
-            Self::DeleteList | Self::RemoveFromList | Self::Change(_, Act::Delete) => Method::DELETE,
+            Self::UpdateList | Self::StopSending | Self::Change(_, Act::Update) => Method::PATCH,
+            Self::DeleteList | Self::RemoveFromList | Self::DeleteCampaign | Self::Change(_, Act::Delete) => {
+                Method::DELETE
+            }
         }
     }
 
@@ -231,6 +298,8 @@ impl Call {
             | Self::Profile
             | Self::Coupon
             | Self::CodesOfCoupon
+            | Self::CreateTemplate
+            | Self::Template
             | Self::Change(..)
             | Self::Start(_)
             | Self::Job(_)
@@ -246,13 +315,26 @@ impl Call {
             | Self::DeleteList
             | Self::AddToList
             | Self::RemoveFromList
-            | Self::MergeProfiles => Limits { burst: 10, steady: 150, daily: None },
+            | Self::MergeProfiles
+            | Self::Campaigns
+            | Self::CreateCampaign
+            | Self::Campaign
+            | Self::DeleteCampaign
+            | Self::MessagesOfCampaign
+            | Self::AssignTemplate
+            | Self::SendCampaign
+            | Self::StopSending
+            | Self::SendJob
+            | Self::EstimateRecipients
+            | Self::EstimationJob
+            | Self::Estimation => Limits { burst: 10, steady: 150, daily: None },
         }
     }
 
     /// The largest request body, in bytes; none for a call that has no body. Klaviyo's descriptions say "5 MB" and
     /// "100KB"; read as decimal, so that a client which keeps to the sandbox's limit keeps to either reading. Of the calls
-    /// about consent, lists, coupons and single things of the catalog they say nothing, and those have the larger one.
+    /// about consent, lists, coupons, campaigns, templates and single things of the catalog they say nothing, and those have
+    /// the larger one.
     pub const fn max_body(self) -> Option<usize> {
         match self {
             Self::Events
@@ -266,6 +348,12 @@ impl Call {
             | Self::RemoveFromList
             | Self::CreateCoupon
             | Self::CreateCode
+            | Self::CreateCampaign
+            | Self::AssignTemplate
+            | Self::SendCampaign
+            | Self::StopSending
+            | Self::EstimateRecipients
+            | Self::CreateTemplate
             | Self::Change(_, Act::Create | Act::Update)
             | Self::Start(_) => Some(5_000_000),
             Self::ProfileImport | Self::RequestDeletion | Self::MergeProfiles => Some(100_000),
@@ -281,6 +369,14 @@ impl Call {
             | Self::Coupon
             | Self::CodesOfCoupon
             | Self::Code
+            | Self::Campaigns
+            | Self::Campaign
+            | Self::MessagesOfCampaign
+            | Self::SendJob
+            | Self::EstimationJob
+            | Self::Estimation
+            | Self::Template
+            | Self::DeleteCampaign
             | Self::Things(_)
             | Self::Thing(_)
             | Self::Change(_, Act::Delete)

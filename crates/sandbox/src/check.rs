@@ -3,6 +3,8 @@
 //! Every finding is reported, each with a JSON pointer, as Klaviyo does; what passes becomes a draft for the store.
 
 mod batch;
+mod campaign;
+mod campaign_job;
 mod catalog;
 mod coupon;
 mod deletion;
@@ -13,24 +15,30 @@ mod identifiers;
 mod limits;
 mod list;
 mod merge;
+mod message;
 mod profile;
 mod profile_bulk;
 mod subscription;
+mod template;
 
 use jiff::Timestamp;
 use serde_json_borrow::Value;
 
 pub use batch::Entry;
+pub use campaign::{Audiences, CampaignDraft};
+pub use campaign_job::{Action, Assignment};
 pub use catalog::ThingDraft;
 pub use coupon::{CodeDraft, CouponDraft};
 pub use deletion::Whose;
-pub use event::EventDraft;
+pub use event::{EventDraft, rfc3339};
 pub use event_bulk::EventGroup;
 pub use list::{ListChange, ListDraft};
 pub use merge::Merge;
+pub use message::MessageDraft;
 pub use profile::{ProfileDraft, PropertyPatch};
 pub use profile_bulk::ImportItem;
 pub use subscription::{ConsentDraft, ConsentItem};
+pub use template::TemplateDraft;
 
 use crate::catalog::Kind;
 use crate::error::ApiError;
@@ -119,6 +127,37 @@ pub fn list_change(body: &Value<'_>, id: &str) -> Result<ListChange, Vec<ApiErro
 /// `ListMembersDeleteQuery`).
 pub fn list_members(body: &Value<'_>) -> Result<Vec<String>, Vec<ApiError>> {
     checked(body, list::check_members)
+}
+
+/// Checks the body of `POST /api/campaigns` (`CampaignCreateQuery`).
+pub fn campaign(body: &Value<'_>) -> Result<CampaignDraft, Vec<ApiError>> {
+    checked(body, campaign::check)
+}
+
+/// Checks the body of `POST /api/campaign-message-assign-template` (`CampaignMessageAssignTemplateQuery`).
+pub fn assignment(body: &Value<'_>) -> Result<Assignment, Vec<ApiError>> {
+    checked(body, campaign_job::check_assignment)
+}
+
+/// Checks the body of `POST /api/campaign-send-jobs` (`CampaignSendJobCreateQuery`), which is a campaign's id.
+pub fn campaign_to_send(body: &Value<'_>) -> Result<String, Vec<ApiError>> {
+    checked(body, campaign_job::check_send)
+}
+
+/// Checks the body of `PATCH /api/campaign-send-jobs/{id}` (`CampaignSendJobPartialUpdateQuery`).
+pub fn send_job_change(body: &Value<'_>, id: &str) -> Result<Action, Vec<ApiError>> {
+    checked(body, |findings, root| campaign_job::check_action(findings, root, id))
+}
+
+/// Checks the body of `POST /api/campaign-recipient-estimation-jobs` (`CampaignRecipientEstimationJobCreateQuery`), which
+/// is a campaign's id.
+pub fn campaign_to_estimate(body: &Value<'_>) -> Result<String, Vec<ApiError>> {
+    checked(body, campaign_job::check_estimation)
+}
+
+/// Checks the body of `POST /api/templates` (`TemplateCreateHtmlOrDndQuery`).
+pub fn template(body: &Value<'_>) -> Result<TemplateDraft, Vec<ApiError>> {
+    checked(body, template::check)
 }
 
 /// A draft only if nothing was found.

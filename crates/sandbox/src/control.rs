@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::bulk::BulkChange;
-use crate::check::CouponDraft;
+use crate::check::{CouponDraft, TemplateDraft};
 use crate::faults::Rule;
 use crate::rates::RateChange;
 use crate::receipts::ReceiptView;
@@ -101,6 +102,13 @@ struct NewCoupon {
     external_id: String,
 }
 
+/// A template to make.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTemplate {
+    name: String,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Down {
@@ -120,6 +128,8 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/lists", get(lists))
         .route("/catalog", get(catalog))
         .route("/coupons", get(coupons).post(make_coupon))
+        .route("/campaigns", get(campaigns))
+        .route("/templates", post(make_template))
         .route("/faults", get(faults).put(set_faults).delete(clear_faults))
         .route("/rates", put(set_rates))
         .route("/bulk", put(set_bulk))
@@ -197,6 +207,19 @@ async fn make_coupon(State(control): State<Control>, body: Bytes) -> Answer {
     let made = state.store.coupons.create(draft);
     made.map_err(|error| Refused(StatusCode::CONFLICT, error.detail))?;
     answer(&json!({"ok": true}))
+}
+
+async fn campaigns(State(control): State<Control>) -> Answer {
+    answer(&json!({"campaigns": control.sandbox.state().campaigns.views()}))
+}
+
+/// Makes a template in the same way, and says its id.
+async fn make_template(State(control): State<Control>, body: Bytes) -> Answer {
+    let NewTemplate { name } = parse(&body)?;
+    let mut state = control.sandbox.state();
+    let made = state.store.create_template(TemplateDraft::named(name), Timestamp::now());
+    let template = made.map_err(|error| Refused(StatusCode::CONFLICT, error.detail))?;
+    answer(&json!({"ok": true, "id": template.id}))
 }
 
 async fn faults(State(control): State<Control>) -> Answer {

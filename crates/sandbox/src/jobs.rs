@@ -55,6 +55,8 @@ pub enum Status {
     Queued,
     Processing,
     Complete,
+    /// Somebody ended it; only of those that send a campaign.
+    Cancelled,
 }
 
 impl Status {

@@ -7,6 +7,7 @@ mod api;
 mod batches;
 mod bulk;
 mod call;
+mod campaigns;
 mod catalog;
 mod check;
 mod connection;

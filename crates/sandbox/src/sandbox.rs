@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::batches::Batches;
 use crate::bulk::BulkSettings;
+use crate::campaigns::Campaigns;
 use crate::faults::Faults;
 use crate::jobs::Jobs;
 use crate::rates::{RateSettings, Rates};
@@ -46,6 +47,7 @@ pub struct State {
     pub faults: Faults,
     pub jobs: Jobs,
     pub batches: Batches,
+    pub campaigns: Campaigns,
     pub bulk: BulkSettings,
 }
 
@@ -57,8 +59,9 @@ impl Sandbox {
             rates: Rates::new(settings.rates, settings.seed),
             faults: Faults::new(settings.seed),
             jobs: Jobs::new(settings.seed),
-            // Another seed, so that no two jobs have one id.
+            // Other seeds, so that no two of them have one id.
             batches: Batches::new(settings.seed.wrapping_add(1)),
+            campaigns: Campaigns::new(settings.seed.wrapping_add(2)),
             bulk: settings.bulk,
         };
         Self {
@@ -71,14 +74,15 @@ impl Sandbox {
         }
     }
 
-    /// What changes, with all jobs as far as they are by now.
+    /// What changes, with all jobs and campaigns as far as they are by now.
     pub fn state(&self) -> MutexGuard<'_, State> {
         // A panic in one request must not end the sandbox for all others: the lock is taken even if poisoned.
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { jobs, batches, bulk, store, .. } = &mut *guard;
+        let State { jobs, batches, campaigns, bulk, store, .. } = &mut *guard;
         let now_us = self.now_us();
         jobs.advance(bulk, store, now_us);
         batches.advance(bulk, store, now_us);
+        campaigns.advance(bulk, store, now_us);
         guard
     }
 
@@ -104,13 +108,14 @@ impl Sandbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Forgets profiles, events, lists, consents, the catalog, coupons, jobs, receipts and faults, and begins new rate
-    /// windows. The settings of rates and bulk calls stay, and so does the number of connections, which are still open.
+    /// Forgets profiles, events, lists, consents, the catalog, coupons, templates, campaigns, jobs, receipts and faults, and
+    /// begins new rate windows. The settings of rates and bulk calls stay, and so does the number of connections, which are still open.
     pub fn reset(&self) {
         let mut state = self.state();
         state.store.clear();
         state.jobs.clear();
         state.batches.clear();
+        state.campaigns.clear();
         state.receipts.clear();
         state.faults.replace(Vec::new());
         state.rates.restart();

@@ -1,4 +1,4 @@
-//! Profiles, events, consents, lists, the catalog and coupons, as Klaviyo would keep them.
+//! Profiles, events, consents, lists, the catalog, coupons and templates, as Klaviyo would keep them.
 
 mod bulk;
 mod catalog;
@@ -8,6 +8,7 @@ mod identifiers;
 mod lists;
 mod merge;
 mod profile;
+mod templates;
 
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -31,6 +32,7 @@ use coupons::Coupons;
 pub use identifiers::Identifier;
 pub use lists::{List, OptIn, unknown_list};
 pub use profile::{Profile, ProfileView};
+use templates::Template;
 
 /// Crockford's base 32, which Klaviyo's profile ids (ULIDs) are written in.
 const BASE_32: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -128,6 +130,8 @@ pub struct Store {
     consents: Vec<Entry>,
     pub catalog: Catalog,
     pub coupons: Coupons,
+    /// In the order of their creation.
+    templates: Vec<Template>,
 }
 
 impl Store {
@@ -151,6 +155,7 @@ impl Store {
             consents: Vec::new(),
             catalog: Catalog::default(),
             coupons: Coupons::default(),
+            templates: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::klaviyo::too_large_error;
 use super::{query, refuse};
 use crate::bulk::Repeats;
 use crate::call::Call;
+use crate::campaigns::About;
 use crate::catalog::Act;
 use crate::check;
 use crate::error::{ApiError, WHOLE_BODY};
@@ -62,6 +63,20 @@ impl Received<'_> {
             Call::CodesOfCoupon => self.codes_of_coupon(state, id),
             Call::CreateCode => self.create_code(state, &body),
             Call::Code => self.code(state, id),
+            Call::Campaigns => self.campaigns(state),
+            Call::CreateCampaign => self.create_campaign(state, &body),
+            Call::Campaign => self.campaign(state, id),
+            Call::DeleteCampaign => self.delete_campaign(state, id),
+            Call::MessagesOfCampaign => self.messages_of_campaign(state, id),
+            Call::AssignTemplate => self.assign_template(state, &body),
+            Call::SendCampaign => self.send_campaign(state, &body),
+            Call::SendJob => self.campaign_job(state, About::Send, id),
+            Call::StopSending => self.stop_sending(state, &body, id),
+            Call::EstimateRecipients => self.estimate_recipients(state, &body),
+            Call::EstimationJob => self.campaign_job(state, About::Estimation, id),
+            Call::Estimation => self.estimation(state, id),
+            Call::CreateTemplate => self.create_template(state, &body),
+            Call::Template => self.template(state, id),
             Call::Things(kind) => self.things(state, kind),
             Call::Thing(kind) => self.thing(state, kind, id),
             Call::Change(kind, Act::Create) => self.create_thing(state, &body, kind),

@@ -1,8 +1,11 @@
 //! Filters of lists: `equals(field,"value")` and `any(field,["value",…])`. Klaviyo's guide to filtering has more.
 
+mod conditions;
+
 use crate::check::Whose;
 use crate::error::ApiError;
 use crate::store::Identifier;
+pub use conditions::{Condition, Field, Kind, conditions};
 
 /// The parameter that has the filter.
 pub const FILTER: &str = "filter";

@@ -1,5 +1,7 @@
 //! The query of a call that reads.
 
+pub mod campaigns;
+
 use axum::extract::Query;
 use hyper::Uri;
 use serde_json::Value;
@@ -142,7 +144,7 @@ pub fn profile(uri: &Uri) -> Result<Fields, ApiError> {
         if name != FIELDS {
             return Err(unknown(&name));
         }
-        fields = Fields::parse(&value, &PROFILE)?;
+        fields = Fields::parse(&name, &value, &PROFILE)?;
     }
     Ok(fields)
 }
@@ -157,14 +159,31 @@ pub struct Selection {
     pub page: Page,
     pub filter: Option<Filter>,
     pub fields: Fields,
-    /// The path, and the parameters that another page has too.
-    link: String,
+    link: Link,
 }
 
 impl Selection {
     /// The address of the list, for the links to its pages.
     pub fn url(&self, api_url: &str) -> String {
-        format!("{api_url}{}", self.link)
+        self.link.url(api_url)
+    }
+}
+
+/// The path of a list, and the parameters that another page has too.
+struct Link(String);
+
+impl Link {
+    fn to(uri: &Uri) -> Self {
+        Self(uri.path().to_owned())
+    }
+
+    fn keep(&mut self, name: &str, value: &str) {
+        let before = if self.0.contains('?') { '&' } else { '?' };
+        self.0 += &format!("{before}{}={}", encoded(name), encoded(value));
+    }
+
+    fn url(&self, api_url: &str) -> String {
+        format!("{api_url}{}", self.0)
     }
 }
 
@@ -173,11 +192,11 @@ impl Selection {
 pub struct Fields(Option<Vec<String>>);
 
 impl Fields {
-    fn parse(text: &str, known: &[&str]) -> Result<Self, ApiError> {
+    fn parse(parameter: &str, text: &str, known: &[&str]) -> Result<Self, ApiError> {
         let names: Vec<String> = text.split(',').map(str::to_owned).collect();
         match names.iter().find(|name| !known.contains(&name.as_str())) {
             Some(name) => {
-                Err(ApiError::parameter(FIELDS, format!("'{name}' is no field that is known here.")))
+                Err(ApiError::parameter(parameter, format!("'{name}' is no field that is known here.")))
             }
             None => Ok(Self(Some(names))),
         }
@@ -204,15 +223,14 @@ fn selection(
     names: &[&str],
 ) -> Result<Selection, ApiError> {
     let (mut filter, mut fields) = (None, Fields::default());
-    let (mut link, mut before) = (uri.path().to_owned(), '?');
+    let mut link = Link::to(uri);
     let page = page_with(uri, sizes, |name, value| {
         match name {
             FILTER if !filters.is_empty() => filter = Some(Filter::parse(value, operators, filters)?),
-            FIELDS if !names.is_empty() => fields = Fields::parse(value, names)?,
+            FIELDS if !names.is_empty() => fields = Fields::parse(name, value, names)?,
             _ => return Ok(false),
         }
-        link += &format!("{before}{}={}", encoded(name), encoded(value));
-        before = '&';
+        link.keep(name, value);
         Ok(true)
     })?;
     Ok(Selection { page, filter, fields, link })

@@ -131,6 +131,17 @@ impl<'v, 'p> Object<'v, 'p> {
         Some(drafts)
     }
 
+    /// The same of a field that may be absent or null.
+    pub fn optional_items<T>(
+        &self,
+        findings: &mut Findings,
+        key: &str,
+        check: impl FnMut(&mut Findings, Object<'v, '_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.map.get(key).filter(|value| !value.is_null())?;
+        self.items(findings, key, check)
+    }
+
     /// A string that may be absent or null.
     pub fn text(&self, findings: &mut Findings, key: &str) -> Option<&'v str> {
         self.typed(findings, key, "a string", Value::as_str)
@@ -151,6 +162,29 @@ impl<'v, 'p> Object<'v, 'p> {
             findings.add(self.at.key(key), "This field may not be blank.");
         }
         Some(text)
+    }
+
+    /// The same that must be one of some.
+    pub fn choice(&self, findings: &mut Findings, key: &str, known: &[&str]) -> Option<&'v str> {
+        let text = self.required_text(findings, key)?;
+        if known.contains(&text) {
+            return Some(text);
+        }
+        findings.add(self.at.key(key), format!("'{key}' must be one of '{}'.", known.join("', '")));
+        None
+    }
+
+    /// A boolean that may be absent or null.
+    pub fn flag(&self, findings: &mut Findings, key: &str) -> Option<bool> {
+        self.typed(findings, key, "a boolean", Value::as_bool)
+    }
+
+    /// A boolean that must be there.
+    pub fn required_flag(&self, findings: &mut Findings, key: &str) -> Option<bool> {
+        if self.map.get(key).is_none_or(Value::is_null) {
+            self.missing(findings, key);
+        }
+        self.flag(findings, key)
     }
 
     /// The id of the one resource that this one is related to by a relationship that must be there, the only one.

@@ -217,6 +217,15 @@ impl Store {
         meant.iter().filter_map(|whose| self.who(whose)).collect()
     }
 
+    /// How many profiles are on one of some lists and on none of others. A list that there is no more has nobody on it.
+    pub fn count_on_lists(&self, on: &[String], off: &[String]) -> usize {
+        let members = |ids: &[String]| -> BTreeSet<usize> {
+            let lists = ids.iter().filter_map(|id| self.list(id).ok());
+            lists.flat_map(|list| list.members.keys().copied()).collect()
+        };
+        members(on).difference(&members(off)).count()
+    }
+
     pub(super) fn find_list(&self, id: &str) -> Option<usize> {
         self.lists.iter().position(|list| list.id == id)
     }

@@ -1,0 +1,191 @@
+//! The queries of the calls that read campaigns and their messages.
+
+use hyper::Uri;
+
+use super::super::filter::{Condition, Field, Kind, conditions};
+use super::{FILTER, Fields, Link, SIZES_OF_MANY, page_with, parameters, unknown};
+use crate::error::ApiError;
+use crate::page::Page;
+
+const COMPARISONS: &[&str] = &["greater-or-equal", "greater-than", "less-or-equal", "less-than"];
+
+/// What campaigns can be filtered by. Source: the description of `filter` in Klaviyo's OpenAPI document.
+const FILTERS: [Field; 8] = [
+    Field { name: "id", of: Kind::Text, operators: &["any"] },
+    Field { name: "messages.channel", of: Kind::Text, operators: &["equals"] },
+    Field { name: "name", of: Kind::Text, operators: &["contains"] },
+    Field { name: "status", of: Kind::Text, operators: &["any", "equals"] },
+    Field { name: "archived", of: Kind::Flag, operators: &["equals"] },
+    Field { name: "created_at", of: Kind::Time, operators: COMPARISONS },
+    Field { name: "scheduled_at", of: Kind::Time, operators: COMPARISONS },
+    Field { name: "updated_at", of: Kind::Time, operators: COMPARISONS },
+];
+
+/// What they can be sorted by.
+const ORDERS: [&str; 5] = ["created_at", "id", "name", "scheduled_at", "updated_at"];
+
+const CAMPAIGN_FIELDS: &str = "fields[campaign]";
+/// The attributes of campaigns. The document has the members of some of them too.
+const CAMPAIGN: [&str; 12] = [
+    "archived",
+    "audiences",
+    "created_at",
+    "id",
+    "name",
+    "scheduled_at",
+    "send_options",
+    "send_strategy",
+    "send_time",
+    "status",
+    "tracking_options",
+    "updated_at",
+];
+
+const MESSAGE_FIELDS: &str = "fields[campaign-message]";
+/// The same of messages.
+const MESSAGE: [&str; 5] = ["created_at", "definition", "id", "send_times", "updated_at"];
+
+/// The order of a list.
+pub struct Order {
+    pub field: &'static str,
+    pub is_descending: bool,
+}
+
+/// What of a campaign a query asks for.
+#[derive(Default)]
+pub struct Shown {
+    pub fields: Fields,
+    pub with_messages: bool,
+    pub message_fields: Fields,
+}
+
+/// Which campaigns a query asks for.
+pub struct Asked {
+    pub page: Page,
+    pub conditions: Vec<Condition>,
+    /// None is that of their creation.
+    pub order: Option<Order>,
+    pub shown: Shown,
+    link: Link,
+}
+
+impl Asked {
+    /// The address of the list, for the links to its pages.
+    pub fn url(&self, api_url: &str) -> String {
+        self.link.url(api_url)
+    }
+}
+
+impl Shown {
+    /// Takes in a parameter, if it is one.
+    fn read(&mut self, name: &str, value: &str) -> Result<bool, ApiError> {
+        match name {
+            CAMPAIGN_FIELDS => self.fields = Fields::parse(name, value, &CAMPAIGN)?,
+            MESSAGE_FIELDS => self.message_fields = Fields::parse(name, value, &MESSAGE)?,
+            "include" if value == "campaign-messages" => self.with_messages = true,
+            "include" => {
+                return Err(ApiError::parameter(name, "Only 'campaign-messages' can be included here."));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Which campaigns a query asks for. It has to name a channel.
+pub fn many(uri: &Uri) -> Result<Asked, ApiError> {
+    let (mut found, mut order, mut shown) = (Vec::new(), None, Shown::default());
+    let mut link = Link::to(uri);
+    let page = page_with(uri, SIZES_OF_MANY, |name, value| {
+        match name {
+            FILTER => found = conditions(value, &FILTERS)?,
+            "sort" => order = Some(Order::parse(value)?),
+            _ if shown.read(name, value)? => {}
+            _ => return Ok(false),
+        }
+        link.keep(name, value);
+        Ok(true)
+    })?;
+    if !found.iter().any(|condition| condition.field == "messages.channel") {
+        let detail = "A channel filter is required to list campaigns: equals(messages.channel,'email').";
+        return Err(ApiError::parameter(FILTER, detail));
+    }
+    Ok(Asked { page, conditions: found, order, shown, link })
+}
+
+/// What of the one campaign a query asks for.
+pub fn one(uri: &Uri) -> Result<Shown, ApiError> {
+    let mut shown = Shown::default();
+    for (name, value) in parameters(uri)? {
+        if !shown.read(&name, &value)? {
+            return Err(unknown(&name));
+        }
+    }
+    Ok(shown)
+}
+
+/// What of a campaign's messages a query asks for.
+pub fn messages(uri: &Uri) -> Result<Fields, ApiError> {
+    let mut fields = Fields::default();
+    for (name, value) in parameters(uri)? {
+        if name != MESSAGE_FIELDS {
+            return Err(unknown(&name));
+        }
+        fields = Fields::parse(&name, &value, &MESSAGE)?;
+    }
+    Ok(fields)
+}
+
+impl Order {
+    fn parse(text: &str) -> Result<Self, ApiError> {
+        let (is_descending, name) = match text.strip_prefix('-') {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        let field = ORDERS.into_iter().find(|known| *known == name);
+        let invalid = || ApiError::parameter("sort", format!("Campaigns cannot be sorted by '{text}'."));
+        Ok(Self { field: field.ok_or_else(invalid)?, is_descending })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(query: &str) -> Uri {
+        format!("http://k/api/campaigns?{query}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_list_is_of_one_channel() {
+        let asked =
+            many(&uri("filter=equals(messages.channel,'email')&sort=-name&include=campaign-messages"));
+        let asked = asked.map_err(|error| error.pointer).unwrap();
+        let order = asked.order.as_ref().unwrap();
+        assert_eq!((asked.page.size, order.field, order.is_descending), (100, "name", true));
+        assert!(asked.shown.with_messages);
+        assert_eq!(
+            asked.url("http://k"),
+            "http://k/api/campaigns?filter=equals%28messages.channel%2C%27email%27%29&sort=-name\
+             &include=campaign-messages"
+        );
+        let channel = "filter=equals(messages.channel,'email')";
+        for (query, parameter) in [
+            ("", "filter"),
+            ("filter=contains(name,'x')", "filter"),
+            ("filter=equals(name,'x'),equals(messages.channel,'email')", "filter"),
+            (&format!("{channel}&sort=status"), "sort"),
+            (&format!("{channel}&include=tags"), "include"),
+            (&format!("{channel}&page[size]=101"), "page[size]"),
+            (&format!("{channel}&fields[campaign]=subject"), "fields[campaign]"),
+            (&format!("{channel}&fields[campaign-message]=name"), "fields[campaign-message]"),
+            (&format!("{channel}&fields[tag]=name"), "fields[tag]"),
+        ] {
+            assert_eq!(
+                many(&uri(query)).err().map(|error| error.pointer).as_deref(),
+                Some(parameter),
+                "{query}"
+            );
+        }
+    }
+}

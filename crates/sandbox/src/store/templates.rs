@@ -1,0 +1,79 @@
+//! Templates, and the copies of them that messages are written with.
+
+use hyper::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{BASE_62, Store, random_text, rfc3339};
+use crate::call::Call;
+use crate::check::TemplateDraft;
+use crate::error::ApiError;
+
+/// Digits of a template's id.
+const ID_LENGTH: usize = 6;
+
+/// Templates of an account. Source: the description of `POST /api/templates`.
+const MAX_TEMPLATES: usize = 1_000;
+
+/// One template.
+pub struct Template {
+    pub id: String,
+    draft: TemplateDraft,
+    created: Timestamp,
+    /// Whether it is a message's own, and no other's.
+    is_copy: bool,
+}
+
+impl Store {
+    pub fn create_template(&mut self, draft: TemplateDraft, now: Timestamp) -> Result<&Template, ApiError> {
+        if self.templates.iter().filter(|template| !template.is_copy).count() >= MAX_TEMPLATES {
+            let detail = format!("An account has at most {MAX_TEMPLATES} templates.");
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid", "Invalid input.", detail));
+        }
+        Ok(self.add_template(draft, false, now))
+    }
+
+    /// Makes a copy that is not reusable, and says its id.
+    pub fn copy_template(&mut self, id: &str, now: Timestamp) -> Result<String, ApiError> {
+        let template = self.template(id)?;
+        if template.is_copy {
+            return Err(ApiError::invalid("", "This template is not reusable: a message has it."));
+        }
+        let draft = template.draft.clone();
+        Ok(self.add_template(draft, true, now).id.clone())
+    }
+
+    fn add_template(&mut self, draft: TemplateDraft, is_copy: bool, now: Timestamp) -> &Template {
+        let id = random_text(&mut self.random, BASE_62, ID_LENGTH);
+        self.templates.push(Template { id, draft, created: now, is_copy });
+        &self.templates[self.templates.len() - 1]
+    }
+
+    pub fn template(&self, id: &str) -> Result<&Template, ApiError> {
+        let found = self.templates.iter().find(|template| template.id == id);
+        found.ok_or_else(|| ApiError::not_found("A template with this id does not exist."))
+    }
+}
+
+impl Template {
+    /// The answer about the one template (`PostTemplateDndResponse`, `GetTemplateDndResponse`).
+    pub fn document(&self, api_url: &str) -> Value {
+        let TemplateDraft { name, editor_type, html, text, amp } = &self.draft;
+        let links = json!({"self": format!("{api_url}{}/{}/", Call::CreateTemplate.path(), self.id)});
+        let data = json!({
+            "type": "template",
+            "id": self.id,
+            "attributes": {
+                "name": name,
+                "editor_type": editor_type,
+                "html": html,
+                "text": text,
+                "amp": amp,
+                "created": rfc3339(self.created),
+                "updated": rfc3339(self.created),
+            },
+            "links": links,
+        });
+        json!({"data": data, "links": links})
+    }
+}
