@@ -283,3 +283,6 @@ fn unknown_images(messages: &[MessageDraft]) -> impl Iterator<Item = ApiError> {
         ApiError::not_found("An image with this id does not exist.").at(at)
     })
 }
+
+#[cfg(test)]
+mod tests;

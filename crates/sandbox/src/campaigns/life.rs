@@ -72,13 +72,7 @@ impl Campaign {
             || self.estimation_job.as_ref().is_some_and(Job::is_under_way)
     }
 
-    pub(super) fn advance(
-        &mut self,
-        settings: &BulkSettings,
-        store: &Store,
-        now_us: u64,
-        now: Timestamp,
-    ) {
+    pub(super) fn advance(&mut self, settings: &BulkSettings, store: &Store, now_us: u64, now: Timestamp) {
         let estimation = self.estimation_job.as_mut();
         if estimation.and_then(|job| job.advance(settings, now_us)).is_some() {
             self.estimate = Some(self.count_audience(store));

@@ -208,3 +208,6 @@ fn check_param(findings: &mut Findings, param: Object<'_, '_>) -> Option<Value> 
     };
     value.and(name).map(|_| Value::Object(param.map.into()))
 }
+
+#[cfg(test)]
+mod tests;

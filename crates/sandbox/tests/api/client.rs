@@ -26,6 +26,12 @@ pub const CATEGORIES: &str = "/api/catalog-categories";
 pub const COUPONS: &str = "/api/coupons";
 pub const CODES: &str = "/api/coupon-codes";
 pub const CODE_JOBS: &str = "/api/coupon-code-bulk-create-jobs";
+pub const CAMPAIGNS: &str = "/api/campaigns";
+pub const SEND_JOBS: &str = "/api/campaign-send-jobs";
+pub const ESTIMATION_JOBS: &str = "/api/campaign-recipient-estimation-jobs";
+pub const ESTIMATIONS: &str = "/api/campaign-recipient-estimations";
+pub const ASSIGN: &str = "/api/campaign-message-assign-template";
+pub const TEMPLATES: &str = "/api/templates";
 
 /// A running sandbox, which ends with the test.
 pub struct Sandbox {

@@ -2,6 +2,7 @@
 
 mod bulk_faults;
 mod calls;
+mod campaigns;
 mod catalog;
 mod client;
 mod consent;
