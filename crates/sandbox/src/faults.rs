@@ -28,8 +28,8 @@ pub enum Kind {
     Malformed,
     /// Waits, then goes on; later rules still apply.
     Latency,
-    /// Each event, profile, coupon, code or thing of the catalog that contains the rule's text is one that Klaviyo would
-    /// not take: alone or among many events or consents the call is refused, in an import job the profile becomes an import
+    /// Each event, profile, coupon, code, template, campaign, call about one or thing of the catalog that contains the rule's
+    /// text is one that Klaviyo would not take: alone or among many events or consents the call is refused, in an import job the profile becomes an import
     /// error, in a job of codes or of the catalog it becomes an error of the job. Later rules still apply.
     Refuse,
 }
