@@ -8,7 +8,7 @@ use super::Received;
 use super::calls::{document, none, not_found, refused};
 use super::coupons::in_body;
 use super::filter::Condition;
-use super::query::campaigns::{self as query_campaigns, Order};
+use super::query::campaigns::Order;
 use super::{query, refuse};
 use crate::campaigns::{About, Campaign, now};
 use crate::check;
@@ -18,7 +18,7 @@ use crate::sandbox::State;
 
 impl Received<'_> {
     pub(super) fn campaigns(&self, state: &State) -> Result<Reply, Reply> {
-        let asked = query_campaigns::many(&self.head.uri).map_err(refused)?;
+        let asked = query::campaigns::many(&self.head.uri).map_err(refused)?;
         let campaigns = state.campaigns.all().iter();
         let mut found: Vec<&Campaign> = campaigns
             .filter(|campaign| asked.conditions.iter().all(|condition| meets(campaign, condition)))
@@ -55,7 +55,7 @@ impl Received<'_> {
     }
 
     pub(super) fn campaign(&self, state: &State, id: &str) -> Result<Reply, Reply> {
-        let shown = query_campaigns::one(&self.head.uri).map_err(refused)?;
+        let shown = query::campaigns::one(&self.head.uri).map_err(refused)?;
         let campaign = state.campaigns.get(id).map_err(refused)?;
         let mut answer = campaign.document(self.api_url());
         answer["data"] = shown.fields.narrow(answer["data"].take());
@@ -72,7 +72,7 @@ impl Received<'_> {
     }
 
     pub(super) fn messages_of_campaign(&self, state: &State, id: &str) -> Result<Reply, Reply> {
-        let fields = query_campaigns::messages(&self.head.uri).map_err(refused)?;
+        let fields = query::campaigns::messages(&self.head.uri).map_err(refused)?;
         let campaign = state.campaigns.get(id).map_err(refused)?;
         let data: Vec<_> = self.messages(campaign, &fields).collect();
         let links = json!({"self": format!("{}{}", self.api_url(), self.head.uri.path())});

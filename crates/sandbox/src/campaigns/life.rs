@@ -102,11 +102,11 @@ impl Campaign {
 
     /// Begins to send, to whoever is in the audience by now.
     fn begin(&mut self, store: &Store, since_us: u64, now: Timestamp) {
-        self.send_time.get_or_insert(now);
         self.recipients = self.count_audience(store);
         if self.recipients == 0 {
             self.enter(Stage::NoRecipients, now);
         } else {
+            self.send_time.get_or_insert(now);
             self.sendings += 1;
             self.enter(Stage::Sending { since_us }, now);
         }

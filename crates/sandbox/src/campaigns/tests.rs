@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::bulk::{BulkSettings, Repeats};
 use crate::check;
+use crate::jobs::Status;
 
 const SETTINGS: BulkSettings =
     BulkSettings { repeats: Repeats::AtOnce, queued_ms: 10, processing_ms: 100, original_payloads: true };
@@ -69,7 +70,9 @@ fn sending_follows_the_job() {
             row("Sent", "complete", 1),
         ]
     );
-    assert_eq!((campaigns.all()[0].recipients, campaigns.all()[0].send_time), (1, Some(at(115_000))));
+    let campaign = &campaigns.all()[0];
+    assert_eq!((campaign.recipients, campaign.send_time), (1, Some(at(115_000))));
+    assert_eq!(campaign.updated, at(215_000));
 }
 
 #[test]
@@ -139,4 +142,21 @@ fn a_day_is_past_when_it_is_over() {
             assert_eq!(seen(&mut campaigns, &store, &[300_000]), [row("Sent", "complete", 1)], "{strategy}");
         }
     }
+}
+
+#[test]
+fn an_estimation_under_way_goes_on_when_another_is_asked_for() {
+    let (store, mut campaigns, id) = setup(&json!(null));
+    let estimate = |campaigns: &mut Campaigns, now_us: u64| {
+        campaigns.campaigns[0].advance(&SETTINGS, &store, now_us, at(now_us));
+        let status = campaigns.campaigns[0].estimation_job.as_ref().map(|job| job.status);
+        (status, campaigns.campaigns[0].estimate)
+    };
+    assert_eq!(estimate(&mut campaigns, 0), (None, None));
+    campaigns.estimate(&id, 0).unwrap();
+    assert_eq!(estimate(&mut campaigns, 60_000), (Some(Status::Processing), None));
+    campaigns.estimate(&id, 60_000).unwrap();
+    assert_eq!(estimate(&mut campaigns, 110_000), (Some(Status::Complete), Some(1)));
+    campaigns.estimate(&id, 110_000).unwrap();
+    assert_eq!(estimate(&mut campaigns, 110_000), (Some(Status::Queued), Some(1)), "the last one counts");
 }

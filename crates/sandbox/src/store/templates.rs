@@ -1,13 +1,12 @@
 //! Templates, and the copies of them that messages are written with.
 
-use hyper::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{BASE_62, Store, random_text, rfc3339};
 use crate::call::Call;
 use crate::check::TemplateDraft;
-use crate::error::ApiError;
+use crate::error::{ApiError, WHOLE_BODY};
 
 /// Digits of a template's id.
 const ID_LENGTH: usize = 6;
@@ -28,7 +27,7 @@ impl Store {
     pub fn create_template(&mut self, draft: TemplateDraft, now: Timestamp) -> Result<&Template, ApiError> {
         if self.templates.iter().filter(|template| !template.is_copy).count() >= MAX_TEMPLATES {
             let detail = format!("An account has at most {MAX_TEMPLATES} templates.");
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid", "Invalid input.", detail));
+            return Err(ApiError::invalid(WHOLE_BODY, detail));
         }
         Ok(self.add_template(draft, false, now))
     }
@@ -75,5 +74,28 @@ impl Template {
             "links": links,
         });
         json!({"data": data, "links": links})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_so_many_templates_and_any_number_of_copies() {
+        let (mut store, now) = (Store::new(1), Timestamp::now());
+        let create = |store: &mut Store| {
+            let made = store.create_template(TemplateDraft::named("Sale".to_owned()), now);
+            made.map(|template| template.id.clone()).map_err(|error| (error.status.as_u16(), error.pointer))
+        };
+        let first = create(&mut store).unwrap();
+        let copy = store.copy_template(&first, now).unwrap();
+        assert_ne!(copy, first);
+        for _ in 1..MAX_TEMPLATES {
+            create(&mut store).unwrap();
+        }
+        assert_eq!(create(&mut store), Err((400, "/data".to_owned())));
+        assert!(store.copy_template(&first, now).is_ok());
+        assert!(store.copy_template(&copy, now).is_err());
     }
 }

@@ -254,6 +254,7 @@ fn nothing_is_sent_to_nobody() {
     let id = ready(&sandbox, &mut api, &body);
     assert_eq!(send(&mut api, &id).status, 202);
     assert_eq!(statuses(&mut api, &id), json!(["Cancelled: No Recipients", "complete"]));
+    assert_eq!(attributes(&mut api, CAMPAIGNS, &id)["send_time"], Value::Null);
     assert_eq!(sendings(&sandbox), json!([1, 0, 0]));
     assert_eq!(stop(&mut api, &id, "revert").status, 400);
     assert_eq!(send(&mut api, &id).status, 400);
@@ -367,6 +368,9 @@ fn a_message_needs_a_template_a_subject_or_a_body() {
     let assigned = api.post(ASSIGN, &assignment(&message, &template)).unwrap();
     assert_eq!((assigned.status, assigned.json()["data"]["id"].as_str()), (200, Some(message.as_str())));
     let of = assigned.json()["data"]["attributes"].clone();
+    let updated = attributes(&mut api, CAMPAIGNS, &campaign_id)["updated_at"].clone();
+    assert_eq!(updated, of["updated_at"]);
+    assert_ne!(of["updated_at"], of["created_at"]);
     assert_eq!(json!([of["label"], of["channel"], of["content"]["subject"]]), json!(["", "email", "Sale"]));
     let copy =
         assigned.json()["data"]["relationships"]["template"]["data"]["id"].as_str().unwrap().to_owned();
