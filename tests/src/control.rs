@@ -384,8 +384,13 @@ impl Control {
     }
 
     fn post(&self, path: &str, body: &Value) {
+        self.posted::<Value>(path, body);
+    }
+
+    fn posted<T: DeserializeOwned>(&self, path: &str, body: &Value) -> T {
         let answer = self.agent.post(format!("{}/_sandbox/{path}", self.url)).send_json(body);
-        answer.unwrap_or_else(|error| panic!("POST /_sandbox/{path}: {error}"));
+        let mut answer = answer.unwrap_or_else(|error| panic!("POST /_sandbox/{path}: {error}"));
+        answer.body_mut().read_json().unwrap_or_else(|error| panic!("POST /_sandbox/{path}: {error}"))
     }
 
     fn put(&self, path: &str, body: &Value) {
@@ -603,7 +608,44 @@ pub struct StoredCode {
     pub status: String,
 }
 
+/// A campaign that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredCampaign {
+    /// Its id.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// How it stands.
+    pub status: String,
+    /// Its messages, each with the id of its template if it has one.
+    pub messages: Vec<Value>,
+    /// How many jobs to send it were accepted.
+    pub send_jobs: u64,
+    /// How often a sending began.
+    pub sendings: u64,
+    /// To how many profiles it went.
+    pub recipients: u64,
+}
+
 impl Control {
+    /// Every campaign kept, in the order of creation.
+    pub fn campaigns(&self) -> Vec<StoredCampaign> {
+        #[derive(Deserialize)]
+        struct Answer {
+            campaigns: Vec<StoredCampaign>,
+        }
+        self.get::<Answer>("campaigns").campaigns
+    }
+
+    /// Makes a template and says its id. It is no request to the API either.
+    pub fn make_template(&self, name: &str) -> String {
+        #[derive(Deserialize)]
+        struct Made {
+            id: String,
+        }
+        self.posted::<Made>("templates", &json!({ "name": name })).id
+    }
+
     /// The catalog kept.
     pub fn catalog(&self) -> StoredCatalog {
         self.get("catalog")

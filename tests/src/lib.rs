@@ -31,13 +31,16 @@ pub use accounts::{stopped_reason, under_way};
 pub use cluster::{Cluster, Stop, explain};
 pub use cluster_builder::ClusterBuilder;
 pub use control::{
-    Bulk, ConsentChange, Control, Fault, ImportJob, Rates, Stats, StatsRow, StoredEvent, StoredProfile,
+    Bulk, ConsentChange, Control, Fault, ImportJob, Rates, Stats, StatsRow, StoredCampaign, StoredEvent,
+    StoredProfile,
 };
 pub use directory::Directory;
 pub use ledger::Ledger;
 pub use messages::{ORDER, hint, place, place_orders, place_orders_of, queued, status};
 pub use nix::sys::signal::Signal;
-pub use openapi::{BULK_CALLS, CALLS, CATALOG_CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS, is_at};
+pub use openapi::{
+    BULK_CALLS, CALLS, CAMPAIGN_CALLS, CATALOG_CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS, is_at,
+};
 pub use pg_bin::PgBin;
 pub use port::Port;
 pub use process::{Process, kill};

@@ -105,6 +105,24 @@ pub const CATALOG_CALLS: [(&str, &str); 50] = [
     ("get", "/api/coupon-code-bulk-create-jobs"),
 ];
 
+/// The calls about campaigns.
+pub const CAMPAIGN_CALLS: [(&str, &str); 14] = [
+    ("post", "/api/campaigns"),
+    ("get", "/api/campaigns"),
+    ("get", "/api/campaigns/{id}"),
+    ("delete", "/api/campaigns/{id}"),
+    ("get", "/api/campaigns/{id}/campaign-messages"),
+    ("post", "/api/campaign-message-assign-template"),
+    ("post", "/api/campaign-send-jobs"),
+    ("get", "/api/campaign-send-jobs/{id}"),
+    ("patch", "/api/campaign-send-jobs/{id}"),
+    ("post", "/api/campaign-recipient-estimation-jobs"),
+    ("get", "/api/campaign-recipient-estimation-jobs/{id}"),
+    ("get", "/api/campaign-recipient-estimations/{id}"),
+    ("post", "/api/templates"),
+    ("get", "/api/templates/{id}"),
+];
+
 /// What JSON:API bodies are sent and answered as.
 const MEDIA_TYPE: &str = "application/vnd.api+json";
 
@@ -139,7 +157,8 @@ impl OpenApi {
     fn new(document: &Value) -> Self {
         let mut revision = None;
         let posts = CALLS.into_iter().chain([DELETION_CALL]).map(|path| ("post", path));
-        let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).chain(CATALOG_CALLS).map(|(method, path)| {
+        let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).chain(CATALOG_CALLS).chain(CAMPAIGN_CALLS);
+        let calls = calls.map(|(method, path)| {
             let call = &document["paths"][path][method];
             let parameters = call["parameters"].as_array().expect("a call has parameters");
             let header = parameters.iter().find(|parameter| parameter["name"] == "revision");
@@ -272,7 +291,9 @@ fn closed(document: &Value, node: &Value) -> Value {
                 .map(|of| closed(document, of))
                 .collect(),
             // Descriptions.
-            "description" | "example" | "default" | "nullable" | "title" | "deprecated" => continue,
+            "description" | "example" | "default" | "nullable" | "title" | "deprecated" | "readOnly" => {
+                continue;
+            }
             "type"
             | "required"
             | "enum"
@@ -284,10 +305,14 @@ fn closed(document: &Value, node: &Value) -> Value {
             | "maxLength"
             | "pattern"
             | "minItems"
-            | "maxItems" => value.clone(),
+            | "maxItems"
+            | "minProperties"
+            | "maxProperties" => value.clone(),
             other => panic!("a schema has the keyword {other}, of which nothing is known here"),
         };
-        schema.insert(keyword.clone(), value);
+        // Some of the document's choices are alike, such as EmailSendOptions and SMSSendOptions: whatever is one is the other.
+        let keyword = if keyword == "oneOf" { "anyOf" } else { keyword };
+        schema.insert(keyword.to_owned(), value);
     }
     if schema.contains_key("properties") {
         schema.entry("additionalProperties").or_insert(json!(false));

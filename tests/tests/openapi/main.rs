@@ -2,6 +2,7 @@
 //!
 //! These tests do something only where the environment variable `KLAVIYO_OPENAPI` names the document.
 
+mod campaigns;
 mod catalog;
 mod hand;
 mod people;

@@ -205,7 +205,9 @@ fn one_is_sent_once_whatever_becomes_of_the_answer() {
         for sent in [true, false] {
             let mut now = Instant::now();
             let mut account = account(now);
-            add(&mut account, send(1, "C"), now);
+            add(&mut account, create(), now);
+            ends(&mut account, &mut now, &CREATE_CAMPAIGN, made());
+            add(&mut account, send(2, "C"), now);
             ends(&mut account, &mut now, &GET_CAMPAIGN, campaign("Draft"));
             let lost = match &lost {
                 Ok(answer) => Ok(Answer { body: Vec::new(), ..*answer }),
@@ -213,14 +215,14 @@ fn one_is_sent_once_whatever_becomes_of_the_answer() {
                 Err(error) => Err(TransportError::Lost(error.to_string())),
             };
             let report = ends(&mut account, &mut now, &SEND_CAMPAIGN, lost);
-            assert!(matches!(endings(report)[&1], Ending::Retry { .. }));
+            assert!(matches!(endings(report)[&2], Ending::Retry { .. }));
             let (lost_at, mut asked) = (now, 0);
             loop {
                 let mut reports = Vec::new();
                 let Some(call) = account.next_call(now, &POLICY, &mut reports) else {
                     if let Some(report) = reports.pop() {
                         assert!(!sent && now > lost_at + POLICY.request_timeout && asked > 3);
-                        assert_eq!(code(report, 1), AMBIGUOUS);
+                        assert_eq!(code(report, 2), AMBIGUOUS);
                         break;
                     }
                     now = account.wakes_at(now, &POLICY).expect("more to come");
@@ -233,7 +235,7 @@ fn one_is_sent_once_whatever_becomes_of_the_answer() {
                 if !report.outcomes.is_empty() {
                     assert!(sent);
                     assert!(facts(&report).iter().any(|fact| matches!(fact, CampaignFact::Sent { .. })));
-                    assert!(matches!(endings(report)[&1], Ending::Accepted { .. }));
+                    assert!(matches!(endings(report)[&2], Ending::Accepted { .. }));
                     break;
                 }
             }

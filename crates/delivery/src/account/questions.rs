@@ -6,7 +6,7 @@ use klaviyo::Endpoint;
 
 use super::{Account, Policy};
 use crate::call::{Call, Carried};
-use crate::campaign::{CampaignFact, CampaignNews};
+use crate::campaign::{Act, CampaignFact, CampaignNews};
 use crate::message::{Ending, Report};
 use crate::question::{self, Answer, Says};
 use crate::queue::Queued;
@@ -78,7 +78,8 @@ impl Account {
                 Says::Done { id } => (Some(Ending::done(200, Some(id))), None),
                 // There is one like it, but it is another's.
                 Says::StopUnlessDone { id: Some(id), .. }
-                    if self.queue.campaigns.is_anothers(&id, queued.message.id) =>
+                    if queued.message.kind.campaign() == Some(Act::Make)
+                        && self.queue.campaigns.is_anothers(&id, queued.message.id) =>
                 {
                     queued.was_told(endpoint, asked, None);
                     GOES_ON
