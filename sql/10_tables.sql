@@ -89,7 +89,7 @@ COMMENT ON COLUMN klaviyo.account.revision IS 'API revision sent in every reques
 COMMENT ON COLUMN klaviyo.account.private_key_file IS 'File on the server that holds the private key';
 COMMENT ON COLUMN klaviyo.account.private_key_env IS 'Environment variable of the server that holds the private key';
 COMMENT ON COLUMN klaviyo.account.rate_share IS 'Part of Klaviyo''s limits that this database may use; above 1 only for a loopback base_url';
-COMMENT ON COLUMN klaviyo.account.stale_after IS 'How long an event may wait and still start flows; NULL for however long';
+COMMENT ON COLUMN klaviyo.account.stale_after IS 'How long an event may wait and still start flows, and a klaviyo_send_campaign() and still be sent; NULL for however long';
 COMMENT ON COLUMN klaviyo.account.stale_action IS 'What becomes of an event that has waited longer: backfill (Klaviyo records it and starts no flow) or dead_letter';
 COMMENT ON COLUMN klaviyo.account.armed_system IS 'system_identifier of the cluster it may send from; NULL until armed';
 COMMENT ON COLUMN klaviyo.account.armed_database IS 'OID of the database it may send from';

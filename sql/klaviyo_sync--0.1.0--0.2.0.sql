@@ -9,6 +9,7 @@ ALTER TABLE klaviyo.account ADD COLUMN fresh_from bigint NOT NULL DEFAULT 1;
 COMMENT ON COLUMN klaviyo.account.fresh_from IS 'Messages with a lower seq may have been sent by the database that this one is a copy of: they go in calls of their own';
 ALTER TABLE klaviyo.account ADD COLUMN person_salt uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid();
 COMMENT ON COLUMN klaviyo.account.person_salt IS 'What the digests of people in klaviyo.deletion are made with';
+COMMENT ON COLUMN klaviyo.account.stale_after IS 'How long an event may wait and still start flows, and a klaviyo_send_campaign() and still be sent; NULL for however long';
 
 -- Calls of endpoints of which Klaviyo allows so many a day.
 CREATE TABLE klaviyo.daily_call (
