@@ -208,6 +208,8 @@ fn one_is_sent_once_whatever_becomes_of_the_answer() {
             add(&mut account, create(), now);
             ends(&mut account, &mut now, &CREATE_CAMPAIGN, made());
             add(&mut account, send(2, "C"), now);
+            // However long it has waited before.
+            now += Duration::from_secs(600);
             ends(&mut account, &mut now, &GET_CAMPAIGN, campaign("Draft"));
             let lost = match &lost {
                 Ok(answer) => Ok(Answer { body: Vec::new(), ..*answer }),
@@ -284,6 +286,19 @@ fn what_is_cancelled_while_it_waits_is_not_sent() {
     assert!(matches!(endings(report)[&2], Ending::Accepted { .. }), "nothing was to be cancelled");
 }
 
+/// Klaviyo may be sending it: that is told first.
+#[test]
+fn what_may_have_been_sent_is_not_taken_back_by_a_cancellation_that_waits() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, Message { may_be_done: true, attempts: 1, ..send(1, "C") }, now);
+    add(&mut account, cancel(2, "C"), now);
+    let report = ends(&mut account, &mut now, &GET_CAMPAIGN, campaign("Sending"));
+    assert!(matches!(endings(report)[&1], Ending::Accepted { .. }));
+    ends(&mut account, &mut now, &GET_CAMPAIGN, campaign("Sending"));
+    ends(&mut account, &mut now, &CANCEL_SEND, answer(204, ""));
+}
+
 #[test]
 fn what_is_being_sent_is_cancelled_and_followed() {
     let mut now = Instant::now();
@@ -348,9 +363,9 @@ fn campaigns_that_are_followed_leave_most_of_their_lanes_to_others() {
         settled(&mut account, call, result, now);
     }
     assert!((50..=61).contains(&calls), "{calls}");
-    // One of which Klaviyo knows nothing is followed no more.
+    // One of which Klaviyo knows nothing is followed no more; nor is any followed twice.
     account.watches = Watches::default();
-    account.watch("C".to_owned(), now);
+    (0..2).for_each(|_| account.watch("C".to_owned(), now));
     let unknown = || answer(404, r#"{"errors":[{"code":"not_found"}]}"#);
     ends(&mut account, &mut now, &GET_SEND_JOB, unknown());
     let report = ends(&mut account, &mut now, &GET_CAMPAIGN, unknown());
