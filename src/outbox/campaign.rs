@@ -144,7 +144,7 @@ pub fn resolve(claimed: &mut Claimed) -> Result<(), spi::Error> {
         .messages
         .iter_mut()
         .flat_map(|(account, messages)| messages.iter_mut().map(|message| (account.as_str(), message)))
-        .filter(|(_, message)| is_step(&message))
+        .filter(|(_, message)| is_step(message))
         .filter_map(|(account, message)| Some((account, campaign::made_by(&message.payload)?, message)))
         .collect();
     if unknown.is_empty() {
