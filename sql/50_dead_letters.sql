@@ -67,9 +67,12 @@ BEGIN
     )
     INSERT INTO klaviyo.retry
         (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before, last_status,
-         last_code, last_error, last_error_id, redriven_at)
+         last_code, last_error, last_error_id, redriven_at, may_be_done)
     SELECT g.seq, g.message_id, g.account, g.kind, g.key, g.payload, g.enqueued_at, g.attempts, 0, now(), g.http_status,
-           g.code, g.reason, g.klaviyo_error_id, now()
+           g.code, g.reason, g.klaviyo_error_id, now(),
+           -- It is looked for first, unless Klaviyo has refused it or somebody has looked.
+           g.kind = 'campaign_create' AND g.attempts > 0 AND g.code <> 'ambiguous'
+               AND coalesce(g.http_status, 0) NOT BETWEEN 400 AND 499
     FROM gone AS g;
     GET DIAGNOSTICS moved = ROW_COUNT;
 

@@ -1630,6 +1630,72 @@ GRANT EXECUTE ON FUNCTION
     klaviyo.adopt_mappings, klaviyo.check_changes, klaviyo.check_event, klaviyo.preview_rows
 TO klaviyo_admin;
 
+CREATE OR REPLACE FUNCTION @extschema@.klaviyo_redrive(
+    message_id uuid DEFAULT NULL,
+    code       text DEFAULT NULL,
+    kind       text DEFAULT NULL,
+    account    text DEFAULT NULL
+) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    chosen     uuid[];
+    moved      bigint;
+    superseded bigint;
+    refused    bigint;
+    homeless   bigint;
+BEGIN
+    chosen := ARRAY(
+        SELECT c
+        FROM klaviyo.chosen_dead_letters(
+                'klaviyo_redrive', klaviyo_redrive.message_id, klaviyo_redrive.code, klaviyo_redrive.kind,
+                klaviyo_redrive.account
+            ) AS c
+    );
+    SELECT count(*) FILTER (WHERE s.message_id IS NOT NULL), count(*) FILTER (WHERE d.seq IS NULL),
+           count(*) FILTER (WHERE a.name IS NULL)
+    INTO superseded, refused, homeless
+    FROM klaviyo.dead_letter AS d
+    LEFT JOIN klaviyo.superseded AS s ON s.message_id = d.message_id
+    LEFT JOIN klaviyo.account AS a ON a.name = d.account
+    WHERE d.message_id = ANY (chosen);
+
+    WITH gone AS (
+        DELETE FROM klaviyo.dead_letter AS d
+        WHERE d.message_id = ANY (chosen) AND d.seq IS NOT NULL
+          AND NOT EXISTS (SELECT FROM klaviyo.superseded AS s WHERE s.message_id = d.message_id)
+          AND EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = d.account)
+        RETURNING d.*
+    )
+    INSERT INTO klaviyo.retry
+        (seq, message_id, account, kind, key, payload, enqueued_at, attempts, strikes, not_before, last_status,
+         last_code, last_error, last_error_id, redriven_at, may_be_done)
+    SELECT g.seq, g.message_id, g.account, g.kind, g.key, g.payload, g.enqueued_at, g.attempts, 0, now(), g.http_status,
+           g.code, g.reason, g.klaviyo_error_id, now(),
+           -- It is looked for first, unless Klaviyo has refused it or somebody has looked.
+           g.kind = 'campaign_create' AND g.attempts > 0 AND g.code <> 'ambiguous'
+               AND coalesce(g.http_status, 0) NOT BETWEEN 400 AND 499
+    FROM gone AS g;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+
+    IF superseded > 0 THEN
+        RAISE NOTICE 'dead letters that stay, older than a state of the same profile that Klaviyo has accepted since: %', superseded
+            USING HINT = 'Drop them with klaviyo_discard(); to send their content all the same, queue it anew.';
+    END IF;
+    IF refused > 0 THEN
+        RAISE NOTICE 'dead letters that stay, refused when they were queued: %', refused
+            USING HINT = 'Correct and queue their content anew, then drop them with klaviyo_discard().';
+    END IF;
+    IF homeless > 0 THEN
+        RAISE NOTICE 'dead letters that stay, of accounts that do not exist: %', homeless
+            USING HINT = 'Add their account with klaviyo_set_account(), or drop them with klaviyo_discard().';
+    END IF;
+    PERFORM klaviyo.wake_worker(true);
+    RETURN moved;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION @extschema@.klaviyo_arm_account(name text DEFAULT 'default') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp

@@ -16,6 +16,9 @@ const BATCH: i64 = 10_000;
 /// Campaigns that are followed at the most: hours of questions.
 const FOLLOWED: i64 = 10_000;
 
+/// Campaigns of which the worker knows who has made them, whatever is asked of it.
+const REMEMBERED: i64 = 1_000;
+
 /// Bytes of a name or a status of Klaviyo's that are kept.
 const KEPT: usize = 2_000;
 
@@ -57,6 +60,13 @@ const MADE: &str = "
 
 const OPEN: &str = "
     SELECT c.account, c.campaign_id FROM klaviyo.campaign AS c WHERE c.followed ORDER BY c.changed_at DESC LIMIT $1";
+
+const LAST: &str = "
+    SELECT c.account, c.campaign_id, c.made_by
+    FROM klaviyo.campaign AS c
+    WHERE c.made_by IS NOT NULL
+    ORDER BY c.changed_at DESC
+    LIMIT $1";
 
 const DELETE_OLD: &str = "
     DELETE FROM klaviyo.campaign AS c
@@ -157,21 +167,31 @@ pub fn resolve(claimed: &mut Claimed) -> Result<(), spi::Error> {
         made.insert((maker, column(row, 2)), column(row, 3));
     })?;
     for (account, maker, message) in &mut unknown {
-        let Some(id) = made.get(&(*maker, (*account).to_owned())) else { continue };
-        if let Some(payload) = campaign::with_id(&message.payload, id) {
-            message.payload = payload;
-            // It keeps its order with what names it so.
-            message.key.push(campaign::key(id));
+        if let Some(id) = made.get(&(*maker, (*account).to_owned())) {
+            campaign::resolve(message, id);
         }
     }
     Ok(())
 }
 
-/// Campaigns that are followed, by their accounts.
-pub fn followed() -> Result<HashMap<String, Vec<String>>, spi::Error> {
-    let mut followed: HashMap<String, Vec<String>> = HashMap::new();
-    rows(OPEN, &[arg(FOLLOWED)], |row| followed.entry(column(row, 1)).or_default().push(column(row, 2)))?;
-    Ok(followed)
+/// What is known of an account's campaigns: which messages have made the last of them, and which are followed.
+#[derive(Default)]
+pub struct Known {
+    pub made: Vec<(uuid::Uuid, String)>,
+    pub followed: Vec<String>,
+}
+
+/// The same of all accounts, by their names.
+pub fn known() -> Result<HashMap<String, Known>, spi::Error> {
+    let mut known: HashMap<String, Known> = HashMap::new();
+    rows(LAST, &[arg(REMEMBERED)], |row| {
+        let maker = uuid::Uuid::from_bytes(*column::<Uuid>(row, 3).as_bytes());
+        known.entry(column(row, 1)).or_default().made.push((maker, column(row, 2)));
+    })?;
+    rows(OPEN, &[arg(FOLLOWED)], |row| {
+        known.entry(column(row, 1)).or_default().followed.push(column(row, 2))
+    })?;
+    Ok(known)
 }
 
 /// Deletes what is known of campaigns that are not followed and have not changed for so many minutes.

@@ -154,17 +154,17 @@ impl Worker {
         worker.claimer.marks = transaction(c"reading marks", Marks::open);
         worker.look()?;
         worker.follow()?;
-        worker.watch()?;
+        worker.tell_campaigns()?;
         worker.recover();
         worker.configure(accounts)?;
         Ok(worker)
     }
 
-    /// Has campaigns followed that an earlier worker has had sent.
-    fn watch(&self) -> Result<(), String> {
-        let followed = transaction(c"reading campaigns", campaign::followed);
-        followed.into_iter().try_for_each(|(account, campaigns)| {
-            self.tell(Command::Watch { account: account.into(), campaigns })
+    /// Tells the thread what earlier workers have made of campaigns, before it is handed anything about one.
+    fn tell_campaigns(&self) -> Result<(), String> {
+        let known = transaction(c"reading campaigns", campaign::known);
+        known.into_iter().try_for_each(|(account, campaign::Known { made, followed })| {
+            self.tell(Command::Campaigns { account: account.into(), made, followed })
         })
     }
 

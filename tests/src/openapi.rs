@@ -310,7 +310,8 @@ fn closed(document: &Value, node: &Value) -> Value {
             | "maxProperties" => value.clone(),
             other => panic!("a schema has the keyword {other}, of which nothing is known here"),
         };
-        // Some of the document's choices are alike, such as EmailSendOptions and SMSSendOptions: whatever is one is the other.
+        // Some of the document's choices are alike, such as EmailSendOptions and SMSSendOptions, and what is one is the
+        // other, so that one of them alone, as the keyword has it, would never do.
         let keyword = if keyword == "oneOf" { "anyOf" } else { keyword };
         schema.insert(keyword.to_owned(), value);
     }

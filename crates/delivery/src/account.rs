@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use klaviyo::{ENDPOINTS, Method, Request, Session};
+use klaviyo::{ENDPOINTS, Method, Request, SEND_CAMPAIGN, Session};
 
 use crate::backoff::Backoff;
 use crate::budget::LOOK;
@@ -255,6 +255,12 @@ impl Account {
                 && self.starts_when(number, backfill, now, policy) == Start::Now
                 && self.lanes[number].take(now, policy.max_in_flight)
             {
+                // Whether an outage is over is not found out by what an outage would have put aside.
+                if self.lanes[number].is_broken() && *self.lanes[number].endpoint == SEND_CAMPAIGN {
+                    self.stops.started(number);
+                    let request = preflight::request(&SEND_CAMPAIGN);
+                    return self.start(number, request, Carried::default(), Purpose::Probe, now);
+                }
                 let next = match self.is_next_bulk(number, draw, backfill, policy) {
                     true => draw::batch(self.lanes[number].endpoint)
                         .and_then(|batch| self.queue.next_bulk(draw.from, batch, now))

@@ -58,12 +58,11 @@ impl Call {
         let id = i128::from(queued.message.seq).to_be_bytes();
         let mut report = Report::new(&self.account, None);
         report.announced = Some(id);
-        report.outcomes.push(self.under_way(queued, true));
+        report.outcomes.push(self.under_way(queued, "a call is under way", true));
         Some((id, report))
     }
 
-    fn under_way(&self, queued: &Queued, may_be_done: bool) -> Outcome {
-        let reason = if may_be_done { "a call is under way" } else { "the call was not made" };
+    fn under_way(&self, queued: &Queued, reason: &str, may_be_done: bool) -> Outcome {
         let failure =
             Failure { code: "under_way".to_owned(), reason: reason.to_owned(), ..Failure::default() };
         let ending = Ending::Retry { wait: Duration::ZERO, strikes: queued.message.strikes, failure };
@@ -77,9 +76,11 @@ impl Call {
         let mut report = Report::new(&self.account, None);
         match self.purpose {
             Purpose::Import(id) => report.imports.push(not_made(id)),
-            _ => report
-                .outcomes
-                .extend(self.carried.messages.iter().map(|queued| self.under_way(queued, false))),
+            _ => {
+                report.outcomes.extend(self.carried.messages.iter().map(|queued| {
+                    self.under_way(queued, "the call was not made", queued.message.may_be_done)
+                }))
+            }
         }
         report
     }

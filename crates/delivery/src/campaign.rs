@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::invalid::{Fault, Invalid};
 use crate::kind::push_string;
+use crate::message::Message;
 
 /// Bytes of Klaviyo's ids, of campaigns and templates. They have 26 or 6.
 pub const LONGEST_ID: usize = 64;
@@ -124,10 +125,18 @@ pub fn made_by(payload: &str) -> Option<Uuid> {
     Step::read(payload).ok().filter(|step| step.campaign.is_none())?.made_by
 }
 
-/// The payload, with the campaign's id.
-pub fn with_id(payload: &str, id: &str) -> Option<String> {
-    let step = Step::read(payload).ok()?;
-    Some(Step { campaign: Some(id.to_owned()), ..step }.write())
+/// Tells a message which campaign it means. It keeps its order with what names that so.
+pub fn resolve(message: &mut Message, id: &str) {
+    if let Ok(step) = Step::read(&message.payload) {
+        message.payload = Step { campaign: Some(id.to_owned()), ..step }.write();
+        message.key.push(key(id));
+    }
+}
+
+/// A payload that has it that the campaign is a draft, without that.
+pub fn no_draft(payload: &str) -> Option<String> {
+    let step = Step::read(payload).ok().filter(|step| step.was_draft.is_some())?;
+    Some(Step { was_draft: None, ..step }.write())
 }
 
 /// What has become known of a campaign.
@@ -171,6 +180,7 @@ pub enum CampaignFact {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::tests::message;
 
     #[test]
     fn it_is_named_by_an_id_or_by_the_message_that_makes_it() {
@@ -188,9 +198,11 @@ mod tests {
     fn its_id_stands_beside_the_message_that_made_it() {
         let payload = r#"{"made_by":"0197a000-0000-7000-8000-000000006b73","template":"T"}"#;
         assert!(made_by(payload).is_some() && Step::read(payload).expect("ours").id().is_err());
-        let known = with_id(payload, "C").expect("ours");
-        assert_eq!(Step::read(&known).expect("ours").id(), Ok("C"));
-        assert_eq!((made_by(&known), made_by(r#"{"campaign":"C"}"#)), (None, None));
+        let mut known = Message { payload: payload.to_owned(), ..message(1, "event", "maker") };
+        resolve(&mut known, "C");
+        assert_eq!(known.key, ["maker", "campaign:C"]);
+        assert_eq!(Step::read(&known.payload).expect("ours").id(), Ok("C"));
+        assert_eq!((made_by(&known.payload), made_by(r#"{"campaign":"C"}"#)), (None, None));
         assert!(Step::read(r#"{"campaign":"C","else":1}"#).is_err());
     }
 }

@@ -17,6 +17,7 @@ use klaviyo::{Answer, Client, ClientOptions, TransportError};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::account::{Account, AccountOptions, Policy, earlier};
 use crate::call::{AnnouncementId, Call};
@@ -35,8 +36,9 @@ pub enum Command {
     Acknowledge { done: &'static AtomicBool },
     /// An import job of an earlier life, which locks the keys of its messages.
     Follow { account: Arc<str>, import: PastImport },
-    /// Campaigns that an earlier life has had sent, by Klaviyo's ids: it is still followed what becomes of them.
-    Watch { account: Arc<str>, campaigns: Vec<String> },
+    /// What an earlier life has made of campaigns: which messages have made the last of them, and which are followed, by
+    /// Klaviyo's ids.
+    Campaigns { account: Arc<str>, made: Vec<(Uuid, String)>, followed: Vec<String> },
     /// A call that was announced is written down and may be made.
     Make { account: Arc<str>, id: AnnouncementId },
     /// Nothing more is handed in that is about what an import job has locked.
@@ -237,9 +239,10 @@ impl State {
                 }
             }
             Command::Follow { account, import } => self.account(&account).follow(import, now),
-            Command::Watch { account, campaigns } => {
+            Command::Campaigns { account, made, followed } => {
                 let account = self.account(&account);
-                campaigns.into_iter().for_each(|campaign| account.watch(campaign, now));
+                made.into_iter().for_each(|(maker, id)| account.queue().campaigns.insert(maker, id));
+                followed.into_iter().for_each(|campaign| account.watch(campaign, None, now));
             }
             Command::Make { account, id } => {
                 let Some(call) = self.announced.remove(&id) else { return };

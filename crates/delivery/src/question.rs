@@ -79,6 +79,9 @@ pub enum Says {
     GoAs(String),
     /// Nothing is left to be done. `id` is Klaviyo's of what it is about.
     Done { id: String },
+    /// It is done where it has made one of these, by Klaviyo's ids: what others have made is not among them. Where it has
+    /// made none, as with [`Says::GoOnceSettled`].
+    MadeOneOf(Vec<String>),
     /// It must not go, for that reason; or, if an earlier call of its own may have done it, it is done.
     /// `id` is Klaviyo's of what that has made.
     StopUnlessDone { failure: Failure, id: Option<String> },

@@ -195,7 +195,8 @@ impl Queue {
     }
 
     /// Takes a message, or says that it cannot stay, see [`locks`].
-    pub fn add(&mut self, message: Message, now: Instant) -> Option<Parked> {
+    pub fn add(&mut self, mut message: Message, now: Instant) -> Option<Parked> {
+        self.campaigns.tell(&mut message);
         self.link(&message.key);
         let identifiers = key::identifiers(&message.key);
         let all = self.aliases.expand(&identifiers);
@@ -207,7 +208,6 @@ impl Queue {
         let not_before = (!message.wait.is_zero()).then(|| now + message.wait);
         let mut queued = self.queued(message, identifiers, (not_before, now));
         self.names.tell(&mut queued, now);
-        self.campaigns.tell(&mut queued);
         if queued.message.unique_id.is_some() && !self.given_ids {
             queued.rides = 0;
         }
@@ -325,15 +325,16 @@ impl Queue {
         let payload = redriven.as_ref().unwrap_or(&first.message.payload);
         let stale = self.stale.filter(|stale| stale.applies(&first.message));
         let history = stale.and_then(|_| kind.stale(payload));
+        // What may have been done is asked about, however long ago that was.
+        let expired = stale.is_some() && kind.expires() && !first.message.may_be_done;
         let aside = stale.is_some_and(|stale| stale.action == StaleAction::DeadLetter);
         let request = if superseded {
             Err(("superseded", "a newer state of this profile has been accepted since".to_owned()))
         } else if let Some(reason) = unmade(&first) {
             Err((NO_SUCH_CAMPAIGN, reason))
-        } else if first.stops && first.message.may_be_done && question.is_none() {
+        } else if first.stops && first.message.may_be_done && !first.denied && question.is_none() {
             Err((AMBIGUOUS, NOBODY_KNOWS.to_owned()))
-        } else if (aside && history.is_some() || stale.is_some() && kind.expires()) && !first.message.redriven
-        {
+        } else if (aside && history.is_some() || expired) && !first.message.redriven {
             Err(("stale", "it has waited for longer than the account's stale_after".to_owned()))
         } else {
             let payload = history.as_ref().unwrap_or(payload);

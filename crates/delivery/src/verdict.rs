@@ -9,6 +9,7 @@ use klaviyo::{
 
 use serde::de::IgnoredAny;
 
+use crate::campaign::is_id;
 use crate::message::{Failure, KeptAnswer};
 
 /// Calls whose bodies name what may not be there, a profile, a list or a campaign, at a path that is.
@@ -81,6 +82,12 @@ pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, d
         || errors.iter().any(|error| error.source.parameter.as_deref() == Some("revision"));
     match answer.status {
         200..=299 if direct => kept_answer(endpoint, answer),
+        // It is done, but what is to be done with it needs the id.
+        200..=299
+            if *endpoint == CREATE_CAMPAIGN && !resource_id(&answer.body).is_some_and(|id| is_id(&id)) =>
+        {
+            Verdict::Trouble { retry_after: None, failure: unreadable_answer(), ambiguous: true }
+        }
         200..=299 => {
             Verdict::Accepted { status: answer.status, resource_id: resource_id(&answer.body), answer: None }
         }
@@ -168,9 +175,12 @@ fn is_flat(text: &str) -> bool {
 
 /// An answer that says that all is well, and cannot be read.
 pub fn unreadable() -> Verdict {
+    Verdict::Trouble { retry_after: None, failure: unreadable_answer(), ambiguous: false }
+}
+
+fn unreadable_answer() -> Failure {
     let reason = "Klaviyo's answer cannot be read".to_owned();
-    let failure = Failure { code: "unreadable_answer".to_owned(), reason, ..Failure::default() };
-    Verdict::Trouble { retry_after: None, failure, ambiguous: false }
+    Failure { code: "unreadable_answer".to_owned(), reason, ..Failure::default() }
 }
 
 /// Whether an error is about a part of the body.
@@ -200,7 +210,7 @@ fn missing_scope(endpoint: &Endpoint) -> String {
 /// Bytes of a text of Klaviyo's that are kept. What says more than that in an error says it to nobody.
 const KEPT: usize = 2_000;
 
-fn kept(mut text: String) -> String {
+pub fn kept(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(KEPT));
     text
 }

@@ -136,12 +136,17 @@ pub struct Audiences {
 impl Campaign {
     /// The status of one that nothing has been done with, or nothing any more.
     pub const DRAFT: &'static str = "Draft";
+    /// The status of one that is sent later.
+    pub const SCHEDULED: &'static str = "Scheduled";
     /// The status of one that has been sent.
     pub const SENT: &'static str = "Sent";
 
     /// Whether it is sent later, or nobody knows how it stands: nothing of it will change soon.
     pub fn is_awaited(&self) -> bool {
-        matches!(self.status.as_str(), "Scheduled" | "Variations Sent" | "Unknown")
+        matches!(
+            self.status.as_str(),
+            Self::SCHEDULED | "Variations Sent" | "Queued without Recipients" | "Unknown"
+        )
     }
 
     /// Whether it is cancelled, for whatever reason.

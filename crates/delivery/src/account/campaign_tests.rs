@@ -160,7 +160,10 @@ fn one_is_made_once_whatever_becomes_of_the_answer() {
         let report = loop {
             let call = awaited(&mut account, &mut now);
             if lane(&call) != &GET_CAMPAIGNS {
-                assert!(again && now > lost_at + POLICY.request_timeout, "it may still be made");
+                assert!(
+                    again && now > lost_at + POLICY.request_timeout + Duration::from_secs(9),
+                    "it may still be made"
+                );
                 break settled(&mut account, call, made(), now);
             }
             let report = settled(&mut account, call, campaigns(found), now);
@@ -183,8 +186,23 @@ fn anothers_is_not_taken_for_its_own() {
     let id = *Uuid::from_u128(2).as_bytes();
     let twin = Message { seq: 2, id, key: vec!["campaign:2".to_owned()], may_be_done: true, ..create() };
     add(&mut account, twin, now);
+    let start = now;
     ends(&mut account, &mut now, &GET_CAMPAIGNS, campaigns(&["C"]));
-    assert_eq!(lane(&awaited(&mut account, &mut now)), &CREATE_CAMPAIGN, "C is the first message's");
+    let report = ends(&mut account, &mut now, &GET_CAMPAIGNS, campaigns(&["D", "C"]));
+    let Ending::Accepted { resource_id, .. } = &endings(report)[&2] else { panic!("made") };
+    assert_eq!(resource_id.as_deref(), Some("D"), "C is the first message's");
+    // One that has none of them is made, when it must have shown.
+    let id = *Uuid::from_u128(3).as_bytes();
+    let third = Message { seq: 3, id, key: vec!["campaign:3".to_owned()], may_be_done: true, ..create() };
+    add(&mut account, third, now);
+    loop {
+        let call = awaited(&mut account, &mut now);
+        if lane(&call) == &CREATE_CAMPAIGN {
+            assert!(now > start + POLICY.request_timeout);
+            break;
+        }
+        settled(&mut account, call, campaigns(&["C", "D"]), now);
+    }
 }
 
 #[test]
@@ -223,7 +241,11 @@ fn one_is_sent_once_whatever_becomes_of_the_answer() {
                 let mut reports = Vec::new();
                 let Some(call) = account.next_call(now, &POLICY, &mut reports) else {
                     if let Some(report) = reports.pop() {
-                        assert!(!sent && now > lost_at + POLICY.request_timeout && asked > 3);
+                        assert!(
+                            !sent
+                                && now > lost_at + POLICY.request_timeout + Duration::from_secs(9)
+                                && asked > 3
+                        );
                         assert_eq!(code(report, 2), AMBIGUOUS);
                         break;
                     }
@@ -264,7 +286,143 @@ fn one_that_is_not_reached_is_sent_again() {
     let refused = Err(TransportError::Connect("refused".to_owned()));
     let report = ends(&mut account, &mut now, &SEND_CAMPAIGN, refused);
     assert!(!report.outcomes[0].may_be_done);
+    ends(&mut account, &mut now, &GET_CAMPAIGN, campaign("Draft"));
     ends(&mut account, &mut now, &SEND_CAMPAIGN, job("queued"));
+}
+
+/// That Klaviyo is not there for anybody is no reason to put it aside; nor to send it unread.
+#[test]
+fn one_that_klaviyo_was_not_there_for_is_sent_once_it_is() {
+    for sent in [true, false] {
+        let mut now = Instant::now();
+        let mut account = account(now);
+        add(&mut account, send(1, "C"), now);
+        ends(&mut account, &mut now, &GET_CAMPAIGN, campaign("Draft"));
+        let denied_at = now;
+        let report = ends(&mut account, &mut now, &SEND_CAMPAIGN, answer(503, ""));
+        assert!(matches!(endings(report)[&1], Ending::Retry { .. }));
+        loop {
+            let call = awaited(&mut account, &mut now);
+            if lane(&call) == &SEND_CAMPAIGN {
+                assert!(!sent && now > denied_at + POLICY.request_timeout);
+                assert!(matches!(
+                    endings(settled(&mut account, call, job("queued"), now))[&1],
+                    Ending::Accepted { .. }
+                ));
+                break;
+            }
+            let report = settled(&mut account, call, campaign(if sent { "Sending" } else { "Draft" }), now);
+            if !report.outcomes.is_empty() {
+                assert!(sent && matches!(endings(report)[&1], Ending::Accepted { .. }));
+                break;
+            }
+        }
+    }
+}
+
+/// Klaviyo may not show at once that a campaign is being sent.
+#[test]
+fn one_that_was_just_sent_is_neither_sent_again_nor_told_to_be_cancelled() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, send(1, "C"), now);
+    ends(&mut account, &mut now, &GET_CAMPAIGN, campaign("Draft"));
+    let sent_at = now;
+    ends(&mut account, &mut now, &SEND_CAMPAIGN, job("queued"));
+    add(&mut account, send(2, "C"), now);
+    let mut asked = 0;
+    while now < sent_at + Duration::from_secs(5) {
+        let call = awaited(&mut account, &mut now);
+        assert_ne!(lane(&call), &SEND_CAMPAIGN);
+        let result = if lane(&call) == &GET_CAMPAIGN { campaign("Draft") } else { job("processing") };
+        asked += usize::from(lane(&call) == &GET_CAMPAIGN);
+        settled(&mut account, call, result, now);
+    }
+    assert!(asked > 1);
+    loop {
+        let call = awaited(&mut account, &mut now);
+        let result = if lane(&call) == &GET_CAMPAIGN { campaign("Sending") } else { job("processing") };
+        let report = settled(&mut account, call, result, now);
+        if !report.outcomes.is_empty() {
+            assert_eq!(code(report, 2), "not_a_draft");
+            break;
+        }
+    }
+    add(&mut account, cancel(3, "C"), now);
+    let mut refused = 0;
+    while refused < 2 {
+        let call = awaited(&mut account, &mut now);
+        let result = match lane(&call).name {
+            "get-campaign" => campaign("Draft"),
+            "cancel-campaign-send" => answer(400, r#"{"errors":[{"code":"invalid"}]}"#),
+            _ => job("processing"),
+        };
+        refused += usize::from(lane(&call) == &CANCEL_SEND);
+        assert!(settled(&mut account, call, result, now).outcomes.is_empty(), "it is not told to be done");
+    }
+    now += POLICY.request_timeout;
+    loop {
+        let call = awaited(&mut account, &mut now);
+        let result = match lane(&call).name {
+            "get-campaign" => campaign("Sending"),
+            "cancel-campaign-send" => answer(204, ""),
+            _ => job("processing"),
+        };
+        let report = settled(&mut account, call, result, now);
+        if !report.outcomes.is_empty() {
+            assert!(matches!(endings(report)[&3], Ending::Accepted { .. }));
+            break;
+        }
+    }
+}
+
+/// It may be waiting under both its names before it is known that they are one campaign's.
+#[test]
+fn whatever_it_is_called_what_is_about_it_keeps_its_order() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, create(), now);
+    add(&mut account, send(2, &made_by_first()), now);
+    add(&mut account, Message { wait: Duration::from_secs(600), ..cancel(3, "C") }, now);
+    ends(&mut account, &mut now, &CREATE_CAMPAIGN, made());
+    let mut reports = Vec::new();
+    account.next_call(now, &POLICY, &mut reports);
+    assert!(matches!(endings(reports.remove(0))[&2], Ending::Discarded { .. }));
+}
+
+#[test]
+fn an_outage_is_not_found_to_be_over_by_a_campaign() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    (1..=20).for_each(|seq| add(&mut account, send(seq, &format!("C{seq}")), now));
+    let (mut lost, start) = (0, now);
+    while now < start + Duration::from_secs(20) {
+        let call = awaited(&mut account, &mut now);
+        let result = if lane(&call) == &SEND_CAMPAIGN { answer(500, "") } else { campaign("Draft") };
+        lost += usize::from(lane(&call) == &SEND_CAMPAIGN && call.purpose == Purpose::Deliver);
+        settled(&mut account, call, result, now);
+    }
+    let under_way = lost;
+    while now < start + Duration::from_secs(300) {
+        let call = awaited(&mut account, &mut now);
+        let result = if lane(&call) == &SEND_CAMPAIGN { answer(500, "") } else { campaign("Draft") };
+        lost += usize::from(lane(&call) == &SEND_CAMPAIGN && call.purpose == Purpose::Deliver);
+        settled(&mut account, call, result, now);
+    }
+    assert_eq!(lost, under_way, "those that were under way when it began, and no more");
+    assert!(lost < 20, "{lost}");
+}
+
+/// It is made, but the answer does not say under which id.
+#[test]
+fn one_whose_answer_is_cut_off_is_found() {
+    let mut now = Instant::now();
+    let mut account = account(now);
+    add(&mut account, create(), now);
+    let report = ends(&mut account, &mut now, &CREATE_CAMPAIGN, answer(201, r#"{"data":{"type":"camp"#));
+    assert!(matches!(endings(report)[&1], Ending::Retry { .. }));
+    let report = ends(&mut account, &mut now, &GET_CAMPAIGNS, campaigns(&["C"]));
+    assert!(matches!(facts(&report)[..], [CampaignFact::Made { .. }]));
 }
 
 #[test]
@@ -324,7 +482,17 @@ fn recipients_are_counted_and_told() {
     add(&mut account, estimate(1, "C"), now);
     assert!(ends(&mut account, &mut now, &ESTIMATE_RECIPIENTS, job("queued")).outcomes.is_empty());
     ends(&mut account, &mut now, &GET_ESTIMATION_JOB, job("processing"));
-    ends(&mut account, &mut now, &GET_ESTIMATION_JOB, job("complete"));
+    // Nobody waits for it.
+    add(&mut account, cancel(2, "C"), now);
+    ends(&mut account, &mut now, &GET_CAMPAIGN, campaign("Cancelled"));
+    loop {
+        let call = awaited(&mut account, &mut now);
+        let is_count = lane(&call) == &GET_ESTIMATION_JOB;
+        settled(&mut account, call, if is_count { job("complete") } else { campaign("Cancelled") }, now);
+        if is_count {
+            break;
+        }
+    }
     let counted = r#"{"data":{"id":"C","attributes":{"estimated_recipient_count":7}}}"#;
     let report = ends(&mut account, &mut now, &GET_ESTIMATION, answer(200, counted));
     assert_eq!(facts(&report), [&CampaignFact::Recipients(7)]);
@@ -338,7 +506,7 @@ fn recipients_are_counted_and_told() {
 #[test]
 fn a_stale_one_is_not_sent() {
     for action in [StaleAction::Backfill, StaleAction::DeadLetter] {
-        let now = Instant::now();
+        let mut now = Instant::now();
         let mut account = account(now);
         account.queue().stale = Some(Stale { after: Duration::from_secs(3_600), action });
         add(&mut account, send(1, "C"), now);
@@ -347,6 +515,8 @@ fn a_stale_one_is_not_sent() {
         assert_eq!(code(reports.remove(0), 1), "stale");
         add(&mut account, Message { redriven: true, ..send(2, "C") }, now);
         assert!(next(&mut account, now).is_some(), "a person wants it");
+        add(&mut account, Message { may_be_done: true, attempts: 1, ..send(3, "D") }, now);
+        assert_eq!(lane(&awaited(&mut account, &mut now)), &GET_CAMPAIGN, "it may have been sent");
     }
 }
 
@@ -354,7 +524,7 @@ fn a_stale_one_is_not_sent() {
 fn campaigns_that_are_followed_leave_most_of_their_lanes_to_others() {
     let start = Instant::now();
     let mut account = account(start);
-    (0..100).for_each(|number| account.watch(format!("C{number}"), start));
+    (0..100).for_each(|number| account.watch(format!("C{number}"), None, start));
     let (mut now, mut calls) = (start, 0);
     while now < start + Duration::from_secs(60) {
         let call = awaited(&mut account, &mut now);
@@ -365,7 +535,15 @@ fn campaigns_that_are_followed_leave_most_of_their_lanes_to_others() {
     assert!((50..=61).contains(&calls), "{calls}");
     // One of which Klaviyo knows nothing is followed no more; nor is any followed twice.
     account.watches = Watches::default();
-    (0..2).for_each(|_| account.watch("C".to_owned(), now));
+    (0..2).for_each(|_| account.watch("C".to_owned(), None, now));
+    for (status, followed) in [("Sending", false), ("Scheduled", true)] {
+        ends(&mut account, &mut now, &GET_SEND_JOB, job("complete"));
+        now += Duration::from_secs(31 * 24 * 60 * 60);
+        let report = ends(&mut account, &mut now, &GET_CAMPAIGN, campaign(status));
+        let [CampaignFact::Read { followed: told, .. }] = facts(&report)[..] else { panic!("read") };
+        assert_eq!(*told, Some(followed), "{status} for a month");
+        account.watch("C".to_owned(), None, now);
+    }
     let unknown = || answer(404, r#"{"errors":[{"code":"not_found"}]}"#);
     ends(&mut account, &mut now, &GET_SEND_JOB, unknown());
     let report = ends(&mut account, &mut now, &GET_CAMPAIGN, unknown());

@@ -27,13 +27,19 @@ impl Account {
         let mut carried = call.carried;
         carried.part(verdict);
         if call.purpose != Purpose::Question && matches!(verdict, Verdict::Trouble { ambiguous: true, .. }) {
-            for queued in carried.messages.iter_mut().filter(|queued| !queued.stops || !is_not_done(verdict))
-            {
-                queued.may_be_done(now);
+            let denied = is_not_done(verdict);
+            for queued in &mut carried.messages {
+                if !queued.stops || queued.can_ask() || !denied {
+                    queued.may_be_done(denied, now);
+                }
             }
             if carried.messages.iter().any(|queued| queued.message.kind.renames()) {
                 self.queue.forget_names(now);
             }
+        }
+        if call.purpose != Purpose::Question {
+            // How it stands is asked before each call.
+            carried.messages.iter_mut().filter(|queued| queued.stops).for_each(Queued::forget_told);
         }
         // Where another call does as well, nobody waits for this one.
         let lane_only = matches!(verdict, Verdict::Stopped { scope: Scope::Lane, .. });
@@ -52,6 +58,9 @@ impl Account {
                 && queued.message.kind.needs(&queued.message.payload).iter().any(|key| account.queue.has(key))
             {
                 // It is still on its way.
+                return (None, Some(soon(queued, now)));
+            }
+            if matches!(verdict, Verdict::Refused { .. }) && account.cancels_too_soon(queued, now, policy) {
                 return (None, Some(soon(queued, now)));
             }
             if turned {

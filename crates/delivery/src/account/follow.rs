@@ -74,6 +74,11 @@ pub struct Jobs {
     made: u64,
 }
 
+/// Whether a job counts something: nobody waits for that, nor is it begun anew.
+fn is_of_count(endpoint: &Endpoint) -> bool {
+    [&ESTIMATE_RECIPIENTS, &GET_ESTIMATION_JOB, &GET_ESTIMATION].contains(&endpoint)
+}
+
 /// The question what has come of a job, once one is complete about which this was asked.
 fn question_after(endpoint: &Endpoint) -> Option<&'static Endpoint> {
     (*endpoint == GET_ESTIMATION_JOB).then_some(&GET_ESTIMATION)
@@ -108,6 +113,12 @@ impl Account {
         let asked = question.filter(|lane| self.stops.is_open(*lane) && resource_id.is_some());
         // What may not be asked is not waited for; but of resources it may fail at any.
         let Some(lane) = asked.or(question.filter(|_| resources.is_some())) else { return Some(call) };
+        let mut call = call;
+        if is_of_count(self.lanes[call.lane].endpoint) {
+            for (group, _) in std::mem::take(&mut call.carried.groups) {
+                self.queue.ended(group, &[], Vec::new(), now);
+            }
+        }
         self.jobs.made += 1;
         self.jobs.under_way.push(Followed {
             number: self.jobs.made,
@@ -178,8 +189,9 @@ impl Account {
         let job = &mut self.jobs.under_way[at];
         job.asking = false;
         let silence = now.saturating_duration_since(job.heard_at);
-        if let Some(recipients) = recipients_of(body).filter(|_| matches!(verdict, Verdict::Accepted { .. }))
-        {
+        let counts =
+            matches!(verdict, Verdict::Accepted { .. }) && *self.lanes[lane].endpoint == GET_ESTIMATION;
+        if let Some(recipients) = recipients_of(body).filter(|_| counts) {
             let fact = CampaignFact::Recipients(recipients);
             report.campaigns.extend(CampaignNews::new(&job.klaviyo_id, fact));
             let body = String::from_utf8(body.to_vec()).ok();
@@ -201,6 +213,11 @@ impl Account {
                 self.end_followed(at, End::Complete(failed, Duration::ZERO), now, &mut report);
                 return report;
             }
+            (Verdict::Accepted { .. }, Some(JobStatus::Cancelled))
+                if is_of_count(self.lanes[lane].endpoint) =>
+            {
+                None
+            }
             (Verdict::Accepted { .. }, Some(JobStatus::Cancelled)) => {
                 let failure = Failure {
                     code: "job_cancelled".to_owned(),
@@ -211,7 +228,12 @@ impl Account {
                 return report;
             }
             (Verdict::Accepted { .. }, Some(JobStatus::Queued | JobStatus::Processing)) => {
-                job.heard_at = now;
+                if !is_of_count(self.lanes[lane].endpoint) {
+                    job.heard_at = now;
+                } else if silence >= UNKNOWN {
+                    self.give_up(at, now, &mut report);
+                    return report;
+                }
                 Some(pause(job.asked))
             }
             // The key may not ask, of any such job.

@@ -6,7 +6,7 @@ use klaviyo::Endpoint;
 
 use super::{Account, Policy};
 use crate::call::{Call, Carried};
-use crate::campaign::{Act, CampaignFact, CampaignNews};
+use crate::campaign::{self, CampaignFact, CampaignNews};
 use crate::message::{Ending, Report};
 use crate::question::{self, Answer, Says};
 use crate::queue::Queued;
@@ -17,7 +17,7 @@ pub fn read(endpoint: &'static Endpoint, body: &[u8]) -> Option<Box<dyn Answer>>
 }
 
 /// A message goes on at once, and is not recorded.
-const GOES_ON: (Option<Ending>, Option<Duration>) = (None, Some(Duration::ZERO));
+pub(super) const GOES_ON: (Option<Ending>, Option<Duration>) = (None, Some(Duration::ZERO));
 
 /// Before it is asked again about what may change soon: at first, and at the most.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -25,16 +25,16 @@ const SELDOM: Duration = Duration::from_secs(60);
 
 /// The longer it has waited, the less often. It is told at once if what it waits for happens here.
 pub(super) fn soon(queued: &Queued, now: Instant) -> Duration {
-    (now.saturating_duration_since(queued.since) / 4).clamp(AGAIN, SELDOM)
+    let since = queued.doubted_at.unwrap_or(queued.since);
+    (now.saturating_duration_since(since) / 4).clamp(AGAIN, SELDOM)
 }
 
 /// How long after the last moment at which a call may do something Klaviyo may not show that it has.
 const SHOWS: Duration = Duration::from_secs(10);
 
-/// Whether what a message asks for may still turn out to have been done by a call whose answer is lost.
-fn may_still_show(queued: &Queued, now: Instant, policy: &Policy) -> bool {
-    let since = now.saturating_duration_since(queued.since);
-    queued.message.may_be_done && since < policy.request_timeout + SHOWS
+/// Whether what a call does that began then, or was lost, may show later than at that time.
+pub(super) fn may_still_show(since: Option<Instant>, at: Instant, policy: &Policy) -> bool {
+    since.is_some_and(|since| at.saturating_duration_since(since) < policy.request_timeout + SHOWS)
 }
 
 impl Account {
@@ -65,25 +65,25 @@ impl Account {
         for queued in &mut carried.messages {
             let end = match answer.says(&queued.message.payload) {
                 _ if !is_current => GOES_ON,
-                Says::GoOnceSettled if may_still_show(queued, now, policy) => (None, Some(soon(queued, now))),
+                Says::MadeOneOf(made) => self.made_one_of(made, queued, asked, (now, policy)),
+                Says::GoOnceSettled if self.may_show_otherwise(queued, asked, policy) => {
+                    (None, Some(soon(queued, now)))
+                }
                 // Whatever came after the question it does not know of.
                 Says::Go | Says::GoOnceSettled => {
                     queued.was_told(endpoint, asked, None);
                     GOES_ON
                 }
                 Says::GoAs(payload) => {
+                    // It may be a draft that is being sent.
+                    let payload = match self.sent_at(queued) {
+                        Some(_) => campaign::no_draft(&payload).unwrap_or(payload),
+                        None => payload,
+                    };
                     queued.was_told(endpoint, asked, Some(payload));
                     GOES_ON
                 }
                 Says::Done { id } => (Some(Ending::done(200, Some(id))), None),
-                // There is one like it, but it is another's.
-                Says::StopUnlessDone { id: Some(id), .. }
-                    if queued.message.kind.campaign() == Some(Act::Make)
-                        && self.queue.campaigns.is_anothers(&id, queued.message.id) =>
-                {
-                    queued.was_told(endpoint, asked, None);
-                    GOES_ON
-                }
                 // Nothing is left to be done, for it has been, as far as one can tell.
                 Says::StopUnlessDone { id: resource_id, .. } if queued.message.may_be_done => {
                     (Some(Ending::done(200, resource_id)), None)

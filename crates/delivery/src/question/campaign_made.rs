@@ -9,8 +9,6 @@ use super::asked::Nobody;
 use super::{Answer, Question, Says};
 use crate::batch::Batch;
 use crate::kind::campaign::Payload;
-use crate::message::Failure;
-use crate::queue::AMBIGUOUS;
 
 /// The question.
 pub struct CampaignMade;
@@ -50,26 +48,11 @@ impl Answer for Made {
         let Ok(payload) = Payload::read(payload) else { return Says::Go };
         let audiences = payload.audiences();
         let mine = sets(&audiences);
-        let made: Vec<&Campaign> = self
+        let made = self
             .0
             .iter()
-            .filter(|campaign| campaign.name == payload.name() && sets(&campaign.audiences) == mine)
-            .collect();
-        let failure = |reason| Failure { code: AMBIGUOUS.to_owned(), reason, ..Failure::default() };
-        match made.as_slice() {
-            [] => Says::GoOnceSettled,
-            [campaign] => Says::StopUnlessDone {
-                failure: failure(format!("there is such a campaign, {}", campaign.id)),
-                id: Some(campaign.id.clone()),
-            },
-            several => {
-                let ids: Vec<&str> = several.iter().map(|campaign| campaign.id.as_str()).collect();
-                Says::Stop(failure(format!(
-                    "the answer to its call is lost, and Klaviyo has several campaigns that it may have made: {}",
-                    ids.join(", ")
-                )))
-            }
-        }
+            .filter(|campaign| campaign.name == payload.name() && sets(&campaign.audiences) == mine);
+        Says::MadeOneOf(made.map(|campaign| campaign.id.clone()).collect())
     }
 }
 
@@ -101,13 +84,10 @@ mod tests {
         let request = CampaignMade.request(PAYLOAD).expect("a question");
         assert_eq!(request, ask_campaigns("sms", "Sale", "2026-11-30T00:00:00Z"));
         let others = [("1", "Sale 2", &["A", "B"][..]), ("2", "Sale", &["A"][..])];
-        assert_eq!(says(&others), Says::GoOnceSettled);
+        let made = |ids: &[&str]| Says::MadeOneOf(ids.iter().map(|id| (*id).to_owned()).collect());
+        assert_eq!(says(&others), made(&[]));
         let [one, other] = others;
-        let Says::StopUnlessDone { id, .. } = says(&[one, other, ("3", "Sale", &["B", "A"])]) else {
-            panic!("there is one");
-        };
-        assert_eq!(id.as_deref(), Some("3"));
-        let twins = says(&[("3", "Sale", &["A", "B"]), ("4", "Sale", &["A", "B"])]);
-        assert!(matches!(twins, Says::Stop(failure) if failure.code == "ambiguous"));
+        assert_eq!(says(&[one, other, ("3", "Sale", &["B", "A"])]), made(&["3"]));
+        assert_eq!(says(&[("3", "Sale", &["A", "B"]), ("4", "Sale", &["A", "B"])]), made(&["3", "4"]));
     }
 }

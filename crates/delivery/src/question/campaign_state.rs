@@ -8,6 +8,7 @@ use super::{Answer, Question, Says};
 use crate::batch::Batch;
 use crate::campaign::Step;
 use crate::message::Failure;
+use crate::verdict::kept;
 
 /// The question.
 pub struct CampaignState;
@@ -64,17 +65,18 @@ impl State {
     /// Whether a draft is about to be sent its status need not show at once: then it is Klaviyo's to say.
     fn says_to_cancel(&self, payload: &str, revert: bool) -> Says {
         let Campaign { id, status, .. } = &self.0;
+        let go = |was_draft| match Step::read(payload) {
+            Ok(step) => Says::GoAs(Step { was_draft, ..step }.write()),
+            Err(_) => Says::Go,
+        };
         let too_late =
             |what: &str| Says::Stop(failure("too_late", format!("the campaign is \"{status}\": {what}")));
         match status.as_str() {
-            Campaign::DRAFT => match Step::read(payload) {
-                Ok(step) => Says::GoAs(Step { was_draft: Some(true), ..step }.write()),
-                Err(_) => Says::Go,
-            },
+            Campaign::DRAFT => go(Some(true)),
             Campaign::SENT => too_late("it cannot be cancelled any more"),
             _ if self.0.is_cancelled() && revert => too_late("it cannot be a draft again"),
             _ if self.0.is_cancelled() => Says::Done { id: id.clone() },
-            _ => Says::Go,
+            _ => go(None),
         }
     }
 
@@ -94,7 +96,7 @@ impl State {
 }
 
 fn failure(code: &str, reason: String) -> Failure {
-    Failure { code: code.to_owned(), reason, ..Failure::default() }
+    Failure { code: code.to_owned(), reason: kept(reason), ..Failure::default() }
 }
 
 #[cfg(test)]
@@ -132,12 +134,14 @@ mod tests {
         let payload = |revert| format!(r#"{{"campaign":"C","revert":{revert}}}"#);
         let told = |status, revert| says(status, &["M"], &payload(revert));
         for status in ["Scheduled", "Sending", "Preparing to send"] {
-            assert_eq!(told(status, false), Says::Go);
+            assert_eq!(told(status, false), Says::GoAs(payload(false)));
         }
         assert_eq!(
             told("Draft", true),
             Says::GoAs(r#"{"campaign":"C","revert":true,"was_draft":true}"#.to_owned())
         );
+        let was_draft = r#"{"campaign":"C","revert":true,"was_draft":true}"#;
+        assert_eq!(says("Sending", &["M"], was_draft), Says::GoAs(payload(true)), "it is none any more");
         assert_eq!(told("Cancelled: No Recipients", false), Says::Done { id: "C".to_owned() });
         assert_eq!(code(told("Cancelled", true)), "too_late");
         assert_eq!(code(told("Sent", false)), "too_late");

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{GroupId, Queue, Queued};
 use crate::campaign::{self, Act};
 use crate::key;
+use crate::message::Message;
 use crate::recent::Recent;
 
 /// Campaigns that are remembered, twice each. What is settled is looked up in the database when a message is read, and one
@@ -30,31 +31,34 @@ impl Default for Made {
 }
 
 impl Made {
+    /// Remembers what a message has made.
+    pub fn insert(&mut self, maker: Uuid, id: String) {
+        self.makers.insert(id.clone(), maker);
+        self.ids.insert(maker, id);
+    }
+
     /// Whether another message than that has made a campaign.
     pub fn is_anothers(&self, id: &str, message: [u8; 16]) -> bool {
         self.makers.get(&id.to_owned()).is_some_and(|maker| *maker.as_bytes() != message)
     }
 
-    /// Tells a message which campaign it means, where that is known.
-    pub fn tell(&self, queued: &mut Queued) {
-        let Some(maker) = maker(queued) else { return };
-        let payload = self.ids.get(&maker).and_then(|id| campaign::with_id(&queued.message.payload, id));
-        if let Some(payload) = payload {
-            queued.set_payload(payload);
-        }
+    /// Tells a message which campaign it means, where that is known. It keeps its order with what names that otherwise.
+    pub fn tell(&self, message: &mut Message) {
+        let Some(id) = maker(message).and_then(|maker| self.ids.get(&maker)) else { return };
+        campaign::resolve(message, id);
     }
 }
 
 /// The message that makes the campaign that one is about, if nobody has said yet which that is.
-fn maker(queued: &Queued) -> Option<Uuid> {
+fn maker(message: &Message) -> Option<Uuid> {
     // Most is about none, and its payload may be long.
-    queued.message.kind.campaign().filter(|act| *act != Act::Make)?;
-    campaign::made_by(&queued.message.payload)
+    message.kind.campaign().filter(|act| *act != Act::Make)?;
+    campaign::made_by(&message.payload)
 }
 
 /// Why a message about a campaign cannot go whose turn has come: what was to make that is before it.
 pub(super) fn unmade(queued: &Queued) -> Option<String> {
-    let maker = maker(queued)?;
+    let maker = maker(&queued.message)?;
     Some(format!(
         "message {maker} of klaviyo_create_campaign(), which was to make the campaign, has made none"
     ))
@@ -64,18 +68,21 @@ impl Queue {
     /// A message has made a campaign. Whoever waits to do something with it can.
     pub fn campaign_made(&mut self, by: [u8; 16], id: &str, now: Instant) {
         let maker = Uuid::from_bytes(by);
-        self.campaigns.ids.insert(maker, id.to_owned());
-        self.campaigns.makers.insert(id.to_owned(), maker);
+        self.campaigns.insert(maker, id.to_owned());
         let names = [maker.to_string(), id.to_owned()].map(|name| campaign::key(&name));
         self.link(&names);
-        let Self { campaigns, groups, by_identifier, .. } = self;
-        let waiting = key::identifiers(&names[..1]).pop().and_then(|name| by_identifier.get(&name).copied());
-        let Some(group) = waiting.and_then(|group| groups.get_mut(&group)) else { return };
-        group.queue.iter_mut().for_each(|queued| campaigns.tell(queued));
-        waiting.into_iter().for_each(|group| self.place(group, now));
+        // What names it by its id may be here already.
+        let group = self.group_of(key::identifiers(&names));
+        let Self { campaigns, groups, .. } = self;
+        for queued in groups.get_mut(&group).into_iter().flat_map(|group| &mut group.queue) {
+            campaigns.tell(&mut queued.message);
+            // Of its questions it could ask none before.
+            queued.set_payload(queued.message.payload.clone());
+        }
+        self.place(group, now);
     }
 
-    /// The message that cancels what the oldest of a group would send, where that waits as well: then neither need go.
+    /// The message that cancels what the oldest of a group would send, where that waits as well: then the first need not go.
     pub(super) fn cancelled_by(&self, group: GroupId) -> Option<[u8; 16]> {
         let queue = &self.groups.get(&group)?.queue;
         let sends = |queued: &&Queued| queued.message.kind.campaign() == Some(Act::Send);

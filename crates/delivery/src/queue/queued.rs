@@ -35,13 +35,17 @@ pub struct Queued {
     pub stops: bool,
     /// Whether it is written down before its call is made that it is.
     pub announced: bool,
+    /// Since when it may have been done.
+    pub doubted_at: Option<Instant>,
+    /// Whether Klaviyo has said that it is not there for anybody, when it was asked last: so it was not done.
+    pub denied: bool,
     /// What it must be told before such a call, and when it was.
     pub(super) questions: Vec<(&'static dyn Question, Option<Instant>)>,
     /// The number of a newer state that was accepted before this has had its turn, having been redriven.
     pub(super) newer: Option<i64>,
     /// How often it has turned into one of another kind by what Klaviyo said to it alone.
     pub turns: u8,
-    /// When it was handed in, or since when it may have been done.
+    /// When it was handed in.
     pub since: Instant,
     pub(super) identifiers: Vec<Identifier>,
 }
@@ -64,6 +68,8 @@ impl Queued {
             direct: message.kind.endpoint().is_none(),
             stops: message.kind.stops(&message.payload),
             announced: message.kind.is_announced(&message.payload),
+            doubted_at: message.may_be_done.then_some(now),
+            denied: false,
             message,
             not_before,
             seen: Vec::new(),
@@ -119,15 +125,21 @@ impl Queued {
         self.rides = self.rides.min(kind.bulk().map_or(0, |bulk| bulk.max_items));
     }
 
-    /// It may have been done from now on.
-    pub fn may_be_done(&mut self, now: Instant) {
-        (self.message.may_be_done, self.since) = (true, now);
+    /// It may have been done from now on, `denied` or not.
+    pub fn may_be_done(&mut self, denied: bool, now: Instant) {
+        self.message.may_be_done = true;
+        (self.doubted_at, self.denied) = (Some(now), denied);
         self.forget_told();
     }
 
     /// Whether it must not go again, for nobody knows what its last call has come to, nor can be asked.
     pub fn is_over(&self) -> bool {
-        self.stops && self.message.may_be_done && self.questions.is_empty()
+        self.stops && self.message.may_be_done && !self.can_ask()
+    }
+
+    /// Whether Klaviyo can be asked whether it was done.
+    pub fn can_ask(&self) -> bool {
+        !self.questions.is_empty()
     }
 
     /// Something may have been done since that answers are not of any more.
