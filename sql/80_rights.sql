@@ -182,7 +182,9 @@ GRANT SELECT ON
     klaviyo.sent_unique_id,
     klaviyo.superseded,
     klaviyo.sync,
-    klaviyo.throughput
+    klaviyo.throughput,
+    klaviyo.webhook,
+    klaviyo.webhook_event
 TO klaviyo_reader;
 -- All but the digest.
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
@@ -216,11 +218,14 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_estimate_campaign,
     @extschema@.klaviyo_pause_account,
     @extschema@.klaviyo_preview,
+    @extschema@.klaviyo_receive_webhook,
     @extschema@.klaviyo_redrive,
     @extschema@.klaviyo_remove_account,
+    @extschema@.klaviyo_remove_webhook,
     @extschema@.klaviyo_resume_account,
     @extschema@.klaviyo_send_campaign,
     @extschema@.klaviyo_set_account,
+    @extschema@.klaviyo_set_webhook,
     @extschema@.klaviyo_sync_detach,
     @extschema@.klaviyo_sync_events,
     @extschema@.klaviyo_sync_metric,
@@ -240,6 +245,7 @@ GRANT EXECUTE ON FUNCTION
     klaviyo.preview_rows,
     klaviyo.refuse_unknown_account,
     klaviyo.store_key,
+    klaviyo.store_webhook_secret,
     klaviyo.wake_worker
 TO klaviyo_admin;
 -- The trigger guard_account() holds what is written to its rules.
@@ -249,4 +255,5 @@ GRANT
             armed_database, armed_name, armed_instance, fresh_from, paused_at, paused_reason, changed_at),
     DELETE
 ON klaviyo.account TO klaviyo_admin;
+GRANT INSERT (webhook, account), UPDATE (account, changed_at), DELETE ON klaviyo.webhook TO klaviyo_admin;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;

@@ -13,6 +13,7 @@ use pgrx::prelude::*;
 
 mod api;
 mod capture;
+mod inbound;
 mod outbox;
 mod pg;
 mod settings;
@@ -31,7 +32,8 @@ extension_sql_file!("../sql/34_catalog.sql", name = "catalog", requires = ["purc
 extension_sql_file!("../sql/35_capture.sql", name = "capture", requires = ["catalog"]);
 extension_sql_file!("../sql/36_campaigns.sql", name = "campaigns", requires = ["capture"]);
 extension_sql_file!("../sql/37_backfill.sql", name = "backfill", requires = ["campaigns"]);
-extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["backfill"]);
+extension_sql_file!("../sql/38_webhooks.sql", name = "webhooks", requires = ["backfill"]);
+extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["webhooks"]);
 extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["results"]);
 extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["account_check"]);
 extension_sql_file!("../sql/55_health.sql", name = "health", requires = ["dead_letters"]);

@@ -6,7 +6,7 @@ pub mod claim;
 pub mod enqueue;
 pub mod import;
 pub mod mark;
-mod named;
+pub mod named;
 pub mod purge;
 pub mod remove;
 pub mod retention;

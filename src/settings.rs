@@ -88,6 +88,15 @@ static DELETION_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(FOR_EVER);
 /// A message may name a campaign for as long by the message that has made it.
 static CAMPAIGN_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(400 * DAY);
 
+/// What Klaviyo has told; whatever uses it has done so long before.
+static WEBHOOK_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
+
+/// Klaviyo tries again what it could not deliver, maybe for hours. What comes twice does nothing, so a wide window costs little.
+static WEBHOOK_TOLERANCE: GucSetting<i32> = GucSetting::<i32>::new(3_600);
+
+/// A bound of memory, in kilobytes: a body is held some times over.
+static WEBHOOK_MAX_SIZE: GucSetting<i32> = GucSetting::<i32>::new(5 * 1_024);
+
 /// What is queued about somebody soon after is a straggler of what was going on before: a late event, a row that is still
 /// updated. Who is back after that is a customer.
 static STRAGGLER_TIME: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
@@ -156,6 +165,7 @@ pub fn define(preloading: bool) {
     define_retention();
     define_deletion();
     define_campaigns();
+    define_webhooks();
     define_ids();
     define_lists();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
@@ -282,6 +292,39 @@ fn define_campaigns() {
     );
 }
 
+fn define_webhooks() {
+    GucRegistry::define_int_guc(
+        c"klaviyo.webhook_retention",
+        c"How long what webhooks have told is kept; -1: for ever.",
+        c"What comes again after that counts as new.",
+        &WEBHOOK_RETENTION,
+        FOR_EVER,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.webhook_tolerance",
+        c"How long ago, or ahead, a webhook's request may say that it was sent.",
+        c"What comes twice does nothing in any case.",
+        &WEBHOOK_TOLERANCE,
+        1,
+        7 * 24 * 60 * 60,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.webhook_max_size",
+        c"How large a webhook's request may be.",
+        c"A larger one is refused before anything of it is read.",
+        &WEBHOOK_MAX_SIZE,
+        1,
+        100 * 1_024,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+}
+
 fn define_ids() {
     GucRegistry::define_int_guc(
         c"klaviyo.unique_id_retention",
@@ -389,6 +432,7 @@ pub struct Retention {
     pub unique_id: Option<i32>,
     pub deletion: Option<i32>,
     pub campaign: Option<i32>,
+    pub webhook: Option<i32>,
 }
 
 /// How long and how much is kept, as the settings have it now.
@@ -401,6 +445,7 @@ pub fn retention() -> Retention {
         unique_id: bound(&UNIQUE_ID_RETENTION),
         deletion: deletion.map(|(kept, of_use)| kept.max(of_use)),
         campaign: bound(&CAMPAIGN_RETENTION),
+        webhook: bound(&WEBHOOK_RETENTION),
     }
 }
 

@@ -139,6 +139,10 @@ pub fn is_due() -> Result<bool, spi::Error> {
     Ok(value::<bool>(DUE, &[])?.unwrap_or_default())
 }
 
+/// Purges some of a table, after that row: of rows of an account that name people, by their identifiers, and are of that time, in µs
+/// since 1970, says it which go. Returns after which row to go on, if there are more.
+pub type Purge = fn(i64, &dyn Fn(&str, &[String], i64) -> bool) -> Result<Option<i64>, spi::Error>;
+
 /// One pass over our tables, for some people: a piece after the other.
 pub struct Pass {
     requests: Vec<Uuid>,
@@ -153,6 +157,7 @@ enum Place {
     /// After that one.
     DeadLetters(Uuid),
     Answers(Uuid),
+    WebhookEvents(i64),
     Keys(i32, String),
     /// These partitions, from that block of the last of them.
     Deliveries(Vec<(String, i64)>, i64),
@@ -182,11 +187,12 @@ impl Pass {
         matches!(self.at, Place::Done)
     }
 
-    /// Does the next piece, in the transaction the caller has begun. Returns where it has come to by that.
-    pub fn piece(&self) -> Result<Reached, spi::Error> {
+    /// Does the next piece, in the transaction the caller has begun; what webhooks have told is others' table. Returns where it has come to by that.
+    pub fn piece(&self, webhook_events: Purge) -> Result<Reached, spi::Error> {
         let next = match &self.at {
             Place::DeadLetters(after) => self.dead_letters(*after)?,
             Place::Answers(after) => self.answers(*after)?,
+            Place::WebhookEvents(after) => self.webhook_events(*after, webhook_events)?,
             Place::Keys(mapping, key) => self.keys(*mapping, key)?,
             Place::Deliveries(partitions, block) => self.deliveries(partitions, *block)?,
             Place::Done => Place::Done,
@@ -236,7 +242,15 @@ impl Pass {
         if !theirs.is_empty() {
             run(EMPTY_ANSWERS, &[arg(theirs)])?;
         }
-        Ok(if is_cut(read, ANSWERS) { Place::Answers(last) } else { Place::Keys(0, String::new()) })
+        Ok(if is_cut(read, ANSWERS) { Place::Answers(last) } else { Place::WebhookEvents(0) })
+    }
+
+    /// What Klaviyo has told of them.
+    fn webhook_events(&self, after: i64, purge: Purge) -> Result<Place, spi::Error> {
+        let next = purge(after, &|account, people, received_at| {
+            self.of(people, Some(account)).any(|before| received_at < before.time)
+        })?;
+        Ok(next.map_or_else(|| Place::Keys(0, String::new()), Place::WebhookEvents))
     }
 
     /// Where a table's key is an address or a number. Of somebody who was readmitted nobody knows which rows these are.

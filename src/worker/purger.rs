@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::process::attempt;
+use crate::inbound;
 use crate::outbox::purge::{self, Pass};
 
 /// Before it looks again for somebody, while the runner has other work.
@@ -75,7 +76,7 @@ impl Purger {
             self.pass = attempt(c"looking for people to purge", |_| true, Pass::begin)?;
             return Ok(if self.pass.is_some() { Purging::Piece } else { Purging::Later });
         };
-        let reached = attempt(c"purging", |_| true, || pass.piece())?;
+        let reached = attempt(c"purging", |_| true, || pass.piece(inbound::retention::purge))?;
         pass.go_on(reached);
         if pass.is_done() {
             self.pass = None;

@@ -9,6 +9,7 @@ use pgrx::spi;
 
 use super::process::attempt;
 use crate::capture::backfill::notes;
+use crate::inbound;
 use crate::outbox::{self, import, retention, unique_ids};
 use crate::settings::{self, Retention};
 
@@ -32,6 +33,7 @@ enum Step {
     DeleteOldAnswers,
     DeleteOldJobs,
     DeleteOldCampaigns,
+    DeleteOldWebhookEvents,
     DeleteOldDeadLetters,
     CountDeadLetters,
     DeleteSurplusDeadLetters,
@@ -41,13 +43,14 @@ enum Step {
     DeleteOldDeletions,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
     Step::DeleteOldAnswers,
     Step::DeleteOldJobs,
     Step::DeleteOldCampaigns,
+    Step::DeleteOldWebhookEvents,
     Step::DeleteOldDeadLetters,
     Step::CountDeadLetters,
     Step::DeleteSurplusDeadLetters,
@@ -145,7 +148,8 @@ impl Upkeep {
         if matches!(step, Step::AddDays | Step::DropDays) {
             Spi::run(NO_EVENT_TRIGGERS)?;
         }
-        let Retention { delivery, dead_letter, dead_letters, unique_id, deletion, campaign } = self.retention;
+        let Retention { delivery, dead_letter, dead_letters, unique_id, deletion, campaign, webhook } =
+            self.retention;
         match step {
             Step::AddDays => retention::add_day(),
             Step::DropDays => delivery.map_or(Ok(0), retention::drop_day),
@@ -153,6 +157,7 @@ impl Upkeep {
             Step::DeleteOldAnswers => delivery.map_or(Ok(0), retention::delete_old_answers),
             Step::DeleteOldJobs => delivery.map_or(Ok(0), import::delete_old),
             Step::DeleteOldCampaigns => campaign.map_or(Ok(0), outbox::campaign::delete_old),
+            Step::DeleteOldWebhookEvents => webhook.map_or(Ok(0), inbound::retention::delete_old),
             Step::DeleteOldDeadLetters => dead_letter.map_or(Ok(0), retention::delete_old_dead_letters),
             Step::CountDeadLetters => {
                 self.surplus = dead_letters.map_or(Ok(0), retention::surplus_dead_letters)?;
@@ -201,6 +206,9 @@ impl Upkeep {
             Step::DeleteOldCampaigns => {
                 log!("klaviyo_sync: forgot campaigns older than klaviyo.campaign_retention: {done}");
             }
+            Step::DeleteOldWebhookEvents => {
+                log!("klaviyo_sync: dropped webhooks' events older than klaviyo.webhook_retention: {done}");
+            }
             Step::DeleteOldDeadLetters => {
                 log!("klaviyo_sync: dropped dead letters older than klaviyo.dead_letter_retention: {done}");
             }
@@ -237,6 +245,7 @@ impl Step {
             Self::DeleteOldAnswers => "old answers",
             Self::DeleteOldJobs => "old import jobs",
             Self::DeleteOldCampaigns => "old campaigns",
+            Self::DeleteOldWebhookEvents => "old events of webhooks",
             Self::DeleteOldDeadLetters => "old dead letters",
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",
             Self::ForgetUniqueIds => "old unique_ids",

@@ -81,8 +81,14 @@ fn no_table_of_ours_keeps_a_trace() {
     let note = "INSERT INTO klaviyo.captured_key SELECT m.id, json_build_array(u.email) FROM klaviyo.mapping AS m, users AS u ON CONFLICT DO NOTHING";
     sql(&mut db, note);
     shop.drain_soon();
+    // What Klaviyo has told of them.
+    sql(&mut db, "SELECT klaviyo_set_webhook('flow:welcome', 'a secret of a flow')");
+    for body in [r#"{"email": "Ada.L@shop.example"}"#, r#"{"to": "bob@shop.example"}"#] {
+        let headers = r#"{"klaviyo-flow": "welcome", "klaviyo-flow-secret": "a secret of a flow"}"#;
+        sql(&mut db, &format!("SELECT klaviyo_receive_webhook('{headers}', convert_to('{body}', 'UTF8'))"));
+    }
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.dead_letter"), 6);
-    assert_eq!(traces(&mut db, "ada.l@shop.example").len(), 3);
+    assert_eq!(traces(&mut db, "ada.l@shop.example").len(), 4);
 
     let request = queued(&mut db, "klaviyo_request_deletion('ADA.L@shop.example')");
     shop.wait_for_status(&request, "accepted");
@@ -93,6 +99,7 @@ fn no_table_of_ours_keeps_a_trace() {
     // Of others all is there.
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.dead_letter"), 2);
     assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.captured_key"), 2);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.webhook_event"), 1);
     let bob = "SELECT count(*) FROM klaviyo.delivery WHERE key @> '{email:bob@shop.example}'";
     assert_eq!(count(&mut db, bob), 4);
     // What was done is on record, not to whom.
@@ -100,7 +107,7 @@ fn no_table_of_ours_keeps_a_trace() {
     assert_eq!(count(&mut db, done), 5);
     let record = db
         .query_one(
-            "SELECT accepted_at IS NOT NULL, requested_by, (SELECT count(*) FROM klaviyo.discarded AS m WHERE m.deletion = d.message_id), identifier FROM klaviyo.deletion AS d",
+            "SELECT accepted_at IS NOT NULL, requested_by, (SELECT count(*) FROM klaviyo.discarded AS m WHERE m.discarded_by = d.message_id), identifier FROM klaviyo.deletion AS d",
             &[],
         )
         .expect("the record");
@@ -144,7 +151,7 @@ fn what_waits_is_discarded_and_stragglers_bring_nobody_back() {
     assert_eq!(
         count(
             &mut db,
-            "SELECT count(*) FROM klaviyo.discarded AS m JOIN klaviyo.deletion AS d ON d.message_id = m.deletion"
+            "SELECT count(*) FROM klaviyo.discarded AS m JOIN klaviyo.deletion AS d ON d.message_id = m.discarded_by"
         ),
         4
     );

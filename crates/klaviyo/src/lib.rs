@@ -17,6 +17,7 @@ mod request;
 mod resources;
 mod session;
 mod types;
+pub mod webhook;
 
 pub use body::ListBody;
 pub use bulk::{EventsBody, Place, event_at};
