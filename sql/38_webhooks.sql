@@ -56,7 +56,59 @@ COMMENT ON COLUMN klaviyo.webhook_event.payload IS 'The event as Klaviyo''s call
 COMMENT ON COLUMN klaviyo.webhook_event.sent_at IS 'When Klaviyo sent it, where that is signed';
 COMMENT ON COLUMN klaviyo.webhook_event.received_at IS 'When it came';
 
+CREATE TABLE klaviyo.webhook_handler (
+    handler_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pattern    text NOT NULL,
+    function   text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT webhook_handler_once_key UNIQUE (pattern, function)
+);
+COMMENT ON TABLE klaviyo.webhook_handler IS 'Functions that are told of events, see klaviyo_on_webhook()';
+COMMENT ON COLUMN klaviyo.webhook_handler.handler_id IS 'Number';
+COMMENT ON COLUMN klaviyo.webhook_handler.pattern IS 'Of which topics: that one, or with a * at its end those that begin so';
+COMMENT ON COLUMN klaviyo.webhook_handler.function IS 'Function, with its schema and argument; it is called with its owner''s rights';
+COMMENT ON COLUMN klaviyo.webhook_handler.created_at IS 'Since when';
+
+-- Rows of their own, which come and go; an event takes them along.
+CREATE TABLE klaviyo.webhook_task (
+    event_id        bigint NOT NULL REFERENCES klaviyo.webhook_event ON DELETE CASCADE,
+    handler_id      integer NOT NULL REFERENCES klaviyo.webhook_handler ON DELETE CASCADE,
+    profile_id      text,
+    attempts        integer NOT NULL DEFAULT 0,
+    not_before      timestamptz NOT NULL DEFAULT now(),
+    last_attempt_at timestamptz,
+    last_error      text,
+    PRIMARY KEY (event_id, handler_id)
+);
+CREATE INDEX webhook_task_profile_idx ON klaviyo.webhook_task (handler_id, profile_id, event_id);
+COMMENT ON TABLE klaviyo.webhook_task IS 'Events of which handlers are still to be told';
+COMMENT ON COLUMN klaviyo.webhook_task.event_id IS 'Event';
+COMMENT ON COLUMN klaviyo.webhook_task.handler_id IS 'Handler';
+COMMENT ON COLUMN klaviyo.webhook_task.profile_id IS 'Profile it is about: of one profile a handler is told in the order in which events came';
+COMMENT ON COLUMN klaviyo.webhook_task.attempts IS 'Calls that have failed';
+COMMENT ON COLUMN klaviyo.webhook_task.not_before IS 'When it is called again at the earliest';
+COMMENT ON COLUMN klaviyo.webhook_task.last_attempt_at IS 'When it was called last';
+COMMENT ON COLUMN klaviyo.webhook_task.last_error IS 'What went wrong then';
+
+CREATE TABLE klaviyo.webhook_dead_letter (
+    event_id   bigint NOT NULL REFERENCES klaviyo.webhook_event ON DELETE CASCADE,
+    handler_id integer NOT NULL REFERENCES klaviyo.webhook_handler ON DELETE CASCADE,
+    error      text NOT NULL,
+    attempts   integer NOT NULL,
+    died_at    timestamptz NOT NULL,
+    PRIMARY KEY (event_id, handler_id)
+);
+CREATE INDEX webhook_dead_letter_handler_idx ON klaviyo.webhook_dead_letter (handler_id);
+COMMENT ON TABLE klaviyo.webhook_dead_letter IS 'Events that a handler has failed at, each time: klaviyo_redrive_webhook() has it told again';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.event_id IS 'Event';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.handler_id IS 'Handler';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.error IS 'What went wrong the last time';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.attempts IS 'Calls that have failed';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.died_at IS 'When it was put aside';
+
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.webhook', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.webhook_handler', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.webhook_handler_handler_id_seq', '');
 
 CREATE FUNCTION klaviyo.is_webhook_signed(body bytea, sent_at text, signature text, secrets text[]) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -157,6 +209,7 @@ DECLARE
     sent     timestamptz;
     told     jsonb;
     new      integer;
+    tasks    integer;
     largest  bigint := pg_size_bytes(current_setting('klaviyo.webhook_max_size'));
     window_s double precision := extract(epoch FROM current_setting('klaviyo.webhook_tolerance')::interval);
 BEGIN
@@ -207,22 +260,35 @@ BEGIN
         RAISE EXCEPTION 'the request cannot be read'
             USING ERRCODE = 'KS086', DETAIL = 'It is no JSON of the form that Klaviyo''s have, or names another webhook than its header does.';
     END IF;
-    INSERT INTO klaviyo.webhook_event (event_id, account, webhook, topic, external_id, profile_id, payload, sent_at, received_at)
-    OVERRIDING SYSTEM VALUE
-    SELECT n.event_id, known.account, known.webhook, n.topic, n.external_id, n.event->>'profile_id', n.event->'payload', sent,
-           clock_timestamp()
-    FROM (
-        SELECT nextval('klaviyo.webhook_event_event_id_seq') AS event_id, e.event->>'topic' AS topic,
-               e.event->>'external_id' AS external_id, e.event
-        FROM jsonb_array_elements(told->'events') AS e (event)
-        -- Nobody would purge what names a person whose data was to be deleted.
-        WHERE NOT klaviyo.names_deleted(known.account, ARRAY(SELECT jsonb_array_elements_text(e.event->'people')))
-    ) AS n
-    -- Numbered as they stand, and written in an order that is the same for all: two that bring the same wait for each other,
-    -- and never each for the other.
-    ORDER BY n.topic, n.external_id
-    ON CONFLICT ON CONSTRAINT webhook_event_once_key DO NOTHING;
-    GET DIAGNOSTICS new = ROW_COUNT;
+    WITH event AS (
+        INSERT INTO klaviyo.webhook_event (event_id, account, webhook, topic, external_id, profile_id, payload, sent_at, received_at)
+        OVERRIDING SYSTEM VALUE
+        SELECT n.event_id, known.account, known.webhook, n.topic, n.external_id, n.event->>'profile_id', n.event->'payload', sent,
+               clock_timestamp()
+        FROM (
+            SELECT nextval('klaviyo.webhook_event_event_id_seq') AS event_id, e.event->>'topic' AS topic,
+                   e.event->>'external_id' AS external_id, e.event
+            FROM jsonb_array_elements(told->'events') AS e (event)
+            -- Nobody would purge what names a person whose data was to be deleted.
+            WHERE NOT klaviyo.names_deleted(known.account, ARRAY(SELECT jsonb_array_elements_text(e.event->'people')))
+        ) AS n
+        -- Numbered as they stand, and written in an order that is the same for all: two that bring the same wait for each other,
+        -- and never each for the other.
+        ORDER BY n.topic, n.external_id
+        ON CONFLICT ON CONSTRAINT webhook_event_once_key DO NOTHING
+        RETURNING event_id, topic, profile_id
+    ), task AS (
+        INSERT INTO klaviyo.webhook_task (event_id, handler_id, profile_id)
+        SELECT e.event_id, h.handler_id, e.profile_id
+        FROM event AS e
+        JOIN klaviyo.webhook_handler AS h
+          ON CASE WHEN right(h.pattern, 1) = '*' THEN starts_with(e.topic, left(h.pattern, -1)) ELSE e.topic = h.pattern END
+        RETURNING event_id
+    )
+    SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM task) INTO new, tasks;
+    IF tasks > 0 THEN
+        PERFORM klaviyo.wake_worker(true);
+    END IF;
     RETURN new;
 END
 $$;
@@ -244,3 +310,42 @@ AS $$
     )
 $$;
 COMMENT ON FUNCTION klaviyo.names_deleted(text, text[]) IS 'Whether one of these identifiers is of a person whose data was to be deleted';
+
+CREATE FUNCTION @extschema@.klaviyo_on_webhook(pattern text, function regprocedure) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_on_webhook';
+COMMENT ON FUNCTION @extschema@.klaviyo_on_webhook(text, regprocedure) IS
+    'Has a function of one jsonb argument be called with each event whose topic is pattern, or with a * at its end begins so; with the function''s owner''s rights, in a process of its own, each call a transaction. What fails is tried again, and stands in klaviyo.webhook_dead_letter in the end. Only a member of the owner may say so. Returns whether that is new';
+
+CREATE FUNCTION @extschema@.klaviyo_off_webhook(pattern text, function text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_off_webhook';
+COMMENT ON FUNCTION @extschema@.klaviyo_off_webhook(text, text) IS
+    'Has a function be called no more, nor for what it was still to be told; one that is gone is named as klaviyo.webhook_handler has it. Returns whether it was';
+
+-- Takes: which; NULL for all. Returns: how many. Touches: webhook_dead_letter, webhook_task.
+CREATE FUNCTION @extschema@.klaviyo_redrive_webhook(event_id bigint DEFAULT NULL, handler_id integer DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    moved bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM klaviyo.webhook_dead_letter AS d
+        WHERE d.event_id = coalesce(klaviyo_redrive_webhook.event_id, d.event_id)
+          AND d.handler_id = coalesce(klaviyo_redrive_webhook.handler_id, d.handler_id)
+        RETURNING d.event_id, d.handler_id
+    )
+    INSERT INTO klaviyo.webhook_task (event_id, handler_id, profile_id)
+    SELECT g.event_id, g.handler_id, e.profile_id
+    FROM gone AS g
+    JOIN klaviyo.webhook_event AS e ON e.event_id = g.event_id
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    PERFORM klaviyo.wake_worker(true);
+    RETURN moved;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_redrive_webhook(bigint, integer) IS
+    'Has handlers be told again of events that they have failed at: of one event, by one handler, or of all. Returns how many';

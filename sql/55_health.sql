@@ -445,6 +445,34 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.backfill_health() IS 'The checks of klaviyo_health() that are about backfills';
 
+CREATE FUNCTION klaviyo.webhook_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'webhook', NULL::text,
+           CASE
+               WHEN to_regprocedure(h.function) IS NULL THEN 'critical'
+               WHEN d.events > 0 OR t.failing > 0 THEN 'warning'
+               ELSE 'ok'
+           END,
+           format('%s: %s, %s events to be told, of them %s again, %s put aside', h.function, h.pattern, t.events, t.failing, d.events)
+               || CASE WHEN to_regprocedure(h.function) IS NULL THEN ': there is no such function' ELSE '' END,
+           CASE
+               WHEN to_regprocedure(h.function) IS NULL THEN format('Make it anew, or SELECT klaviyo_off_webhook(%L, %L).', h.pattern, h.function)
+               WHEN d.events > 0 OR t.failing > 0 THEN
+                   format('See klaviyo.webhook_dead_letter and klaviyo.webhook_task; once the cause is gone, SELECT klaviyo_redrive_webhook(handler_id => %s).', h.handler_id)
+           END
+    FROM klaviyo.webhook_handler AS h
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS events, count(*) FILTER (WHERE k.attempts > 0) AS failing
+        FROM klaviyo.webhook_task AS k WHERE k.handler_id = h.handler_id
+    ) AS t
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS events FROM klaviyo.webhook_dead_letter AS l WHERE l.handler_id = h.handler_id
+    ) AS d
+$$;
+COMMENT ON FUNCTION klaviyo.webhook_health() IS 'The checks of klaviyo_health() that are about functions which are told what webhooks bring';
+
 CREATE FUNCTION @extschema@.klaviyo_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -462,6 +490,8 @@ AS $$
     SELECT * FROM klaviyo.mapping_health()
     UNION ALL
     SELECT * FROM klaviyo.backfill_health()
+    UNION ALL
+    SELECT * FROM klaviyo.webhook_health()
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_health() IS
     'How delivery stands: a row a check with its status (ok, warning, critical), what was found and what to do. Cheap enough to be asked every minute';

@@ -184,7 +184,10 @@ GRANT SELECT ON
     klaviyo.sync,
     klaviyo.throughput,
     klaviyo.webhook,
-    klaviyo.webhook_event
+    klaviyo.webhook_dead_letter,
+    klaviyo.webhook_event,
+    klaviyo.webhook_handler,
+    klaviyo.webhook_task
 TO klaviyo_reader;
 -- All but the digest.
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
@@ -216,10 +219,13 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_create_campaign,
     @extschema@.klaviyo_discard,
     @extschema@.klaviyo_estimate_campaign,
+    @extschema@.klaviyo_off_webhook,
+    @extschema@.klaviyo_on_webhook,
     @extschema@.klaviyo_pause_account,
     @extschema@.klaviyo_preview,
     @extschema@.klaviyo_receive_webhook,
     @extschema@.klaviyo_redrive,
+    @extschema@.klaviyo_redrive_webhook,
     @extschema@.klaviyo_remove_account,
     @extschema@.klaviyo_remove_webhook,
     @extschema@.klaviyo_resume_account,

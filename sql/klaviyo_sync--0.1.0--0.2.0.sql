@@ -1439,105 +1439,6 @@ AS 'MODULE_PATHNAME', 'klaviyo_backfill_changes';
 COMMENT ON FUNCTION klaviyo.backfill_changes(jsonb, jsonb, text, boolean) IS
     'As klaviyo_upsert_changes(), of history. Returns its seq; NULL where it became a dead letter';
 
-CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT 'mapping', s.account,
-           CASE
-               WHEN f.fault IS NOT NULL THEN 'critical'
-               WHEN s.state <> 'on' OR o.owner IS NOT NULL THEN 'warning'
-               ELSE 'ok'
-           END,
-           format('%s: %s', s.relation, s.name)
-               || CASE s.state WHEN 'on' THEN '' ELSE ', ' || s.state END
-               || coalesce(': ' || f.fault, ': its function is that of ' || o.owner || ', its table not', ''),
-           CASE
-               WHEN f.fault IS NOT NULL OR o.owner IS NOT NULL THEN 'Map it anew with replace => true; what it says now is in klaviyo.sync.'
-               WHEN s.state = 'copied' THEN format('If this is where its rows are written now: SELECT klaviyo_arm_account(%L).', s.account)
-               WHEN s.state = 'paused' THEN format('SELECT klaviyo_sync_resume(%L, %L).', s.relation::text, s.name)
-               WHEN s.state = 'disabled' THEN 'ALTER TABLE … ENABLE TRIGGER.'
-           END
-    FROM klaviyo.sync AS s
-    JOIN klaviyo.mapping AS m ON m.id = s.id
-    CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.plan) AS f (fault)
-    LEFT JOIN LATERAL (
-        SELECT pg_get_userbyid(p.proowner)
-        FROM pg_proc AS p
-        JOIN pg_class AS c ON c.oid = s.relation
-        WHERE p.oid = s.function AND p.proowner <> c.relowner
-    ) AS o (owner) ON true
-$$;
-COMMENT ON FUNCTION klaviyo.mapping_health() IS 'The checks of klaviyo_health() that are about tables whose rows are sent';
-
-CREATE FUNCTION klaviyo.backfill_health() RETURNS SETOF klaviyo.health
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT 'backfill', m.account,
-           CASE WHEN r.error IS NULL AND r.state = 'running' THEN 'ok' ELSE 'warning' END,
-           format('%s: %s, %s, %s rows done', coalesce(s.relation::text, 'a table that is gone'), m.name, r.state, r.rows_done) || coalesce(': ' || r.error, ''),
-           CASE WHEN r.state = 'paused' THEN
-               format('SELECT klaviyo_backfill_resume(%L, %L), or klaviyo_backfill_cancel().', s.relation::text, m.name)
-                WHEN r.error IS NOT NULL THEN 'It is tried again.' END
-    FROM klaviyo.backfill_run AS r
-    JOIN klaviyo.mapping AS m ON m.id = r.mapping
-    LEFT JOIN klaviyo.sync AS s ON s.id = r.mapping
-    WHERE r.ended_at IS NULL
-$$;
-COMMENT ON FUNCTION klaviyo.backfill_health() IS 'The checks of klaviyo_health() that are about backfills';
-
-CREATE OR REPLACE FUNCTION @extschema@.klaviyo_health() RETURNS SETOF klaviyo.health
-LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT * FROM klaviyo.server_health()
-    UNION ALL
-    SELECT * FROM klaviyo.account_health()
-    UNION ALL
-    SELECT * FROM klaviyo.lane_health()
-    UNION ALL
-    SELECT * FROM klaviyo.backlog_health()
-    UNION ALL
-    SELECT * FROM klaviyo.upkeep_health()
-    UNION ALL
-    SELECT * FROM klaviyo.mapping_health()
-    UNION ALL
-    SELECT * FROM klaviyo.backfill_health()
-$$;
-
-CREATE OR REPLACE FUNCTION klaviyo.lane_health() RETURNS SETOF klaviyo.health
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT 'lane ' || l.lane, l.account, CASE WHEN l.state = 'breaker open' THEN 'critical' ELSE 'ok' END,
-           format('%s; left of %s calls a second %s, of %s a minute %s', l.state, l.second_calls, l.second_left,
-                  l.minute_calls, l.minute_left)
-               || coalesce(', of ' || l.day_calls || ' a day ' || l.day_left, ''),
-           CASE WHEN l.state = 'breaker open' THEN
-               'Klaviyo does not answer as it should: see last_error, the network, and Klaviyo''s status page. It is probed by itself.' END
-    FROM klaviyo.lane AS l
-    WHERE l.state <> 'idle' OR coalesce(l.last_success_at, l.last_failure_at) IS NOT NULL
-    UNION ALL
-    SELECT 'last_success', a.name, 'ok', coalesce(max(l.last_success_at)::text, 'none since the server started'), NULL
-    FROM klaviyo.account AS a
-    LEFT JOIN klaviyo.lane AS l ON l.account = a.name
-    GROUP BY a.name
-    UNION ALL
-    SELECT 'last_error', a.name,
-           CASE WHEN f.last_failure_at > coalesce(f.last_success_at, '-infinity') THEN 'warning' ELSE 'ok' END,
-           coalesce(f.last_failure_at || ': ' || coalesce('HTTP status ' || f.last_failure_status, 'no answer'), 'none since the server started'),
-           CASE WHEN f.last_failure_at > coalesce(f.last_success_at, '-infinity') THEN
-               'Nothing has succeeded since. klaviyo.retry.last_error and klaviyo.dead_letter.reason tell more.' END
-    FROM klaviyo.account AS a
-    LEFT JOIN LATERAL (
-        SELECT l.last_failure_at, l.last_success_at, l.last_failure_status FROM klaviyo.lane AS l WHERE l.account = a.name
-        ORDER BY l.last_failure_at DESC NULLS LAST LIMIT 1
-    ) AS f ON true
-$$;
-COMMENT ON FUNCTION klaviyo.lane_health() IS 'The checks of klaviyo_health() that are about lanes that have been used';
-
--- What is new is the owner's alone, whatever ALTER DEFAULT PRIVILEGES says.
 -- A secret in a table of its own, as an account's key.
 CREATE TABLE klaviyo.webhook (
     webhook    text PRIMARY KEY,
@@ -1594,7 +1495,59 @@ COMMENT ON COLUMN klaviyo.webhook_event.payload IS 'The event as Klaviyo''s call
 COMMENT ON COLUMN klaviyo.webhook_event.sent_at IS 'When Klaviyo sent it, where that is signed';
 COMMENT ON COLUMN klaviyo.webhook_event.received_at IS 'When it came';
 
+CREATE TABLE klaviyo.webhook_handler (
+    handler_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pattern    text NOT NULL,
+    function   text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT webhook_handler_once_key UNIQUE (pattern, function)
+);
+COMMENT ON TABLE klaviyo.webhook_handler IS 'Functions that are told of events, see klaviyo_on_webhook()';
+COMMENT ON COLUMN klaviyo.webhook_handler.handler_id IS 'Number';
+COMMENT ON COLUMN klaviyo.webhook_handler.pattern IS 'Of which topics: that one, or with a * at its end those that begin so';
+COMMENT ON COLUMN klaviyo.webhook_handler.function IS 'Function, with its schema and argument; it is called with its owner''s rights';
+COMMENT ON COLUMN klaviyo.webhook_handler.created_at IS 'Since when';
+
+-- Rows of their own, which come and go; an event takes them along.
+CREATE TABLE klaviyo.webhook_task (
+    event_id        bigint NOT NULL REFERENCES klaviyo.webhook_event ON DELETE CASCADE,
+    handler_id      integer NOT NULL REFERENCES klaviyo.webhook_handler ON DELETE CASCADE,
+    profile_id      text,
+    attempts        integer NOT NULL DEFAULT 0,
+    not_before      timestamptz NOT NULL DEFAULT now(),
+    last_attempt_at timestamptz,
+    last_error      text,
+    PRIMARY KEY (event_id, handler_id)
+);
+CREATE INDEX webhook_task_profile_idx ON klaviyo.webhook_task (handler_id, profile_id, event_id);
+COMMENT ON TABLE klaviyo.webhook_task IS 'Events of which handlers are still to be told';
+COMMENT ON COLUMN klaviyo.webhook_task.event_id IS 'Event';
+COMMENT ON COLUMN klaviyo.webhook_task.handler_id IS 'Handler';
+COMMENT ON COLUMN klaviyo.webhook_task.profile_id IS 'Profile it is about: of one profile a handler is told in the order in which events came';
+COMMENT ON COLUMN klaviyo.webhook_task.attempts IS 'Calls that have failed';
+COMMENT ON COLUMN klaviyo.webhook_task.not_before IS 'When it is called again at the earliest';
+COMMENT ON COLUMN klaviyo.webhook_task.last_attempt_at IS 'When it was called last';
+COMMENT ON COLUMN klaviyo.webhook_task.last_error IS 'What went wrong then';
+
+CREATE TABLE klaviyo.webhook_dead_letter (
+    event_id   bigint NOT NULL REFERENCES klaviyo.webhook_event ON DELETE CASCADE,
+    handler_id integer NOT NULL REFERENCES klaviyo.webhook_handler ON DELETE CASCADE,
+    error      text NOT NULL,
+    attempts   integer NOT NULL,
+    died_at    timestamptz NOT NULL,
+    PRIMARY KEY (event_id, handler_id)
+);
+CREATE INDEX webhook_dead_letter_handler_idx ON klaviyo.webhook_dead_letter (handler_id);
+COMMENT ON TABLE klaviyo.webhook_dead_letter IS 'Events that a handler has failed at, each time: klaviyo_redrive_webhook() has it told again';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.event_id IS 'Event';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.handler_id IS 'Handler';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.error IS 'What went wrong the last time';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.attempts IS 'Calls that have failed';
+COMMENT ON COLUMN klaviyo.webhook_dead_letter.died_at IS 'When it was put aside';
+
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.webhook', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.webhook_handler', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.webhook_handler_handler_id_seq', '');
 
 CREATE FUNCTION klaviyo.is_webhook_signed(body bytea, sent_at text, signature text, secrets text[]) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -1695,6 +1648,7 @@ DECLARE
     sent     timestamptz;
     told     jsonb;
     new      integer;
+    tasks    integer;
     largest  bigint := pg_size_bytes(current_setting('klaviyo.webhook_max_size'));
     window_s double precision := extract(epoch FROM current_setting('klaviyo.webhook_tolerance')::interval);
 BEGIN
@@ -1745,22 +1699,35 @@ BEGIN
         RAISE EXCEPTION 'the request cannot be read'
             USING ERRCODE = 'KS086', DETAIL = 'It is no JSON of the form that Klaviyo''s have, or names another webhook than its header does.';
     END IF;
-    INSERT INTO klaviyo.webhook_event (event_id, account, webhook, topic, external_id, profile_id, payload, sent_at, received_at)
-    OVERRIDING SYSTEM VALUE
-    SELECT n.event_id, known.account, known.webhook, n.topic, n.external_id, n.event->>'profile_id', n.event->'payload', sent,
-           clock_timestamp()
-    FROM (
-        SELECT nextval('klaviyo.webhook_event_event_id_seq') AS event_id, e.event->>'topic' AS topic,
-               e.event->>'external_id' AS external_id, e.event
-        FROM jsonb_array_elements(told->'events') AS e (event)
-        -- Nobody would purge what names a person whose data was to be deleted.
-        WHERE NOT klaviyo.names_deleted(known.account, ARRAY(SELECT jsonb_array_elements_text(e.event->'people')))
-    ) AS n
-    -- Numbered as they stand, and written in an order that is the same for all: two that bring the same wait for each other,
-    -- and never each for the other.
-    ORDER BY n.topic, n.external_id
-    ON CONFLICT ON CONSTRAINT webhook_event_once_key DO NOTHING;
-    GET DIAGNOSTICS new = ROW_COUNT;
+    WITH event AS (
+        INSERT INTO klaviyo.webhook_event (event_id, account, webhook, topic, external_id, profile_id, payload, sent_at, received_at)
+        OVERRIDING SYSTEM VALUE
+        SELECT n.event_id, known.account, known.webhook, n.topic, n.external_id, n.event->>'profile_id', n.event->'payload', sent,
+               clock_timestamp()
+        FROM (
+            SELECT nextval('klaviyo.webhook_event_event_id_seq') AS event_id, e.event->>'topic' AS topic,
+                   e.event->>'external_id' AS external_id, e.event
+            FROM jsonb_array_elements(told->'events') AS e (event)
+            -- Nobody would purge what names a person whose data was to be deleted.
+            WHERE NOT klaviyo.names_deleted(known.account, ARRAY(SELECT jsonb_array_elements_text(e.event->'people')))
+        ) AS n
+        -- Numbered as they stand, and written in an order that is the same for all: two that bring the same wait for each other,
+        -- and never each for the other.
+        ORDER BY n.topic, n.external_id
+        ON CONFLICT ON CONSTRAINT webhook_event_once_key DO NOTHING
+        RETURNING event_id, topic, profile_id
+    ), task AS (
+        INSERT INTO klaviyo.webhook_task (event_id, handler_id, profile_id)
+        SELECT e.event_id, h.handler_id, e.profile_id
+        FROM event AS e
+        JOIN klaviyo.webhook_handler AS h
+          ON CASE WHEN right(h.pattern, 1) = '*' THEN starts_with(e.topic, left(h.pattern, -1)) ELSE e.topic = h.pattern END
+        RETURNING event_id
+    )
+    SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM task) INTO new, tasks;
+    IF tasks > 0 THEN
+        PERFORM klaviyo.wake_worker(true);
+    END IF;
     RETURN new;
 END
 $$;
@@ -1783,6 +1750,174 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.names_deleted(text, text[]) IS 'Whether one of these identifiers is of a person whose data was to be deleted';
 
+CREATE FUNCTION @extschema@.klaviyo_on_webhook(pattern text, function regprocedure) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_on_webhook';
+COMMENT ON FUNCTION @extschema@.klaviyo_on_webhook(text, regprocedure) IS
+    'Has a function of one jsonb argument be called with each event whose topic is pattern, or with a * at its end begins so; with the function''s owner''s rights, in a process of its own, each call a transaction. What fails is tried again, and stands in klaviyo.webhook_dead_letter in the end. Only a member of the owner may say so. Returns whether that is new';
+
+CREATE FUNCTION @extschema@.klaviyo_off_webhook(pattern text, function text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_off_webhook';
+COMMENT ON FUNCTION @extschema@.klaviyo_off_webhook(text, text) IS
+    'Has a function be called no more, nor for what it was still to be told; one that is gone is named as klaviyo.webhook_handler has it. Returns whether it was';
+
+-- Takes: which; NULL for all. Returns: how many. Touches: webhook_dead_letter, webhook_task.
+CREATE FUNCTION @extschema@.klaviyo_redrive_webhook(event_id bigint DEFAULT NULL, handler_id integer DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    moved bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM klaviyo.webhook_dead_letter AS d
+        WHERE d.event_id = coalesce(klaviyo_redrive_webhook.event_id, d.event_id)
+          AND d.handler_id = coalesce(klaviyo_redrive_webhook.handler_id, d.handler_id)
+        RETURNING d.event_id, d.handler_id
+    )
+    INSERT INTO klaviyo.webhook_task (event_id, handler_id, profile_id)
+    SELECT g.event_id, g.handler_id, e.profile_id
+    FROM gone AS g
+    JOIN klaviyo.webhook_event AS e ON e.event_id = g.event_id
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    PERFORM klaviyo.wake_worker(true);
+    RETURN moved;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_redrive_webhook(bigint, integer) IS
+    'Has handlers be told again of events that they have failed at: of one event, by one handler, or of all. Returns how many';
+
+CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'mapping', s.account,
+           CASE
+               WHEN f.fault IS NOT NULL THEN 'critical'
+               WHEN s.state <> 'on' OR o.owner IS NOT NULL THEN 'warning'
+               ELSE 'ok'
+           END,
+           format('%s: %s', s.relation, s.name)
+               || CASE s.state WHEN 'on' THEN '' ELSE ', ' || s.state END
+               || coalesce(': ' || f.fault, ': its function is that of ' || o.owner || ', its table not', ''),
+           CASE
+               WHEN f.fault IS NOT NULL OR o.owner IS NOT NULL THEN 'Map it anew with replace => true; what it says now is in klaviyo.sync.'
+               WHEN s.state = 'copied' THEN format('If this is where its rows are written now: SELECT klaviyo_arm_account(%L).', s.account)
+               WHEN s.state = 'paused' THEN format('SELECT klaviyo_sync_resume(%L, %L).', s.relation::text, s.name)
+               WHEN s.state = 'disabled' THEN 'ALTER TABLE … ENABLE TRIGGER.'
+           END
+    FROM klaviyo.sync AS s
+    JOIN klaviyo.mapping AS m ON m.id = s.id
+    CROSS JOIN LATERAL klaviyo.mapping_fault(s.relation, m.plan) AS f (fault)
+    LEFT JOIN LATERAL (
+        SELECT pg_get_userbyid(p.proowner)
+        FROM pg_proc AS p
+        JOIN pg_class AS c ON c.oid = s.relation
+        WHERE p.oid = s.function AND p.proowner <> c.relowner
+    ) AS o (owner) ON true
+$$;
+COMMENT ON FUNCTION klaviyo.mapping_health() IS 'The checks of klaviyo_health() that are about tables whose rows are sent';
+
+CREATE FUNCTION klaviyo.backfill_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'backfill', m.account,
+           CASE WHEN r.error IS NULL AND r.state = 'running' THEN 'ok' ELSE 'warning' END,
+           format('%s: %s, %s, %s rows done', coalesce(s.relation::text, 'a table that is gone'), m.name, r.state, r.rows_done) || coalesce(': ' || r.error, ''),
+           CASE WHEN r.state = 'paused' THEN
+               format('SELECT klaviyo_backfill_resume(%L, %L), or klaviyo_backfill_cancel().', s.relation::text, m.name)
+                WHEN r.error IS NOT NULL THEN 'It is tried again.' END
+    FROM klaviyo.backfill_run AS r
+    JOIN klaviyo.mapping AS m ON m.id = r.mapping
+    LEFT JOIN klaviyo.sync AS s ON s.id = r.mapping
+    WHERE r.ended_at IS NULL
+$$;
+COMMENT ON FUNCTION klaviyo.backfill_health() IS 'The checks of klaviyo_health() that are about backfills';
+
+CREATE FUNCTION klaviyo.webhook_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'webhook', NULL::text,
+           CASE
+               WHEN to_regprocedure(h.function) IS NULL THEN 'critical'
+               WHEN d.events > 0 OR t.failing > 0 THEN 'warning'
+               ELSE 'ok'
+           END,
+           format('%s: %s, %s events to be told, of them %s again, %s put aside', h.function, h.pattern, t.events, t.failing, d.events)
+               || CASE WHEN to_regprocedure(h.function) IS NULL THEN ': there is no such function' ELSE '' END,
+           CASE
+               WHEN to_regprocedure(h.function) IS NULL THEN format('Make it anew, or SELECT klaviyo_off_webhook(%L, %L).', h.pattern, h.function)
+               WHEN d.events > 0 OR t.failing > 0 THEN
+                   format('See klaviyo.webhook_dead_letter and klaviyo.webhook_task; once the cause is gone, SELECT klaviyo_redrive_webhook(handler_id => %s).', h.handler_id)
+           END
+    FROM klaviyo.webhook_handler AS h
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS events, count(*) FILTER (WHERE k.attempts > 0) AS failing
+        FROM klaviyo.webhook_task AS k WHERE k.handler_id = h.handler_id
+    ) AS t
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS events FROM klaviyo.webhook_dead_letter AS l WHERE l.handler_id = h.handler_id
+    ) AS d
+$$;
+COMMENT ON FUNCTION klaviyo.webhook_health() IS 'The checks of klaviyo_health() that are about functions which are told what webhooks bring';
+
+CREATE OR REPLACE FUNCTION @extschema@.klaviyo_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT * FROM klaviyo.server_health()
+    UNION ALL
+    SELECT * FROM klaviyo.account_health()
+    UNION ALL
+    SELECT * FROM klaviyo.lane_health()
+    UNION ALL
+    SELECT * FROM klaviyo.backlog_health()
+    UNION ALL
+    SELECT * FROM klaviyo.upkeep_health()
+    UNION ALL
+    SELECT * FROM klaviyo.mapping_health()
+    UNION ALL
+    SELECT * FROM klaviyo.backfill_health()
+    UNION ALL
+    SELECT * FROM klaviyo.webhook_health()
+$$;
+
+CREATE OR REPLACE FUNCTION klaviyo.lane_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'lane ' || l.lane, l.account, CASE WHEN l.state = 'breaker open' THEN 'critical' ELSE 'ok' END,
+           format('%s; left of %s calls a second %s, of %s a minute %s', l.state, l.second_calls, l.second_left,
+                  l.minute_calls, l.minute_left)
+               || coalesce(', of ' || l.day_calls || ' a day ' || l.day_left, ''),
+           CASE WHEN l.state = 'breaker open' THEN
+               'Klaviyo does not answer as it should: see last_error, the network, and Klaviyo''s status page. It is probed by itself.' END
+    FROM klaviyo.lane AS l
+    WHERE l.state <> 'idle' OR coalesce(l.last_success_at, l.last_failure_at) IS NOT NULL
+    UNION ALL
+    SELECT 'last_success', a.name, 'ok', coalesce(max(l.last_success_at)::text, 'none since the server started'), NULL
+    FROM klaviyo.account AS a
+    LEFT JOIN klaviyo.lane AS l ON l.account = a.name
+    GROUP BY a.name
+    UNION ALL
+    SELECT 'last_error', a.name,
+           CASE WHEN f.last_failure_at > coalesce(f.last_success_at, '-infinity') THEN 'warning' ELSE 'ok' END,
+           coalesce(f.last_failure_at || ': ' || coalesce('HTTP status ' || f.last_failure_status, 'no answer'), 'none since the server started'),
+           CASE WHEN f.last_failure_at > coalesce(f.last_success_at, '-infinity') THEN
+               'Nothing has succeeded since. klaviyo.retry.last_error and klaviyo.dead_letter.reason tell more.' END
+    FROM klaviyo.account AS a
+    LEFT JOIN LATERAL (
+        SELECT l.last_failure_at, l.last_success_at, l.last_failure_status FROM klaviyo.lane AS l WHERE l.account = a.name
+        ORDER BY l.last_failure_at DESC NULLS LAST LIMIT 1
+    ) AS f ON true
+$$;
+COMMENT ON FUNCTION klaviyo.lane_health() IS 'The checks of klaviyo_health() that are about lanes that have been used';
+
+-- What is new is the owner's alone, whatever ALTER DEFAULT PRIVILEGES says.
 DO $$
 DECLARE
     granted record;
@@ -1801,6 +1936,8 @@ BEGIN
                             'klaviyo.accepted_deletion'::pg_catalog.regclass, 'klaviyo.answer'::pg_catalog.regclass, 'klaviyo.daily_call'::pg_catalog.regclass,
                             'klaviyo.campaign'::pg_catalog.regclass, 'klaviyo.webhook'::pg_catalog.regclass, 'klaviyo.webhook_secret'::pg_catalog.regclass,
                             'klaviyo.webhook_event'::pg_catalog.regclass, 'klaviyo.webhook_event_event_id_seq'::pg_catalog.regclass,
+                            'klaviyo.webhook_handler'::pg_catalog.regclass, 'klaviyo.webhook_handler_handler_id_seq'::pg_catalog.regclass,
+                            'klaviyo.webhook_task'::pg_catalog.regclass, 'klaviyo.webhook_dead_letter'::pg_catalog.regclass,
                             'klaviyo.discarded'::pg_catalog.regclass, 'klaviyo.profile_conflict'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
@@ -1817,7 +1954,9 @@ BEGIN
                             '@extschema@.klaviyo_set_webhook'::pg_catalog.regproc, '@extschema@.klaviyo_remove_webhook'::pg_catalog.regproc,
                             '@extschema@.klaviyo_receive_webhook'::pg_catalog.regproc, 'klaviyo.is_webhook_signed'::pg_catalog.regproc,
                             'klaviyo.webhook_time'::pg_catalog.regproc, 'klaviyo.webhook_events'::pg_catalog.regproc,
-                            'klaviyo.store_webhook_secret'::pg_catalog.regproc, 'klaviyo.names_deleted'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_on_webhook'::pg_catalog.regproc, '@extschema@.klaviyo_off_webhook'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_redrive_webhook'::pg_catalog.regproc,
+                            'klaviyo.store_webhook_secret'::pg_catalog.regproc, 'klaviyo.webhook_health'::pg_catalog.regproc, 'klaviyo.names_deleted'::pg_catalog.regproc,
                             '@extschema@.klaviyo_call'::pg_catalog.regproc, '@extschema@.klaviyo_create_coupon_code'::pg_catalog.regproc,
                             '@extschema@.klaviyo_delete_catalog_category'::pg_catalog.regproc, '@extschema@.klaviyo_delete_catalog_item'::pg_catalog.regproc,
                             '@extschema@.klaviyo_delete_catalog_variant'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_catalog_category'::pg_catalog.regproc,
@@ -1855,7 +1994,7 @@ BEGIN
     END LOOP;
 END
 $$;
-GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.answer, klaviyo.campaign, klaviyo.daily_call, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict, klaviyo.webhook, klaviyo.webhook_event TO klaviyo_reader;
+GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.answer, klaviyo.campaign, klaviyo.daily_call, klaviyo.backfill, klaviyo.backfill_run, klaviyo.captured_key, klaviyo.mapping, klaviyo.sync, klaviyo.discarded, klaviyo.profile_conflict, klaviyo.webhook, klaviyo.webhook_dead_letter, klaviyo.webhook_event, klaviyo.webhook_handler, klaviyo.webhook_task TO klaviyo_reader;
 GRANT INSERT (webhook, account), UPDATE (account, changed_at), DELETE ON klaviyo.webhook TO klaviyo_admin;
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
 ON klaviyo.deletion TO klaviyo_reader;
@@ -1879,7 +2018,8 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_backfill_resume, @extschema@.klaviyo_call, @extschema@.klaviyo_preview, @extschema@.klaviyo_sync_detach,
     @extschema@.klaviyo_sync_events,
     @extschema@.klaviyo_sync_metric, @extschema@.klaviyo_sync_pause, @extschema@.klaviyo_sync_profiles, @extschema@.klaviyo_sync_resume,
-    @extschema@.klaviyo_receive_webhook, @extschema@.klaviyo_remove_webhook, @extschema@.klaviyo_set_webhook,
+    @extschema@.klaviyo_off_webhook, @extschema@.klaviyo_on_webhook, @extschema@.klaviyo_receive_webhook,
+    @extschema@.klaviyo_redrive_webhook, @extschema@.klaviyo_remove_webhook, @extschema@.klaviyo_set_webhook,
     klaviyo.adopt_mappings, klaviyo.check_changes, klaviyo.check_event, klaviyo.preview_rows, klaviyo.store_webhook_secret
 TO klaviyo_admin;
 

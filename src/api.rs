@@ -13,3 +13,4 @@ mod lists;
 mod mapping;
 mod messages;
 mod server;
+mod webhooks;

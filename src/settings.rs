@@ -94,6 +94,12 @@ static WEBHOOK_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(30 * DAY);
 /// Klaviyo tries again what it could not deliver, maybe for hours. What comes twice does nothing, so a wide window costs little.
 static WEBHOOK_TOLERANCE: GucSetting<i32> = GucSetting::<i32>::new(3_600);
 
+/// A handler that hangs holds up others' for so long.
+static WEBHOOK_HANDLER_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+/// With the default delays some quarter of an hour; what still fails then does not do so by chance.
+static WEBHOOK_MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(20);
+
 /// A bound of memory, in kilobytes: a body is held some times over.
 static WEBHOOK_MAX_SIZE: GucSetting<i32> = GucSetting::<i32>::new(5 * 1_024);
 
@@ -314,6 +320,26 @@ fn define_webhooks() {
         GucFlags::UNIT_S,
     );
     GucRegistry::define_int_guc(
+        c"klaviyo.webhook_handler_timeout",
+        c"How long a function that is told what webhooks bring may take.",
+        c"Then it is cancelled, and told again later.",
+        &WEBHOOK_HANDLER_TIMEOUT,
+        1,
+        3_600_000,
+        GucContext::Sighup,
+        MS,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.webhook_max_attempts",
+        c"How often a function is told of an event that fails at it, before that is put aside.",
+        c"What is put aside stands in klaviyo.webhook_dead_letter.",
+        &WEBHOOK_MAX_ATTEMPTS,
+        1,
+        1_000,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
         c"klaviyo.webhook_max_size",
         c"How large a webhook's request may be.",
         c"A larger one is refused before anything of it is read.",
@@ -456,6 +482,16 @@ pub fn straggler_minutes() -> Option<i32> {
 
 fn bound(setting: &GucSetting<i32>) -> Option<i32> {
     Some(setting.get()).filter(|value| *value != FOR_EVER)
+}
+
+/// `klaviyo.webhook_handler_timeout`.
+pub fn webhook_handler_timeout() -> Duration {
+    milliseconds(&WEBHOOK_HANDLER_TIMEOUT)
+}
+
+/// `klaviyo.webhook_max_attempts`.
+pub fn webhook_max_attempts() -> i32 {
+    WEBHOOK_MAX_ATTEMPTS.get()
 }
 
 /// `klaviyo.max_in_flight`.

@@ -6,6 +6,7 @@ mod board;
 mod daily;
 mod database;
 mod direct_calls;
+mod handlers;
 mod hold;
 mod launcher;
 mod process;

@@ -217,8 +217,8 @@ SELECT format('| `%s` | %s | %s |', e.sqlstate, string_agg(DISTINCT e.what, '; '
         SELECT f.sqlstate, pg_temp.code(f.code), 'queueing'
           FROM json_to_recordset(:'faults') AS f (sqlstate text, code text)
         UNION ALL
-        SELECT r.sqlstate, pg_temp.cell(r.what), 'mapping a table'
-          FROM json_to_recordset(:'refusals') AS r (sqlstate text, what text)
+        SELECT r.sqlstate, pg_temp.cell(r.what), r.source
+          FROM json_to_recordset(:'refusals') AS r (sqlstate text, what text, source text)
         UNION ALL
         SELECT m.found[2], pg_temp.cell(replace(replace(m.found[1], '''''', ''''), '%', '…')), pg_temp.code(f.oid::regproc || '()')
           FROM pg_temp.our_function f,

@@ -103,6 +103,11 @@ pub fn with_lock_timeout<R>(run: impl FnOnce() -> R) -> R {
     if unsafe { pg_sys::LockTimeout } > 0 { run() } else { with_setting(c"lock_timeout", LOCK_TIMEOUT, run) }
 }
 
+/// Runs something with that `search_path`.
+pub fn with_search_path<R>(path: &CStr, run: impl FnOnce() -> R) -> R {
+    with_setting(c"search_path", path, run)
+}
+
 fn with_setting<R>(name: &CStr, value: &CStr, run: impl FnOnce() -> R) -> R {
     with_settings([(name, value)], run)
 }

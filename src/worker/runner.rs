@@ -1,5 +1,5 @@
 //! The runner of a database: the process that runs what its users have written, so that nothing of theirs is ever in the way
-//! of delivery: backfills. And what reads all history, for its length. The worker starts it when there is something to do; it
+//! of delivery: backfills, and handlers of webhooks. And what reads all history, for its length. The worker starts it when there is something to do; it
 //! ends when there is not.
 
 use std::cell::Cell;
@@ -10,11 +10,13 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 
+use super::handlers::{Handlers, Telling};
 use super::process::{self, attempt, transaction};
 use super::purger::{Purger, Purging};
 use super::slots::{Slot, shared};
 use super::version::Extension;
 use crate::capture::backfill::{self, chunk, notes};
+use crate::inbound;
 use crate::outbox::{purge, waiting};
 
 /// Rows of a chunk: few at first, for nobody knows what they take.
@@ -100,7 +102,7 @@ pub fn start(number: usize) -> bool {
 pub fn is_missing(slot: &Slot) -> bool {
     slot.runner().is_none()
         && transaction(c"looking for the runner's work", || {
-            Ok(!backfill::running()?.is_empty() || purge::is_due()?)
+            Ok(!backfill::running()?.is_empty() || purge::is_due()? || inbound::handlers::is_due()?)
         })
 }
 
@@ -108,6 +110,7 @@ pub fn is_missing(slot: &Slot) -> bool {
 struct Runner {
     backfills: HashMap<i32, Backfill>,
     purger: Purger,
+    handlers: Handlers,
 }
 
 /// What is known of a backfill while the process lives.
@@ -152,13 +155,14 @@ impl Runner {
         let mut idle = LOOK;
         while !process::is_terminating() {
             let running = transaction(c"looking for backfills", backfill::running);
-            let purging = self.purger.work();
-            if running.is_empty() && purging == Purging::Nothing && !forget() {
+            let (purging, telling) = (self.purger.work(), self.handlers.work());
+            let rests = purging == Purging::Nothing && telling == Telling::Nothing;
+            if running.is_empty() && rests && !forget() {
                 return;
             }
             // What was queued of those that have ended still takes room.
             self.backfills.retain(|id, it| running.contains(id) || it.waiting() > 0);
-            let mut worked = purging == Purging::Piece;
+            let mut worked = purging == Purging::Piece || telling == Telling::Call;
             for id in running {
                 if process::is_terminating() {
                     return;

@@ -18,7 +18,11 @@ const SCRIPT: &str = include_str!("../reference.sql");
 
 /// The refusals of mappings.
 #[path = "../../src/capture/sqlstate.rs"]
-mod sqlstate;
+mod mapping_sqlstate;
+
+/// The refusals of handlers of webhooks.
+#[path = "../../src/inbound/sqlstate.rs"]
+mod handler_sqlstate;
 
 /// Makes it, on a cluster of its own.
 pub fn generate() -> String {
@@ -28,8 +32,10 @@ pub fn generate() -> String {
     cluster.psql("reference", "CREATE EXTENSION klaviyo_sync");
     let faults: Vec<_> =
         Fault::ALL.iter().map(|fault| json!({"sqlstate": fault.sqlstate(), "code": fault.code()})).collect();
+    let refusal = |of: &'static str| move |(sqlstate, what): &(&str, &str)| json!({"sqlstate": sqlstate, "what": what, "source": of});
+    let mappings = mapping_sqlstate::ALL.iter().map(refusal("mapping a table"));
     let refusals: Vec<_> =
-        sqlstate::ALL.iter().map(|(sqlstate, what)| json!({"sqlstate": sqlstate, "what": what})).collect();
+        mappings.chain(handler_sqlstate::ALL.iter().map(refusal("`klaviyo_on_webhook()`"))).collect();
     let kinds: Vec<_> = kind::ALL.iter().map(|kind| described(*kind)).collect();
     let mut psql = cluster
         .psql_command("reference")

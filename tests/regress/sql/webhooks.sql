@@ -137,6 +137,46 @@ RESET ROLE;
 DROP OWNED BY regress_klaviyo_hook;
 DROP ROLE regress_klaviyo_hook;
 
+-- Who is told of what.
+CREATE FUNCTION opened(event jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+CREATE FUNCTION opened(event json) RETURNS void LANGUAGE sql AS 'SELECT';
+CREATE FUNCTION many(event jsonb) RETURNS SETOF integer LANGUAGE sql AS 'SELECT 1';
+SELECT klaviyo_on_webhook('event:klaviyo.*', 'opened(jsonb)') AS new;
+SELECT klaviyo_on_webhook('event:klaviyo.*', 'public.opened(jsonb)') AS again;
+SELECT klaviyo_on_webhook('flow:welcome', 'opened(jsonb)') AS another;
+SELECT klaviyo_on_webhook('event:*opened', 'opened(jsonb)');
+SELECT klaviyo_on_webhook(repeat('x', 257), 'opened(jsonb)');
+SELECT klaviyo_on_webhook(NULL, 'opened(jsonb)');
+SELECT klaviyo_on_webhook('*', 'opened(json)');
+SELECT klaviyo_on_webhook('*', 'many(jsonb)');
+SELECT klaviyo_on_webhook('*', 'nothing(jsonb)');
+SELECT klaviyo_on_webhook('*', NULL);
+SELECT pattern, function FROM klaviyo.webhook_handler ORDER BY handler_id;
+-- In a transaction, for a process of its own would tell them.
+BEGIN;
+SELECT receive('01W', body('01W', 'h1', 'h2'), 'the last of 16 b') AS of_two;
+SELECT flow('welcome', 'a secret of a flow', '{"h": 3}') AS of_a_flow;
+SELECT e.topic, h.pattern, t.profile_id, t.attempts
+FROM klaviyo.webhook_task AS t JOIN klaviyo.webhook_event AS e USING (event_id) JOIN klaviyo.webhook_handler AS h USING (handler_id)
+ORDER BY 1, 2;
+SELECT klaviyo_off_webhook('event:klaviyo.*', 'opened(jsonb)') AS was;
+SELECT klaviyo_off_webhook('event:klaviyo.*', 'opened(jsonb)') AS was;
+SELECT count(*) AS tasks FROM klaviyo.webhook_task;
+-- What was put aside is told again.
+INSERT INTO klaviyo.webhook_dead_letter SELECT event_id, handler_id, 'no', 20, now() FROM klaviyo.webhook_task;
+DELETE FROM klaviyo.webhook_task;
+SELECT status, value, hint IS NOT NULL AS hint FROM klaviyo_health() WHERE name = 'webhook';
+SELECT klaviyo_redrive_webhook(-1), klaviyo_redrive_webhook();
+SELECT status, value, hint FROM klaviyo_health() WHERE name = 'webhook';
+DELETE FROM klaviyo.webhook_event;
+SELECT count(*) AS tasks FROM klaviyo.webhook_task;
+ROLLBACK;
+-- One that is gone.
+DROP FUNCTION opened(jsonb);
+SELECT status, value, hint FROM klaviyo_health() WHERE name = 'webhook' ORDER BY 2;
+SELECT klaviyo_off_webhook('flow:welcome', 'public.opened(jsonb)') AS was;
+SELECT klaviyo_off_webhook('flow:welcome', NULL);
+
 -- What names somebody whose data is to be deleted is not kept.
 SELECT klaviyo_request_deletion('E10@B.example') IS NOT NULL AS requested;
 SELECT receive('01W', body('01W', 'e10', 'e11'), 'the last of 16 b') AS of_two;
