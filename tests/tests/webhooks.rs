@@ -268,8 +268,14 @@ fn a_handler_that_fails_is_in_no_others_way() {
     sql(
         &mut db,
         "CREATE TABLE broken (on_it boolean); INSERT INTO broken VALUES (true);
+         CREATE SEQUENCE too_early;
          CREATE FUNCTION fragile(event jsonb) RETURNS void LANGUAGE plpgsql AS $$
          BEGIN
+             IF event->>'external_id' = '3' THEN
+                 PERFORM nextval('too_early')
+                 FROM klaviyo.webhook_task JOIN klaviyo.webhook_event AS e USING (event_id)
+                 WHERE e.external_id = '1';
+             END IF;
              INSERT INTO told (handler, external_id) VALUES ('fragile', event->>'external_id');
              IF event->>'profile_id' = 'bad' AND (SELECT on_it FROM broken) THEN
                  RAISE EXCEPTION 'no %', event->>'external_id';
@@ -286,6 +292,8 @@ fn a_handler_that_fails_is_in_no_others_way() {
     });
     assert_eq!(told(&mut db, "fragile"), ["2"], "what failed has written nothing");
     assert_eq!(told(&mut db, "note").len(), 3);
+    let early = query::<bool>(&mut db, "SELECT is_called FROM too_early", &[]);
+    assert!(!early, "what comes after of that profile waits");
     let dead = "SELECT string_agg(error || ', ' || attempts, '; ' ORDER BY event_id) FROM klaviyo.webhook_dead_letter";
     assert_eq!(query::<String>(&mut db, dead, &[]), "no 1, 4; no 3, 4");
     sql(&mut db, "UPDATE broken SET on_it = false");
