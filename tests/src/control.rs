@@ -55,6 +55,15 @@ pub struct StatsRow {
     pub count: u64,
 }
 
+/// A request as Klaviyo sends it to a webhook.
+#[derive(Clone, Debug, Deserialize)]
+pub struct WebhookRequest {
+    /// By their names.
+    pub headers: Value,
+    /// What is signed.
+    pub body: String,
+}
+
 impl Stats {
     /// How many requests met a fault, by its kind; made-up statuses each by their number.
     pub fn troubles(&self) -> BTreeMap<String, u64> {
@@ -658,6 +667,15 @@ impl Control {
             coupons: Vec<StoredCoupon>,
         }
         self.get::<Answer>("coupons").coupons
+    }
+
+    /// The requests that Klaviyo would send to webhooks about these events, of topic, profile and properties.
+    pub fn webhook_requests(&self, events: &Value) -> Vec<WebhookRequest> {
+        #[derive(Deserialize)]
+        struct Signed {
+            requests: Vec<WebhookRequest>,
+        }
+        self.posted::<Signed>("webhooks", &json!({ "events": events })).requests
     }
 
     /// Makes a coupon, whose id is the external id. It is no request to the API: no receipt, no rate window.

@@ -123,6 +123,17 @@ pub const CAMPAIGN_CALLS: [(&str, &str); 14] = [
     ("get", "/api/templates/{id}"),
 ];
 
+/// The calls about webhooks.
+pub const WEBHOOK_CALLS: [(&str, &str); 7] = [
+    ("get", "/api/webhooks"),
+    ("post", "/api/webhooks"),
+    ("get", "/api/webhooks/{id}"),
+    ("patch", "/api/webhooks/{id}"),
+    ("delete", "/api/webhooks/{id}"),
+    ("get", "/api/webhook-topics"),
+    ("get", "/api/webhook-topics/{id}"),
+];
+
 /// What JSON:API bodies are sent and answered as.
 const MEDIA_TYPE: &str = "application/vnd.api+json";
 
@@ -157,7 +168,8 @@ impl OpenApi {
     fn new(document: &Value) -> Self {
         let mut revision = None;
         let posts = CALLS.into_iter().chain([DELETION_CALL]).map(|path| ("post", path));
-        let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).chain(CATALOG_CALLS).chain(CAMPAIGN_CALLS);
+        let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).chain(CATALOG_CALLS);
+        let calls = calls.chain(CAMPAIGN_CALLS).chain(WEBHOOK_CALLS);
         let calls = calls.map(|(method, path)| {
             let call = &document["paths"][path][method];
             let parameters = call["parameters"].as_array().expect("a call has parameters");

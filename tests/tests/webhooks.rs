@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use harness::{Cluster, PATIENCE, Shop, count, eventually, explain, query, sql};
+use harness::{Cluster, PATIENCE, Shop, WebhookRequest, count, eventually, explain, query, queued, sql};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
 use postgres::Client;
@@ -191,6 +191,56 @@ fn what_is_too_large_is_refused_and_what_is_old_goes() {
     shop.eventually("the old one is gone", PATIENCE, || events(&mut db) == 1);
     thread::sleep(Duration::from_millis(200));
     assert_eq!(events(&mut db), 1, "the other stays");
+}
+
+/// Hands in what Klaviyo sends; how many events are new.
+fn hand_in(db: &mut Client, WebhookRequest { headers, body }: &WebhookRequest) -> i32 {
+    let call = "SELECT klaviyo_receive_webhook($1::text::jsonb, $2)";
+    query(db, call, &[&headers.to_string(), &body.as_bytes()])
+}
+
+/// The secret is known at both ends, whatever the order in which they learn another.
+#[test]
+fn what_klaviyo_signs_is_taken() {
+    let shop = Shop::builder().quick_retries().start();
+    let mut db = shop.connect();
+    let topic = "event:klaviyo.opened_email";
+    let webhook = json!({"data": {"type": "webhook",
+        "attributes": {"name": "Shop", "endpoint_url": "https://shop.example/in", "secret_key": SECRET},
+        "relationships": {"webhook-topics": {"data": [{"type": "webhook-topic", "id": topic}]}},
+    }});
+    let made = queued(&mut db, &format!("klaviyo_call('POST', '/api/webhooks', $${webhook}$$)"));
+    let id: String =
+        query(&mut db, "SELECT klaviyo_id FROM klaviyo_await($1::text::uuid, '1 minute')", &[&made]);
+    db.execute("SELECT klaviyo_set_webhook($1, $2)", &[&id, &SECRET]).expect("a webhook");
+
+    let sent = |profile: &str| {
+        let events = json!([
+            {"topic": topic, "profile_id": profile, "properties": {"Subject": "Tea"}},
+            {"topic": "event:klaviyo.clicked_email", "profile_id": profile},
+        ]);
+        let requests = shop.sandbox.webhook_requests(&events);
+        assert_eq!(requests.len(), 1);
+        requests[0].clone()
+    };
+    let first = sent("P");
+    assert_eq!(hand_in(&mut db, &first), 1);
+    assert_eq!(hand_in(&mut db, &first), 0);
+    let kept = "SELECT concat_ws(' ', webhook = $1, topic, profile_id, payload #>> '{data,attributes,event_properties,Subject}',
+                          abs(extract(epoch FROM now() - sent_at)) < 600)
+                FROM klaviyo.webhook_event";
+    assert_eq!(query::<String>(&mut db, kept, &[&id]), format!("t {topic} P Tea t"));
+
+    // What is on its way when the secret is changed here, and what comes after it is changed there.
+    let on_its_way = sent("Q");
+    db.execute("SELECT klaviyo_set_webhook($1, 'another secret of it')", &[&id]).expect("another secret");
+    assert_eq!(hand_in(&mut db, &on_its_way), 1);
+    let change =
+        json!({"data": {"type": "webhook", "id": id, "attributes": {"secret_key": "another secret of it"}}});
+    let changed = queued(&mut db, &format!("klaviyo_call('PATCH', '/api/webhooks/{id}', '{change}')"));
+    shop.wait_for_status(&changed, "accepted");
+    assert_eq!(hand_in(&mut db, &sent("R")), 1);
+    assert_eq!(events(&mut db), 3);
 }
 
 /// A shop with the webhook `W`, and a table that handlers write to.

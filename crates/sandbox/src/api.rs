@@ -12,6 +12,7 @@ mod lists;
 mod query;
 mod refuse;
 mod templates;
+mod webhooks;
 
 use std::future::pending;
 use std::sync::Arc;

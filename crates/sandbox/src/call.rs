@@ -88,6 +88,20 @@ pub enum Call {
     CreateTemplate,
     /// `GET /api/templates/{id}`: one template.
     Template,
+    /// `GET /api/webhooks`: which webhooks there are.
+    Webhooks,
+    /// `POST /api/webhooks`: a new webhook.
+    CreateWebhook,
+    /// `GET /api/webhooks/{id}`: one webhook.
+    Webhook,
+    /// `PATCH /api/webhooks/{id}`: changes what it is told, where, or whether at all.
+    UpdateWebhook,
+    /// `DELETE /api/webhooks/{id}`: it is no more.
+    DeleteWebhook,
+    /// `GET /api/webhook-topics`: what a webhook can be told of.
+    WebhookTopics,
+    /// `GET /api/webhook-topics/{id}`: one of them.
+    WebhookTopic,
     /// `GET /api/catalog-items` and the like: which things of the kind there are.
     Things(Kind),
     /// `GET /api/catalog-items/{id}` and the like: one of them.
@@ -116,7 +130,7 @@ pub struct Limits {
 
 impl Call {
     /// The calls that are not of a kind.
-    const SINGLE: [Self; 40] = [
+    const SINGLE: [Self; 47] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
@@ -157,6 +171,13 @@ impl Call {
         Self::Estimation,
         Self::CreateTemplate,
         Self::Template,
+        Self::Webhooks,
+        Self::CreateWebhook,
+        Self::Webhook,
+        Self::UpdateWebhook,
+        Self::DeleteWebhook,
+        Self::WebhookTopics,
+        Self::WebhookTopic,
     ];
 
     /// All calls, those first that come often.
@@ -219,6 +240,10 @@ impl Call {
             Self::Estimation => "/api/campaign-recipient-estimations/{id}",
             Self::CreateTemplate => "/api/templates",
             Self::Template => "/api/templates/{id}",
+            Self::Webhooks | Self::CreateWebhook => "/api/webhooks",
+            Self::Webhook | Self::UpdateWebhook | Self::DeleteWebhook => "/api/webhooks/{id}",
+            Self::WebhookTopics => "/api/webhook-topics",
+            Self::WebhookTopic => "/api/webhook-topics/{id}",
             Self::Things(kind) | Self::Change(kind, Act::Create) => kind.path(),
             Self::Thing(kind) | Self::Change(kind, Act::Update | Act::Delete) => kind.path_of_one(),
             Self::Start(work) | Self::Jobs(work) => work.path(),
@@ -246,6 +271,7 @@ impl Call {
             | Self::SendCampaign
             | Self::EstimateRecipients
             | Self::CreateTemplate
+            | Self::CreateWebhook
             | Self::Change(_, Act::Create)
             | Self::Start(_) => Method::POST,
             Self::ImportJobs
@@ -266,14 +292,22 @@ impl Call {
             | Self::EstimationJob
             | Self::Estimation
             | Self::Template
+            | Self::Webhooks
+            | Self::Webhook
+            | Self::WebhookTopics
+            | Self::WebhookTopic
             | Self::Things(_)
             | Self::Thing(_)
             | Self::Job(_)
             | Self::Jobs(_) => Method::GET,
-            Self::UpdateList | Self::StopSending | Self::Change(_, Act::Update) => Method::PATCH,
-            Self::DeleteList | Self::RemoveFromList | Self::DeleteCampaign | Self::Change(_, Act::Delete) => {
-                Method::DELETE
+            Self::UpdateList | Self::StopSending | Self::UpdateWebhook | Self::Change(_, Act::Update) => {
+                Method::PATCH
             }
+            Self::DeleteList
+            | Self::RemoveFromList
+            | Self::DeleteCampaign
+            | Self::DeleteWebhook
+            | Self::Change(_, Act::Delete) => Method::DELETE,
         }
     }
 
@@ -306,6 +340,13 @@ impl Call {
             | Self::Jobs(_) => Limits { burst: 75, steady: 750, daily: None },
             Self::CreateList => Limits { burst: 10, steady: 150, daily: Some(150) },
             Self::RequestDeletion | Self::CreateCoupon => Limits { burst: 3, steady: 60, daily: None },
+            Self::Webhooks
+            | Self::CreateWebhook
+            | Self::Webhook
+            | Self::UpdateWebhook
+            | Self::DeleteWebhook
+            | Self::WebhookTopics
+            | Self::WebhookTopic => Limits { burst: 1, steady: 15, daily: None },
             Self::EventBulkCreate
             | Self::ProfileBulkImport
             | Self::ImportJobs
@@ -333,8 +374,8 @@ impl Call {
 
     /// The largest request body, in bytes; none for a call that has no body. Klaviyo's descriptions say "5 MB" and
     /// "100KB"; read as decimal, so that a client which keeps to the sandbox's limit keeps to either reading. Of the calls
-    /// about consent, lists, coupons, campaigns, templates and single things of the catalog they say nothing, and those have
-    /// the larger one.
+    /// about consent, lists, coupons, campaigns, templates, webhooks and single things of the catalog they say nothing, and
+    /// those have the larger one.
     pub const fn max_body(self) -> Option<usize> {
         match self {
             Self::Events
@@ -354,6 +395,8 @@ impl Call {
             | Self::StopSending
             | Self::EstimateRecipients
             | Self::CreateTemplate
+            | Self::CreateWebhook
+            | Self::UpdateWebhook
             | Self::Change(_, Act::Create | Act::Update)
             | Self::Start(_) => Some(5_000_000),
             Self::ProfileImport | Self::RequestDeletion | Self::MergeProfiles => Some(100_000),
@@ -377,6 +420,11 @@ impl Call {
             | Self::Estimation
             | Self::Template
             | Self::DeleteCampaign
+            | Self::Webhooks
+            | Self::Webhook
+            | Self::DeleteWebhook
+            | Self::WebhookTopics
+            | Self::WebhookTopic
             | Self::Things(_)
             | Self::Thing(_)
             | Self::Change(_, Act::Delete)

@@ -20,6 +20,7 @@ mod profile;
 mod profile_bulk;
 mod subscription;
 mod template;
+mod webhook;
 
 use jiff::Timestamp;
 use serde_json_borrow::Value;
@@ -39,6 +40,7 @@ pub use profile::{ProfileDraft, PropertyPatch};
 pub use profile_bulk::ImportItem;
 pub use subscription::{ConsentDraft, ConsentItem};
 pub use template::TemplateDraft;
+pub use webhook::{WebhookChange, WebhookDraft};
 
 use crate::catalog::Kind;
 use crate::error::ApiError;
@@ -158,6 +160,16 @@ pub fn campaign_to_estimate(body: &Value<'_>) -> Result<String, Vec<ApiError>> {
 /// Checks the body of `POST /api/templates` (`TemplateCreateHtmlOrDndQuery`).
 pub fn template(body: &Value<'_>) -> Result<TemplateDraft, Vec<ApiError>> {
     checked(body, template::check)
+}
+
+/// Checks the body of `POST /api/webhooks` (`WebhookCreateQuery`).
+pub fn webhook(body: &Value<'_>) -> Result<WebhookDraft, Vec<ApiError>> {
+    checked(body, webhook::check_create)
+}
+
+/// Checks the body of `PATCH /api/webhooks/{id}` (`WebhookPartialUpdateQuery`).
+pub fn webhook_change(body: &Value<'_>, id: &str) -> Result<WebhookChange, Vec<ApiError>> {
+    checked(body, |findings, root| webhook::check_update(findings, root, id))
 }
 
 /// A draft only if nothing was found.

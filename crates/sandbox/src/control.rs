@@ -25,6 +25,7 @@ use crate::reply::Reply;
 use crate::sandbox::Sandbox;
 use crate::server::Command;
 use crate::store::{ConsentView, EventView};
+use crate::webhooks::Occurrence;
 
 /// What all control paths begin with.
 const PREFIX: &str = "/_sandbox";
@@ -109,6 +110,13 @@ struct NewTemplate {
     name: String,
 }
 
+/// What webhooks are to be told of.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Occurrences {
+    events: Vec<Occurrence>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Down {
@@ -130,6 +138,7 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/coupons", get(coupons).post(make_coupon))
         .route("/campaigns", get(campaigns))
         .route("/templates", post(make_template))
+        .route("/webhooks", post(sign_webhooks))
         .route("/faults", get(faults).put(set_faults).delete(clear_faults))
         .route("/rates", put(set_rates))
         .route("/bulk", put(set_bulk))
@@ -220,6 +229,14 @@ async fn make_template(State(control): State<Control>, body: Bytes) -> Answer {
     let made = state.store.create_template(TemplateDraft::named(name), Timestamp::now());
     let template = made.map_err(|error| Refused(StatusCode::CONFLICT, error.detail))?;
     answer(&json!({"ok": true, "id": template.id}))
+}
+
+/// The requests that Klaviyo would send to webhooks about these events.
+async fn sign_webhooks(State(control): State<Control>, body: Bytes) -> Answer {
+    let Occurrences { events } = parse(&body)?;
+    let api_url = &control.sandbox.settings.api_url;
+    let requests = control.sandbox.state().webhooks.requests(&events, api_url, Timestamp::now());
+    answer(&json!({"requests": requests}))
 }
 
 async fn faults(State(control): State<Control>) -> Answer {

@@ -24,6 +24,7 @@ mod server;
 mod store;
 mod tls;
 mod uri;
+mod webhooks;
 mod work;
 
 use std::io::Write;

@@ -15,6 +15,7 @@ use crate::rates::{RateSettings, Rates};
 use crate::receipts::Receipts;
 use crate::server::Command;
 use crate::store::Store;
+use crate::webhooks::Webhooks;
 
 /// What the command line fixed.
 pub struct Settings {
@@ -48,6 +49,7 @@ pub struct State {
     pub jobs: Jobs,
     pub batches: Batches,
     pub campaigns: Campaigns,
+    pub webhooks: Webhooks,
     pub bulk: BulkSettings,
 }
 
@@ -62,6 +64,7 @@ impl Sandbox {
             // Other seeds, so that no two of them have one id.
             batches: Batches::new(settings.seed.wrapping_add(1)),
             campaigns: Campaigns::new(settings.seed.wrapping_add(2)),
+            webhooks: Webhooks::new(settings.seed.wrapping_add(3)),
             bulk: settings.bulk,
         };
         Self {
@@ -108,14 +111,15 @@ impl Sandbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Forgets profiles, events, lists, consents, the catalog, coupons, templates, campaigns, jobs, receipts and faults, and
-    /// begins new rate windows. The settings of rates and bulk calls stay, and so does the number of connections, which are still open.
+    /// Forgets profiles, events, lists, consents, the catalog, coupons, templates, campaigns, webhooks, jobs, receipts and
+    /// faults, and begins new rate windows. The settings of rates and bulk calls stay, and so does the number of connections, which are still open.
     pub fn reset(&self) {
         let mut state = self.state();
         state.store.clear();
         state.jobs.clear();
         state.batches.clear();
         state.campaigns.clear();
+        state.webhooks.clear();
         state.receipts.clear();
         state.faults.replace(Vec::new());
         state.rates.restart();

@@ -6,10 +6,11 @@ mod campaigns;
 mod catalog;
 mod hand;
 mod people;
+mod webhooks;
 
 use hand::{HEADERS, Hand, KEY, MEDIA_TYPE, REVISION};
 use harness::{
-    BULK_CALLS, Bulk, CALLS, Cluster, DELETION_CALL, Fault, OpenApi, Rates, Sandbox, Shop, explain,
+    BULK_CALLS, Bulk, CALLS, Cluster, DELETION_CALL, Fault, OpenApi, Rates, Receipt, Sandbox, Shop, explain,
 };
 use serde_json::{Value, json};
 
@@ -19,6 +20,16 @@ fn document() -> Option<OpenApi> {
         println!("skipped: KLAVIYO_OPENAPI does not name Klaviyo's OpenAPI document");
     }
     document
+}
+
+/// Each of these calls is among the requests.
+fn assert_made(requests: &[Receipt], calls: &[(&str, &str)]) {
+    for (method, path) in calls {
+        let is_it = |request: &Receipt| {
+            request.method.eq_ignore_ascii_case(method) && harness::is_at(path, &request.path)
+        };
+        assert!(requests.iter().any(is_it), "{method} {path} was never made");
+    }
 }
 
 /// Everything that the functions can be given, and what becomes of it on the way.

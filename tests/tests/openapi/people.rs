@@ -107,10 +107,5 @@ fn the_sandbox_answers_calls_about_people_as_the_document_says() {
 
     let accepted: Vec<_> = sandbox.receipts().into_iter().filter(|receipt| receipt.accepted).collect();
     document.assert_requests(&accepted);
-    for (method, path) in PEOPLE_CALLS {
-        let was_made = accepted.iter().any(|receipt| {
-            receipt.method.eq_ignore_ascii_case(method) && harness::is_at(path, &receipt.path)
-        });
-        assert!(was_made, "{method} {path} was never made");
-    }
+    super::assert_made(&accepted, &PEOPLE_CALLS);
 }

@@ -32,6 +32,8 @@ pub const ESTIMATION_JOBS: &str = "/api/campaign-recipient-estimation-jobs";
 pub const ESTIMATIONS: &str = "/api/campaign-recipient-estimations";
 pub const ASSIGN: &str = "/api/campaign-message-assign-template";
 pub const TEMPLATES: &str = "/api/templates";
+pub const WEBHOOKS: &str = "/api/webhooks";
+pub const TOPICS: &str = "/api/webhook-topics";
 
 /// A running sandbox, which ends with the test.
 pub struct Sandbox {

@@ -14,3 +14,4 @@ mod import_jobs;
 mod lists;
 mod protocols;
 mod suppressions;
+mod webhooks;
