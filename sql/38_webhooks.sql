@@ -60,6 +60,7 @@ CREATE TABLE klaviyo.webhook_handler (
     handler_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pattern    text NOT NULL,
     function   text NOT NULL,
+    owner      text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT webhook_handler_once_key UNIQUE (pattern, function)
 );
@@ -67,6 +68,7 @@ COMMENT ON TABLE klaviyo.webhook_handler IS 'Functions that are told of events, 
 COMMENT ON COLUMN klaviyo.webhook_handler.handler_id IS 'Number';
 COMMENT ON COLUMN klaviyo.webhook_handler.pattern IS 'Of which topics: that one, or with a * at its end those that begin so';
 COMMENT ON COLUMN klaviyo.webhook_handler.function IS 'Function, with its schema and argument; it is called with its owner''s rights';
+COMMENT ON COLUMN klaviyo.webhook_handler.owner IS 'Its owner when it was registered; one that has another by now is not called';
 COMMENT ON COLUMN klaviyo.webhook_handler.created_at IS 'Since when';
 
 -- Rows of their own, which come and go; an event takes them along.
@@ -85,10 +87,10 @@ COMMENT ON TABLE klaviyo.webhook_task IS 'Events of which handlers are still to 
 COMMENT ON COLUMN klaviyo.webhook_task.event_id IS 'Event';
 COMMENT ON COLUMN klaviyo.webhook_task.handler_id IS 'Handler';
 COMMENT ON COLUMN klaviyo.webhook_task.profile_id IS 'Profile it is about: of one profile a handler is told in the order in which events came';
-COMMENT ON COLUMN klaviyo.webhook_task.attempts IS 'Calls that have failed';
+COMMENT ON COLUMN klaviyo.webhook_task.attempts IS 'Calls that were begun';
 COMMENT ON COLUMN klaviyo.webhook_task.not_before IS 'When it is called again at the earliest';
 COMMENT ON COLUMN klaviyo.webhook_task.last_attempt_at IS 'When it was called last';
-COMMENT ON COLUMN klaviyo.webhook_task.last_error IS 'What went wrong then';
+COMMENT ON COLUMN klaviyo.webhook_task.last_error IS 'What went wrong then; while it is called, that it is not known how that ended';
 
 CREATE TABLE klaviyo.webhook_dead_letter (
     event_id   bigint NOT NULL REFERENCES klaviyo.webhook_event ON DELETE CASCADE,
@@ -135,8 +137,16 @@ AS $$
     INSERT INTO klaviyo.webhook_secret AS s (webhook, secret)
     VALUES (store_webhook_secret.webhook, store_webhook_secret.secret)
     ON CONFLICT ON CONSTRAINT webhook_secret_pkey DO UPDATE
-    SET secret = excluded.secret, old_secret = s.secret, old_secret_until = now() + store_webhook_secret.old_secret_for
-    WHERE s.secret <> excluded.secret
+    SET secret = excluded.secret,
+        (old_secret, old_secret_until) = (
+            SELECT CASE WHEN o.until > now() THEN o.secret END, CASE WHEN o.until > now() THEN o.until END
+            FROM (
+                SELECT CASE WHEN s.secret = excluded.secret THEN s.old_secret ELSE s.secret END,
+                       -- The same again makes no time longer, and may end it.
+                       CASE WHEN s.secret = excluded.secret THEN least(s.old_secret_until, now() + store_webhook_secret.old_secret_for)
+                            ELSE now() + store_webhook_secret.old_secret_for END
+            ) AS o (secret, until)
+        )
 $$;
 COMMENT ON FUNCTION klaviyo.store_webhook_secret(text, text, interval) IS 'Stores a webhook''s secret, and keeps the one before for a while';
 
@@ -144,7 +154,7 @@ COMMENT ON FUNCTION klaviyo.store_webhook_secret(text, text, interval) IS 'Store
 CREATE FUNCTION @extschema@.klaviyo_set_webhook(
     webhook        text,
     secret         text,
-    account        text DEFAULT 'default',
+    account        text DEFAULT NULL,
     old_secret_for interval DEFAULT '1 day'
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -162,17 +172,19 @@ BEGIN
             USING ERRCODE = 'KS081', DETAIL = 'It must have 16 to 512 bytes.',
                   HINT = 'Make one that nobody can guess, as by gen_random_uuid() twice.';
     END IF;
-    IF NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = coalesce(account, 'default')) THEN
-        PERFORM klaviyo.refuse_unknown_account(coalesce(account, 'default'));
+    -- Of one that is known it stays as it is, unless it is said.
+    account := coalesce(account, (SELECT w.account FROM klaviyo.webhook AS w WHERE w.webhook = webhook), 'default');
+    IF NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = account) THEN
+        PERFORM klaviyo.refuse_unknown_account(account);
     END IF;
-    INSERT INTO klaviyo.webhook AS w (webhook, account) VALUES (webhook, coalesce(account, 'default'))
+    INSERT INTO klaviyo.webhook AS w (webhook, account) VALUES (webhook, account)
     ON CONFLICT ON CONSTRAINT webhook_pkey DO UPDATE SET account = excluded.account, changed_at = now();
     PERFORM klaviyo.store_webhook_secret(webhook, secret, greatest(coalesce(old_secret_for, interval '0'), interval '0'));
     RAISE NOTICE 'the secret was given in a statement: statement logs, pg_stat_activity and psql''s history may hold it';
 END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_set_webhook(text, text, text, interval) IS
-    'Has requests of a webhook be taken that are signed with that secret, or, of a flow''s webhook, bring it. The secret before is taken for old_secret_for as well, so that it can be changed here first and then at Klaviyo';
+    'Has requests of a webhook be taken that are signed with that secret, or, of a flow''s webhook, bring it. The secret before is taken for old_secret_for as well, so that it can be changed here first and then at Klaviyo; the same again, for 0, ends that. The account is default, or stays as it is';
 
 CREATE FUNCTION @extschema@.klaviyo_remove_webhook(webhook text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -255,11 +267,13 @@ BEGIN
                   HINT = 'See to the clock. klaviyo.webhook_tolerance sets the bound.';
     END IF;
 
-    told := klaviyo.webhook_events(body, flow, coalesce(given->>'klaviyo-flow-id', encode(sha256(body), 'hex')));
+    told := klaviyo.webhook_events(body, flow, coalesce(nullif(btrim(given->>'klaviyo-flow-id'), ''), encode(sha256(body), 'hex')));
     IF told IS NULL OR flow IS NULL AND told->>'webhook' <> known.webhook THEN
         RAISE EXCEPTION 'the request cannot be read'
             USING ERRCODE = 'KS086', DETAIL = 'It is no JSON of the form that Klaviyo''s have, or names another webhook than its header does.';
     END IF;
+    -- One request of a webhook after the other: who reads an event has seen all those before it, so that handlers are told in order.
+    PERFORM FROM klaviyo.webhook AS w WHERE w.webhook = known.webhook FOR NO KEY UPDATE;
     WITH event AS (
         INSERT INTO klaviyo.webhook_event (event_id, account, webhook, topic, external_id, profile_id, payload, sent_at, received_at)
         OVERRIDING SYSTEM VALUE

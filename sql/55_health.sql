@@ -451,18 +451,26 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'webhook', NULL::text,
            CASE
-               WHEN to_regprocedure(h.function) IS NULL THEN 'critical'
+               WHEN f.fault IS NOT NULL THEN 'critical'
                WHEN d.events > 0 OR t.failing > 0 THEN 'warning'
                ELSE 'ok'
            END,
            format('%s: %s, %s events to be told, of them %s again, %s put aside', h.function, h.pattern, t.events, t.failing, d.events)
-               || CASE WHEN to_regprocedure(h.function) IS NULL THEN ': there is no such function' ELSE '' END,
+               || coalesce(': ' || f.fault, ''),
            CASE
-               WHEN to_regprocedure(h.function) IS NULL THEN format('Make it anew, or SELECT klaviyo_off_webhook(%L, %L).', h.pattern, h.function)
+               WHEN f.fault IS NOT NULL THEN
+                   format('Make it anew and SELECT klaviyo_on_webhook(%1$L, %2$L), or SELECT klaviyo_off_webhook(%1$L, %2$L).', h.pattern, h.function)
                WHEN d.events > 0 OR t.failing > 0 THEN
                    format('See klaviyo.webhook_dead_letter and klaviyo.webhook_task; once the cause is gone, SELECT klaviyo_redrive_webhook(handler_id => %s).', h.handler_id)
            END
     FROM klaviyo.webhook_handler AS h
+    LEFT JOIN pg_proc AS p ON p.oid = to_regprocedure(h.function)
+    CROSS JOIN LATERAL (
+        SELECT CASE
+                   WHEN p.oid IS NULL THEN 'there is no such function'
+                   WHEN pg_get_userbyid(p.proowner) <> h.owner THEN 'it is no longer its owner''s who was to have it called'
+               END
+    ) AS f (fault)
     CROSS JOIN LATERAL (
         SELECT count(*) AS events, count(*) FILTER (WHERE k.attempts > 0) AS failing
         FROM klaviyo.webhook_task AS k WHERE k.handler_id = h.handler_id

@@ -1,5 +1,6 @@
 //! Postgres' own interfaces, wrapped small. What is `unsafe` is here, or right where a pointer of Postgres' is used.
 
+pub mod call;
 pub mod expression;
 pub mod function;
 pub mod jsonb;

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
-use pgrx::{JsonB, pg_sys, spi};
+use pgrx::{pg_sys, spi};
 
 use super::sqlstate;
+use crate::pg::call::call_with_jsonb;
 use crate::pg::function::Refusal;
 use crate::pg::scoped::{
     with_own_search_path, with_restricted_rights_of, with_search_path, with_settings_of_sessions,
@@ -24,7 +25,7 @@ use crate::pg::table::{Table, as_owner};
 const LONGEST: usize = 256;
 
 const FUNCTION: &str = "
-    SELECT p.oid::regprocedure::text, pg_has_role(p.proowner, 'USAGE')
+    SELECT p.oid::regprocedure::text, pg_has_role(p.proowner, 'USAGE'), pg_get_userbyid(p.proowner)::text
     FROM pg_proc AS p
     WHERE p.oid = $1 AND p.prokind = 'f' AND NOT p.proretset AND p.proargtypes = '3802'::oidvector";
 
@@ -32,17 +33,17 @@ const FUNCTION: &str = "
 const NAMED: &str = "SELECT to_regprocedure($1)::oid";
 
 const STORE: &str = "
-    INSERT INTO klaviyo.webhook_handler (pattern, function) VALUES ($1, $2)
-    ON CONFLICT ON CONSTRAINT webhook_handler_once_key DO NOTHING";
+    INSERT INTO klaviyo.webhook_handler AS h (pattern, function, owner) VALUES ($1, $2, $3)
+    ON CONFLICT ON CONSTRAINT webhook_handler_once_key DO UPDATE SET owner = excluded.owner WHERE h.owner <> excluded.owner";
 
 const FORGET: &str = "DELETE FROM klaviyo.webhook_handler AS h WHERE h.pattern = $1 AND h.function = $2";
 
-/// Those that may be told now, of other handlers than these; before none that the same handler is to be told of the same
-/// profile.
+/// The next after one that may be told now, of other handlers than these; before none that the same handler is to be told of
+/// the same profile.
 const DUE: &str = "
-    SELECT t.event_id, t.handler_id
+    SELECT t.event_id, t.handler_id, t.attempts
     FROM klaviyo.webhook_task AS t
-    WHERE t.not_before <= now() AND t.handler_id <> ALL ($1)
+    WHERE (t.event_id, t.handler_id) > ($2, $3) AND t.not_before <= now() AND t.handler_id <> ALL ($1)
       AND NOT EXISTS (
           SELECT FROM klaviyo.webhook_task AS o
           WHERE o.handler_id = t.handler_id AND o.profile_id = t.profile_id AND o.event_id < t.event_id
@@ -52,22 +53,36 @@ const DUE: &str = "
 
 const ANY: &str = "SELECT EXISTS (SELECT FROM klaviyo.webhook_task)";
 
+/// Nobody is waited for: whoever has it may keep it for long.
+const BEGIN: &str = "
+    UPDATE klaviyo.webhook_task AS t
+    SET attempts = t.attempts + 1, last_error = 'the process that called it has ended', last_attempt_at = now(),
+        not_before = now() + $3 * interval '1 second'
+    WHERE (t.event_id, t.handler_id) IN (
+        SELECT k.event_id, k.handler_id FROM klaviyo.webhook_task AS k
+        WHERE k.event_id = $1 AND k.handler_id = $2 FOR UPDATE SKIP LOCKED
+    )";
+
+/// What one handler has taken stays with the session otherwise, and others wait for it.
+const UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
+
 /// The event as a handler gets it.
 const OPEN: &str = "
-    SELECT h.function,
+    SELECT h.function, h.owner,
            jsonb_build_object(
                'event_id', e.event_id, 'account', e.account, 'webhook', e.webhook, 'topic', e.topic,
                'external_id', e.external_id, 'profile_id', e.profile_id, 'sent_at', e.sent_at, 'received_at', e.received_at,
-               'payload', e.payload)
+               'payload', e.payload)::text
     FROM klaviyo.webhook_task AS t
     JOIN klaviyo.webhook_handler AS h USING (handler_id)
     JOIN klaviyo.webhook_event AS e USING (event_id)
     WHERE t.event_id = $1 AND t.handler_id = $2
     FOR UPDATE OF t SKIP LOCKED";
 
-/// A name that was taken down with its schema means the same whoever looks.
+/// A name that was taken down with its schema means the same whoever looks; not so whose it is.
 const RESOLVE: &str = "
-    SELECT p.oid, p.proowner, n.nspname::text, p.proname::text
+    SELECT p.oid, p.proowner, n.nspname::text, pg_get_userbyid(p.proowner)::text,
+           has_function_privilege(p.proowner, p.oid, 'EXECUTE')
     FROM pg_proc AS p
     JOIN pg_namespace AS n ON n.oid = p.pronamespace
     WHERE p.oid = to_regprocedure($1)";
@@ -75,16 +90,13 @@ const RESOLVE: &str = "
 /// How long a handler waits for others.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 
+/// Nothing may be put off until a handler's rights are gone (`with_restricted_rights_of`): it is done at once.
+const AT_ONCE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+
 const DONE: &str = "DELETE FROM klaviyo.webhook_task AS t WHERE t.event_id = $1 AND t.handler_id = $2";
 
-const ATTEMPTS: &str =
-    "SELECT t.attempts FROM klaviyo.webhook_task AS t WHERE t.event_id = $1 AND t.handler_id = $2";
-
-const FAILED: &str = "
-    UPDATE klaviyo.webhook_task AS t
-    SET attempts = t.attempts + 1, last_error = $3, last_attempt_at = now(), not_before = now() + $4 * interval '1 second'
-    WHERE t.event_id = $1 AND t.handler_id = $2
-    RETURNING t.attempts";
+const FAILED: &str =
+    "UPDATE klaviyo.webhook_task AS t SET last_error = $3 WHERE t.event_id = $1 AND t.handler_id = $2";
 
 const BURY: &str = "
     WITH gone AS (
@@ -102,8 +114,8 @@ const KEPT: usize = 2_000;
 /// Has a function be called for what a pattern matches. Whether it was not before.
 pub fn register(pattern: Option<&str>, function: Option<pg_sys::Oid>) -> Result<bool, Refusal> {
     let pattern = check_pattern(pattern)?;
-    let function = check_function(function)?;
-    Ok(done(ours(|| run(STORE, &[arg(pattern), arg(function)]))) > 0)
+    let (function, owner) = check_function(function)?;
+    Ok(done(ours(|| run(STORE, &[arg(pattern), arg(function), arg(owner)]))) > 0)
 }
 
 /// Has it be called no more. Whether it was. One that is gone is known by the name that it had.
@@ -112,7 +124,7 @@ pub fn forget(pattern: Option<&str>, function: Option<&str>) -> Result<bool, Ref
     let found = function.and_then(|name| done(value::<pg_sys::Oid>(NAMED, &[arg(name)])));
     let function = match (found, function) {
         (None, Some(name)) => name.to_owned(),
-        _ => check_function(found)?,
+        _ => check_function(found)?.0,
     };
     Ok(done(ours(|| run(FORGET, &[arg(pattern), arg(function)]))) > 0)
 }
@@ -131,16 +143,21 @@ fn check_pattern(pattern: Option<&str>) -> Result<&str, Refusal> {
     })
 }
 
-/// Its name with its schema and argument. Whoever registers a function has its owner's rights, with which it is called.
-fn check_function(function: Option<pg_sys::Oid>) -> Result<String, Refusal> {
-    let mut found: Option<(String, bool)> = None;
+/// Its name with its schema and argument, and its owner. Whoever registers a function has the owner's rights, with which it is
+/// called.
+fn check_function(function: Option<pg_sys::Oid>) -> Result<(String, String), Refusal> {
+    let mut found: Option<(String, bool, String)> = None;
     if let Some(function) = function {
-        let look = || rows(FUNCTION, &[arg(function)], |row| found = Some((column(row, 1), column(row, 2))));
+        let look = || {
+            rows(FUNCTION, &[arg(function)], |row| {
+                found = Some((column(row, 1), column(row, 2), column(row, 3)))
+            })
+        };
         done(with_own_search_path(look));
     }
     match found {
-        Some((name, true)) => Ok(name),
-        Some((name, false)) => Err(Refusal {
+        Some((name, true, owner)) => Ok((name, owner)),
+        Some((name, false, _)) => Err(Refusal {
             sqlstate: sqlstate::OWNER,
             message: format!("function {name} is somebody else's"),
             detail: "It is called with its owner's rights, which only a member of that role may hand out."
@@ -171,6 +188,8 @@ fn done<T>(result: Result<T, spi::Error>) -> T {
 pub struct Task {
     event: i64,
     pub handler: i32,
+    /// Calls that were begun before.
+    pub attempts: u32,
 }
 
 /// Whether there are any.
@@ -178,55 +197,73 @@ pub fn is_due() -> Result<bool, spi::Error> {
     Ok(value::<bool>(ANY, &[])?.unwrap_or_default())
 }
 
-/// The next that may be told now, but to these handlers.
-pub fn next(without: &[i32]) -> Result<Option<Task>, spi::Error> {
+/// The next that may be told now after that one, or of all, but to these handlers.
+pub fn next(after: Option<Task>, without: &[i32]) -> Result<Option<Task>, spi::Error> {
+    let (event, handler) = after.map_or((0, 0), |task| (task.event, task.handler));
     let mut task = None;
-    rows(DUE, &[arg(without.to_vec())], |row| {
-        task = Some(Task { event: column(row, 1), handler: column(row, 2) })
+    rows(DUE, &[arg(without.to_vec()), arg(event), arg(handler)], |row| {
+        let attempts: i32 = column(row, 3);
+        task =
+            Some(Task { event: column(row, 1), handler: column(row, 2), attempts: attempts.unsigned_abs() });
     })?;
     Ok(task)
 }
 
+/// Writes down that a call is made, and that it is made again after that time unless more is heard of it: a handler that takes
+/// its process down is not called for ever. False if somebody has the task.
+pub fn begin(Task { event, handler, .. }: Task, again: Duration) -> Result<bool, spi::Error> {
+    Ok(run(BEGIN, &[arg(event), arg(handler), arg(again.as_secs_f64())])? > 0)
+}
+
+/// Gives back what handlers have locked for the length of a session.
+pub fn unlock() -> Result<(), spi::Error> {
+    Spi::run(UNLOCK)
+}
+
 /// Calls the handler, in the transaction the caller has begun, read committed as any session's.
-pub fn call(Task { event, handler }: Task, timeout: Duration) -> Result<(), spi::Error> {
+pub fn call(Task { event, handler, .. }: Task, timeout: Duration) -> Result<(), spi::Error> {
     Spi::run(LOCK_TIMEOUT)?;
-    let mut open: Option<(String, JsonB)> = None;
+    let mut open: Option<(String, String, String)> = None;
     rows(OPEN, &[arg(event), arg(handler)], |row| {
-        open = row.get::<JsonB>(2).ok().flatten().map(|event| (column(row, 1), event));
+        open = Some((column(row, 1), column(row, 2), column(row, 3)));
     })?;
-    // Somebody has it, or it is gone.
-    let Some((name, told)) = open else { return Ok(()) };
-    let mut function: Option<(pg_sys::Oid, String, String)> = None;
+    // It is gone.
+    let Some((name, registered, told)) = open else { return Ok(()) };
+    let mut function: Option<(pg_sys::Oid, pg_sys::Oid, String, String, bool)> = None;
     rows(RESOLVE, &[arg(name.as_str())], |row| {
-        function = Some((column(row, 2), column(row, 3), column(row, 4)))
+        function = Some((column(row, 1), column(row, 2), column(row, 3), column(row, 4), column(row, 5)));
     })?;
-    let Some((owner, schema, function)) = function else {
+    let Some((function, owner_id, schema, owner, may_call)) = function else {
         error!("function {name} does not exist");
     };
-    let statement = format!("SELECT {}.{}($1)", quote_identifier(&schema), quote_identifier(&function));
+    if owner != registered {
+        error!("function {name} is {owner}'s, and was {registered}'s when it was registered");
+    }
+    if !may_call {
+        error!("permission denied for function {name}");
+    }
     let path = CString::new(format!("{}, pg_temp", quote_identifier(&schema))).unwrap_or_default();
-    let told = [told.into()];
+    Spi::run(AT_ONCE)?;
     with_statement_timeout(timeout, || {
-        with_restricted_rights_of(owner, || {
-            with_settings_of_sessions(|| with_search_path(&path, || Spi::run_with_args(&statement, &told)))
+        with_restricted_rights_of(owner_id, || {
+            with_settings_of_sessions(|| with_search_path(&path, || call_with_jsonb(function, &told)))
         })
-    })?;
+    });
     run(DONE, &[arg(event), arg(handler)]).map(drop)
 }
 
-/// Notes that a call has failed, and tries it again after that time by its attempts, or puts it aside after so many.
-pub fn failed(
-    Task { event, handler }: Task,
-    error: &str,
-    most: i32,
-    wait: impl Fn(u32) -> Duration,
-) -> Result<(), spi::Error> {
+/// Notes that a call has failed, and puts it aside if it was the last.
+pub fn failed(Task { event, handler, .. }: Task, error: &str, was_last: bool) -> Result<(), spi::Error> {
     let error = &error[..error.floor_char_boundary(KEPT)];
-    let Some(attempts) = value::<i32>(ATTEMPTS, &[arg(event), arg(handler)])? else { return Ok(()) };
-    let wait = wait(attempts.unsigned_abs() + 1).as_secs_f64();
-    let attempts = value::<i32>(FAILED, &[arg(event), arg(handler), arg(error), arg(wait)])?;
-    if attempts.is_some_and(|attempts| attempts >= most) {
-        run(BURY, &[arg(event), arg(handler)])?;
-    }
-    Ok(())
+    run(FAILED, &[arg(event), arg(handler), arg(error)])?;
+    if was_last { bury(event, handler) } else { Ok(()) }
+}
+
+/// Puts aside what was begun too often.
+pub fn give_up(Task { event, handler, .. }: Task) -> Result<(), spi::Error> {
+    bury(event, handler)
+}
+
+fn bury(event: i64, handler: i32) -> Result<(), spi::Error> {
+    run(BURY, &[arg(event), arg(handler)]).map(drop)
 }

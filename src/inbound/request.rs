@@ -32,10 +32,12 @@ fn webhook_events(arguments: &Arguments) -> Returned {
     let body: &[u8] = arguments.get(0).unwrap_or_default();
     let flow: Option<&str> = arguments.get(1);
     let told = match flow {
-        Some(flow) => webhook::payload_of(body).map(|payload| {
+        Some(flow) => {
             let external_id: &str = arguments.get(2).unwrap_or_default();
-            json!({"webhook": flow, "events": [event(flow, external_id, None, payload)]})
-        }),
+            let payload = webhook::payload_of(body).filter(|_| webhook::is_name(external_id));
+            payload
+                .map(|payload| json!({"webhook": flow, "events": [event(flow, external_id, None, payload)]}))
+        }
         None => webhook::delivery_of(body).map(|delivery| {
             let events = delivery.data.into_iter();
             let events =

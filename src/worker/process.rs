@@ -69,6 +69,21 @@ fn set_timer(after: Duration) {
     }
 }
 
+/// Has the process end after that time as if somebody had asked for it, cutting short whatever runs then, until
+/// [`end_no_more`]. What has no other bound is bounded so.
+pub fn end_after(time: Duration) {
+    if !is_terminating() {
+        set_timer(time.max(Duration::from_secs(1)));
+    }
+}
+
+/// Takes that back, if it has not begun.
+pub fn end_no_more() {
+    if !is_terminating() {
+        set_timer(Duration::ZERO);
+    }
+}
+
 /// Installs our signal handlers and lets signals in.
 pub fn handle_signals() {
     #[cfg(not(feature = "pg18"))]

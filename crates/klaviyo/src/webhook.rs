@@ -112,7 +112,8 @@ pub fn payload_of(body: &[u8]) -> Option<Value> {
     payload.is_object().then_some(payload)
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether a text can be an id or a topic.
+pub fn is_name(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len()) && !text.contains(char::is_control)
 }
 

@@ -114,7 +114,6 @@ fn check_url(findings: &mut Findings, attributes: Object<'_, '_>, url: &str) -> 
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::check;
     use crate::error::ApiError;
 
