@@ -305,6 +305,7 @@ fn a_task_that_is_locked_is_in_no_others_way() {
 #[test]
 fn a_handler_may_write_what_is_checked_at_the_end() {
     let shop = shop();
+    shop.cluster.set("klaviyo.webhook_max_attempts", "1000");
     let mut db = shop.connect();
     sql(
         &mut db,
