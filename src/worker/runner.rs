@@ -1,6 +1,6 @@
 //! The runner of a database: the process that runs what its users have written, so that nothing of theirs is ever in the way
-//! of delivery: backfills, and handlers of webhooks. And what reads all history, for its length. The worker starts it when there is something to do; it
-//! ends when there is not.
+//! of delivery: backfills, and handlers of webhooks. And what reads all history, for its length. The worker starts it when
+//! there is something to do; it ends when there is not.
 
 use std::cell::Cell;
 use std::collections::HashMap;
