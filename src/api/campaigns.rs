@@ -8,7 +8,7 @@ use delivery::kind::{Checked, campaign_step};
 use pgrx::datum::{Date, ToIsoString};
 
 use super::given::Given;
-use super::messages::{days, json, queue, texts, timestamp_text};
+use super::messages::{boolean, days, json, queue, texts, timestamp_text};
 use crate::outbox::enqueue::Name;
 use crate::pg;
 use crate::pg::function::{Arguments, Returned, sql_function};
@@ -46,20 +46,19 @@ fn create(arguments: &Arguments) -> Returned {
     };
     let given = || {
         let mut given = Given::default();
-        let truth = |number| arguments.get(number).map(|it: bool| if it { "true" } else { "false" });
         given.text("name", arguments.get(0));
         given.texts("included", arguments.get(1));
         given.texts("excluded", arguments.get(2));
         given.text("channel", arguments.get(3));
         given.json("content", arguments, 4);
         given.text("send_at", arguments.datum(5).map(timestamp_text).as_deref());
-        given.text("recipient_time", truth(6));
+        given.text("recipient_time", boolean(arguments, 6));
         given.text(
             "throttle_percentage",
             arguments.get(7).map(|percentage: i32| percentage.to_string()).as_deref(),
         );
         given.text("smart_send_on", arguments.get(8).map(|date: Date| date.to_iso_string()).as_deref());
-        given.text("smart_sending", truth(9));
+        given.text("smart_sending", boolean(arguments, 9));
         given.json("tracking_options", arguments, 10);
         given.finish()
     };
@@ -88,7 +87,7 @@ fn cancel(arguments: &Arguments) -> Returned {
     let given = || {
         let mut given = Given::default();
         given.text("campaign", arguments.get(0));
-        given.text("revert", arguments.get(1).map(|it: bool| if it { "true" } else { "false" }));
+        given.text("revert", boolean(arguments, 1));
         given.finish()
     };
     queue("campaign_cancel", &Name::next(), arguments.get(2), pg::now(), checked, given)

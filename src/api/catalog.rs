@@ -8,7 +8,7 @@ use delivery::kind::event::check_number;
 use serde_json::Value;
 
 use super::given::Given;
-use super::messages::{json, numeric, queue, texts, timestamp_text};
+use super::messages::{boolean, json, numeric, queue, texts, timestamp_text};
 use crate::outbox::enqueue::Name;
 use crate::pg;
 use crate::pg::function::{Arguments, Returned, sql_function};
@@ -151,10 +151,6 @@ fn value(arguments: &Arguments, (name, number, of): Attribute) -> Result<Option<
 
 fn integer(arguments: &Arguments, number: usize) -> Option<String> {
     arguments.get(number).map(|it: i32| it.to_string())
-}
-
-fn boolean(arguments: &Arguments, number: usize) -> Option<&'static str> {
-    arguments.get(number).map(|it: bool| if it { "true" } else { "false" })
 }
 
 fn finite(argument: &str, number: &str) -> Result<String, Invalid> {

@@ -4,7 +4,7 @@ use delivery::kind::{subscribe, suppress, unsubscribe};
 use pgrx::datum::{Date, ToIsoString};
 
 use super::given::Given;
-use super::messages::{days, queue, texts, timestamp_text};
+use super::messages::{boolean, days, queue, texts, timestamp_text};
 use crate::outbox::enqueue::Name;
 use crate::pg;
 use crate::pg::function::{Arguments, Returned, sql_function};
@@ -40,7 +40,7 @@ fn subscribe(arguments: &Arguments) -> Returned {
         given.texts("channels", arguments.get(3));
         given.text("consented_at", arguments.datum(4).map(timestamp_text).as_deref());
         given.text("date_of_birth", arguments.get(7).map(|date: Date| date.to_iso_string()).as_deref());
-        given.text("historical_import", arguments.get(5).map(|it: bool| if it { "true" } else { "false" }));
+        given.text("historical_import", boolean(arguments, 5));
         given.finish()
     };
     queue("subscribe", &Name::next(), arguments.get(8), now, checked, given)

@@ -369,6 +369,11 @@ pub fn timestamp_text(time: pg_sys::Datum) -> String {
         .into_owned()
 }
 
+/// A boolean as JSON has it.
+pub fn boolean(arguments: &Arguments, number: usize) -> Option<&'static str> {
+    arguments.get(number).map(|it: bool| if it { "true" } else { "false" })
+}
+
 /// NULL among them is an empty text, which nothing is called.
 pub fn texts(arguments: &Arguments, number: usize) -> Option<Vec<String>> {
     let texts: Vec<Option<String>> = arguments.get(number)?;

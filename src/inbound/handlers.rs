@@ -253,17 +253,13 @@ pub fn call(Task { event, handler, .. }: Task, timeout: Duration) -> Result<(), 
 }
 
 /// Notes that a call has failed, and puts it aside if it was the last.
-pub fn failed(Task { event, handler, .. }: Task, error: &str, was_last: bool) -> Result<(), spi::Error> {
+pub fn failed(task: Task, error: &str, was_last: bool) -> Result<(), spi::Error> {
     let error = &error[..error.floor_char_boundary(KEPT)];
-    run(FAILED, &[arg(event), arg(handler), arg(error)])?;
-    if was_last { bury(event, handler) } else { Ok(()) }
+    run(FAILED, &[arg(task.event), arg(task.handler), arg(error)])?;
+    if was_last { bury(task) } else { Ok(()) }
 }
 
 /// Puts aside what was begun too often.
-pub fn give_up(Task { event, handler, .. }: Task) -> Result<(), spi::Error> {
-    bury(event, handler)
-}
-
-fn bury(event: i64, handler: i32) -> Result<(), spi::Error> {
+pub fn bury(Task { event, handler, .. }: Task) -> Result<(), spi::Error> {
     run(BURY, &[arg(event), arg(handler)]).map(drop)
 }

@@ -99,7 +99,7 @@ impl Handlers {
     fn call(&mut self, task: Task) {
         let most = settings::webhook_max_attempts().unsigned_abs();
         if task.attempts >= most {
-            return note(|| handlers::give_up(task));
+            return note(|| handlers::bury(task));
         }
         let again = settings::policy().backoff.delay(task.attempts + 1);
         let begins = || {

@@ -36,10 +36,8 @@ pub fn check_create(findings: &mut Findings, root: Object<'_, '_>) -> Option<Web
     let data = root.object(findings, "data")?;
     data.resource_type(findings, WEBHOOK);
     data.only(findings, WEBHOOK, &["type", "attributes", "relationships"]);
-    let topics = match data.object(findings, "relationships") {
-        Some(relationships) => check_topics(findings, relationships),
-        None => None,
-    };
+    let relationships = data.object(findings, "relationships");
+    let topics = relationships.and_then(|relationships| check_topics(findings, relationships));
     let attributes = data.object(findings, "attributes")?;
     attributes.only(findings, WEBHOOK, &["name", "description", "endpoint_url", "secret_key"]);
     let name = attributes.filled_text(findings, "name");
@@ -83,7 +81,7 @@ pub fn check_update(findings: &mut Findings, root: Object<'_, '_>, id: &str) -> 
 /// The topics of a relationship, which must be known, and some.
 fn check_topics(findings: &mut Findings, relationships: Object<'_, '_>) -> Option<Vec<String>> {
     relationships.only(findings, WEBHOOK, &[TOPICS_OF_IT]);
-    let topics = relationships.each(findings, TOPICS_OF_IT, |findings, topic| {
+    let mut topics = relationships.each(findings, TOPICS_OF_IT, |findings, topic| {
         let id = topic.identifier(findings, TOPIC)?;
         if !TOPICS.contains(&id) {
             findings.add(topic.at.key("id"), format!("The topic '{id}' does not exist."));
@@ -94,7 +92,6 @@ fn check_topics(findings: &mut Findings, relationships: Object<'_, '_>) -> Optio
         let related = relationships.at.key(TOPICS_OF_IT);
         findings.add(related.key("data"), "A webhook must have a topic.");
     }
-    let mut topics = topics;
     topics.sort_unstable();
     topics.dedup();
     Some(topics)
