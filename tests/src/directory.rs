@@ -1,6 +1,7 @@
 //! Where clusters live: directories that the server's user can reach, with paths short enough for a Unix socket.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -30,8 +31,10 @@ impl Directory {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         static SWEEP: Once = Once::new();
         SWEEP.call_once(|| sweep(&root()));
-        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut directory = Self::lasting(&root().join(name));
+        let root = root();
+        let path =
+            first_new(&root, || format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let mut directory = Self::lasting(&path);
         directory.lasting = false;
         if std::env::var_os(KEEP).is_some() {
             fs::write(directory.path.join(KEPT), "").expect("a directory can be marked");
@@ -86,6 +89,19 @@ pub fn root() -> PathBuf {
     root
 }
 
+/// Makes a directory under the first of these names that is not taken: one that was kept may be of an earlier process
+/// of the same number.
+fn first_new(root: &Path, mut next_name: impl FnMut() -> String) -> PathBuf {
+    loop {
+        let path = root.join(next_name());
+        match fs::create_dir(&path) {
+            Ok(()) => return path,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("cannot make {}: {error}", path.display()),
+        }
+    }
+}
+
 /// Removes what killed test processes left behind: directories are named after the process that made them.
 fn sweep(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else { return };
@@ -103,6 +119,17 @@ fn sweep(root: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_not_taken_again() {
+        let root = Directory::new();
+        let kept = root.path().join("7-1");
+        fs::create_dir(&kept).expect("a directory can be made");
+        let mut names = (1..).map(|n| format!("7-{n}"));
+        let new = first_new(root.path(), || names.next().expect("there are more names"));
+        assert_eq!(new, root.path().join("7-2"));
+        assert!(new.is_dir());
+    }
 
     #[test]
     fn only_what_a_dead_process_left_and_nobody_keeps_is_swept_away() {
