@@ -28,11 +28,13 @@ mod follow;
 mod gates;
 mod imports;
 mod questions;
+mod reads;
 
 use campaigns::Watches;
 use follow::Jobs;
 use gates::Gates;
 use imports::Imports;
+use reads::Waiting;
 
 /// What the engine is told of an account.
 #[derive(Debug, Clone)]
@@ -85,6 +87,8 @@ pub struct Account {
     jobs: Jobs,
     watches: Watches,
     gates: Gates,
+    /// Calls that only ask, in the order in which they were handed in.
+    reads: Vec<Waiting>,
 }
 
 impl Account {
@@ -105,6 +109,7 @@ impl Account {
             jobs: Jobs::default(),
             watches: Watches::default(),
             gates: Gates::new(),
+            reads: Vec::new(),
         };
         account.queue.stale = options.stale;
         account.spend(options.session, options.place, now);
@@ -172,6 +177,7 @@ impl Account {
         self.queue.clear();
         self.imports = Imports::default();
         self.watches = Watches::default();
+        self.reads.clear();
         self.forget_gates();
         self.preflight = Preflight::default();
         done.into_iter().chain(self.go_on(now)).collect()
@@ -293,7 +299,7 @@ impl Account {
                 }
             }
         }
-        None
+        self.next_read(now, policy)
     }
 
     /// No call is made of a message.
@@ -362,6 +368,7 @@ impl Account {
         wake = earlier(wake, self.directs_at(now, policy));
         wake = earlier(wake, self.watches_at(now, policy));
         wake = earlier(wake, self.gates_look_at(now, policy));
+        wake = earlier(wake, self.reads_at(now, policy));
         for number in 0..self.lanes.len() {
             for backfill in [false, true] {
                 if self.ready(number, backfill, now, policy) > 0 {
@@ -405,6 +412,9 @@ mod direct_tests;
 #[cfg(test)]
 #[path = "account/list_tests.rs"]
 mod list_tests;
+#[cfg(test)]
+#[path = "account/read_tests.rs"]
+mod read_tests;
 #[cfg(test)]
 #[path = "account/resource_tests.rs"]
 mod resource_tests;

@@ -108,6 +108,8 @@ pub enum Purpose {
     AskLatest,
     /// To find out whether jobs can be asked about that import profiles.
     TryAsking,
+    /// To ask for something that who owns the outbox wants to know, by the read's id.
+    Read(i64),
     /// To find out which jobs are under way that are of such resources.
     Look(&'static str),
     /// To find out whether the key may make this call.

@@ -25,6 +25,7 @@ use crate::deletion::DeletionRequest;
 use crate::gauges::Place;
 use crate::import::{ImportId, PastImport};
 use crate::message::{Message, Report};
+use crate::read::Read;
 
 /// What the owner of the outbox tells the thread.
 pub enum Command {
@@ -49,6 +50,8 @@ pub enum Command {
     Add { account: Arc<str>, messages: Vec<Message> },
     /// These people are to be deleted; what waits about them and is of no use for that is reported as discarded.
     Discard { account: Arc<str>, requests: Vec<DeletionRequest> },
+    /// Calls that only ask, to be made when there is room for them. A report brings each answer.
+    Read { account: Arc<str>, reads: Vec<Read> },
     /// Find out which calls the account's key may make. A report brings the findings.
     Check { account: Arc<str> },
     /// The account is gone: its messages are not ours any more.
@@ -261,6 +264,11 @@ impl State {
             Command::Recall { account, id, messages, last } => {
                 let policy = self.policy;
                 if let Some(report) = self.account(&account).recall(id, messages, last, (now, &policy)) {
+                    self.report(report);
+                }
+            }
+            Command::Read { account, reads } => {
+                if let Some(report) = self.account(&account).read(reads, now) {
                     self.report(report);
                 }
             }

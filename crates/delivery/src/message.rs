@@ -11,6 +11,7 @@ use crate::import::ImportReport;
 use crate::key::Identifier;
 use crate::kind::Kind;
 use crate::preflight::Finding;
+use crate::read::ReadAnswer;
 use crate::unique_id::UniqueId;
 
 /// A committed message, on its way.
@@ -141,6 +142,8 @@ pub struct Report {
     pub imports: Vec<ImportReport>,
     /// What has become known of campaigns.
     pub campaigns: Vec<CampaignNews>,
+    /// What has become of calls that only ask.
+    pub reads: Vec<ReadAnswer>,
     /// What must wait outside for import jobs.
     pub parked: Vec<Parked>,
     /// A call of a message that must not go twice: it is made when this is durable, see [`crate::Command::Make`].
@@ -157,6 +160,7 @@ impl Report {
             findings: None,
             imports: Vec::new(),
             campaigns: Vec::new(),
+            reads: Vec::new(),
             parked: Vec::new(),
             announced: None,
         }

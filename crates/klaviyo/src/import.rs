@@ -94,15 +94,21 @@ struct Links {
     next: Option<String>,
 }
 
-/// A row that is not as the document has it is left out: it may be somebody else's.
+/// Reads a page. None where it is no such thing, or where nobody knows how to ask for the next. A row that is not as the
+/// document has it is left out: it may be somebody else's.
 pub(crate) fn page<T: DeserializeOwned>(body: &[u8]) -> Option<Page<T>> {
     let List { data, links } = serde_json::from_slice(body).ok()?;
     let rows = data.into_iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect();
-    let next = links.next.and_then(|next| {
-        let url = Url::parse(&next).ok()?;
-        url.query_pairs().find(|(name, _)| name == CURSOR).map(|(_, cursor)| cursor.into_owned())
-    });
+    let next = match links.next {
+        Some(next) => Some(cursor_in(&next)?),
+        None => None,
+    };
     Some(Page { rows, next })
+}
+
+fn cursor_in(address: &str) -> Option<String> {
+    let url = Url::parse(address).ok()?;
+    url.query_pairs().find(|(name, _)| name == CURSOR).map(|(_, cursor)| cursor.into_owned())
 }
 
 pub(crate) const CURSOR: &str = "page[cursor]";

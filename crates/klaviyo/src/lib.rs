@@ -11,8 +11,10 @@ mod client;
 mod endpoint;
 mod error;
 mod import;
+mod json_text;
 mod list;
 mod profiles;
+pub mod pull;
 mod request;
 mod resources;
 mod session;
@@ -40,6 +42,7 @@ pub use import::{
     ImportError, ImportJob, JobStatus, Page, ask_import_errors, ask_import_job, ask_latest_import_jobs,
     ask_open_import_jobs, import_errors_of, import_job_of, import_jobs_of,
 };
+pub use json_text::mended;
 pub use list::{
     List, Person, ask_list_members, ask_lists, ask_profiles, list_body, list_members_body, list_name_body,
     lists_of, people_of,

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::json_text::mended;
 use sha2::Sha256;
 
 /// The header that names the webhook.
@@ -92,11 +94,10 @@ const LONGEST: usize = 256;
 
 /// Reads the body of a request. None where it is no such thing.
 ///
-/// A text may hold no NUL in Postgres: these are left out.
+/// What a text of Postgres cannot hold is mended.
 pub fn delivery_of(body: &[u8]) -> Option<Delivery> {
-    let mut delivery: Delivery = serde_json::from_slice(body).ok()?;
+    let mut delivery: Delivery = serde_json::from_slice(&mended(body)).ok()?;
     for event in &mut delivery.data {
-        without_nul(&mut event.payload);
         event.profile_id = profile_id(&event.payload);
         if [&event.external_id, &event.topic].into_iter().any(|id| !is_name(id)) {
             return None;
@@ -107,8 +108,7 @@ pub fn delivery_of(body: &[u8]) -> Option<Delivery> {
 
 /// Reads the body of a request of a flow's webhook, which is what its maker has written: an object.
 pub fn payload_of(body: &[u8]) -> Option<Value> {
-    let mut payload: Value = serde_json::from_slice(body).ok()?;
-    without_nul(&mut payload);
+    let payload: Value = serde_json::from_slice(&mended(body)).ok()?;
     payload.is_object().then_some(payload)
 }
 
@@ -121,22 +121,6 @@ pub fn is_name(text: &str) -> bool {
 fn profile_id(payload: &Value) -> Option<String> {
     let id = payload.pointer("/data/relationships/profile/data/id")?.as_str()?;
     is_name(id).then(|| id.to_owned())
-}
-
-/// Depth is what a JSON reader allows, so this is no deep recursion.
-fn without_nul(value: &mut Value) {
-    match value {
-        Value::String(text) => text.retain(|c| c != '\0'),
-        Value::Array(values) => values.iter_mut().for_each(without_nul),
-        Value::Object(values) => {
-            values.values_mut().for_each(without_nul);
-            if values.keys().any(|key| key.contains('\0')) {
-                let entries = std::mem::take(values).into_iter();
-                *values = entries.map(|(key, value)| (key.replace('\0', ""), value)).collect();
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }
 
 #[cfg(test)]

@@ -27,11 +27,11 @@ impl Account {
             Purpose::AskLatest | Purpose::TryAsking => true,
             Purpose::Deliver | Purpose::Import(_) | Purpose::Preflight => false,
             Purpose::Look(_) => true,
-            Purpose::Probe => false,
+            Purpose::Probe | Purpose::Read(_) => false,
         };
         let body = result.as_ref().ok().filter(|_| is_read);
         let body = body.map(|answer| answer.body.clone()).unwrap_or_default();
-        let is_direct = call.carried.is_direct() || call.purpose == Purpose::Probe;
+        let is_direct = call.carried.is_direct() || matches!(call.purpose, Purpose::Probe | Purpose::Read(_));
         let mut verdict = verdict::of(lane.endpoint, result, is_direct);
         let mut told = None;
         if is_question && matches!(verdict, Verdict::Accepted { .. }) {
@@ -114,6 +114,7 @@ impl Account {
                 report
             }
             Purpose::Probe => report,
+            Purpose::Read(id) => self.has_read(id, verdict, is_current, report),
             Purpose::Deliver | Purpose::Question | Purpose::Preflight => {
                 match self.follows(call, &verdict, now, &mut report) {
                     Some(call) => self.delivered(call, &verdict, (now, policy), (held, stopped), report),

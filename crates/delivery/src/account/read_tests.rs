@@ -1,0 +1,106 @@
+//! Calls that only ask.
+
+use klaviyo::{Answer, TransportError};
+
+use super::*;
+use crate::call::tests::{POLICY, account_with, answer, awaited, settled};
+use crate::read::{Read, ReadAnswer, ReadFailure};
+
+const PROFILES: &str = "/api/profiles?page%5Bsize%5D=100";
+
+fn read(id: i64, path: &str) -> Read {
+    Read { id, path: path.to_owned() }
+}
+
+/// An account that has been here for so long that nothing of before counts any more.
+fn with(reads: Vec<Read>) -> (Account, Instant) {
+    let now = Instant::now();
+    let mut account = account_with(1.0, now);
+    let now = now + Duration::from_secs(3_600);
+    assert!(account.read(reads, now).is_none());
+    (account, now)
+}
+
+/// Makes the only call there is and lets it end so.
+fn ended(result: Result<Answer, TransportError>) -> (Account, Vec<ReadAnswer>) {
+    let (mut account, mut now) = with(vec![read(7, PROFILES)]);
+    let call = awaited(&mut account, &mut now);
+    let report = settled(&mut account, call, result, now);
+    assert!(report.outcomes.is_empty());
+    (account, report.reads)
+}
+
+#[test]
+fn the_answer_is_told() {
+    let (account, answers) = ended(answer(200, r#"{"data":[]}"#));
+    assert_eq!(answers, [ReadAnswer { id: 7, result: Ok(r#"{"data":[]}"#.to_owned()) }]);
+    assert!(account.reads.is_empty());
+}
+
+#[test]
+fn why_there_is_none_is_told() {
+    let error =
+        r#"{"errors":[{"code":"invalid","title":"T","detail":"D","source":{"parameter":"page[cursor]"}}]}"#;
+    for (result, again, code) in [
+        (answer(400, error), false, "invalid"),
+        (answer(403, error), false, "invalid"),
+        (answer(404, error), false, "invalid"),
+        (answer(401, error), true, "invalid"),
+        (answer(503, ""), true, "http_503"),
+        (answer(200, "<html>"), true, "unreadable_answer"),
+        (Err(TransportError::Timeout), true, "timeout"),
+    ] {
+        let (_, answers) = ended(result);
+        let [ReadAnswer { id: 7, result: Err(ReadFailure { failure, again: found }) }] = answers.as_slice()
+        else {
+            panic!("{answers:?}");
+        };
+        assert_eq!((failure.code.as_str(), *found), (code, again));
+    }
+    let now = Instant::now();
+    let report = account_with(1.0, now).read(vec![read(1, "/api/nothing")], now).expect("a report");
+    assert!(matches!(&report.reads[0].result, Err(failure) if failure.failure.code == "no_such_call"));
+}
+
+/// What Klaviyo has no room for, or was asked of another account, is asked again.
+#[test]
+fn what_was_not_answered_is_asked_again() {
+    let (account, answers) = ended(answer(429, ""));
+    assert_eq!((answers, account.reads.len()), (Vec::new(), 1));
+    let (mut account, mut now) = with(vec![read(7, PROFILES)]);
+    let call = awaited(&mut account, &mut now);
+    let session = Session::new("http://127.0.0.1:1", klaviyo::REVISION, "pk_another").expect("a session");
+    account.last_session = Some(session);
+    assert_eq!(settled(&mut account, call, answer(200, "{}"), now).reads, []);
+    let again = awaited(&mut account, &mut now);
+    assert_eq!(again.purpose, Purpose::Read(7));
+}
+
+#[test]
+fn a_removed_account_is_not_asked() {
+    let (mut account, mut now) = with(vec![read(7, PROFILES), read(8, "/api/flows")]);
+    let call = awaited(&mut account, &mut now);
+    account.forget(now);
+    assert_eq!(settled(&mut account, call, answer(200, "{}"), now).reads, []);
+    assert!(account.reads.is_empty());
+}
+
+/// However much is to be read, a part of the limits is left to what goes out, and all goes on in the next minute.
+#[test]
+fn what_goes_out_finds_room() {
+    let (mut account, start) = with((0..1_000).map(|id| read(id, PROFILES)).collect());
+    let (mut now, mut made) = (start, 0);
+    while now < start + Duration::from_secs(59) {
+        match account.next_call(now, &POLICY, &mut Vec::new()) {
+            Some(call) => {
+                assert!(settled(&mut account, call, answer(200, "{}"), now).reads.len() == 1);
+                made += 1;
+            }
+            None => {
+                now =
+                    account.wakes_at(now, &POLICY).expect("more to come").max(now + Duration::from_millis(1))
+            }
+        }
+    }
+    assert!((560..=563).contains(&made), "three quarters of 750: {made}");
+}
