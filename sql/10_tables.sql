@@ -301,12 +301,18 @@ CREATE TABLE klaviyo.campaign (
     followed             boolean NOT NULL,
     read_at              timestamptz,
     changed_at           timestamptz NOT NULL,
+    channel              text,
+    archived             boolean,
+    scheduled_at         timestamptz,
+    created_at           timestamptz,
+    updated_at           timestamptz,
+    pulled_at            timestamptz,
     PRIMARY KEY (account, campaign_id)
 );
 CREATE INDEX campaign_changed_at_idx ON klaviyo.campaign (changed_at);
 CREATE INDEX campaign_followed_idx ON klaviyo.campaign (changed_at) WHERE followed;
 CREATE INDEX campaign_made_by_idx ON klaviyo.campaign (made_by) WHERE made_by IS NOT NULL;
-COMMENT ON TABLE klaviyo.campaign IS 'Campaigns that were made, sent, cancelled or counted from here, for klaviyo.campaign_retention; one that is being sent is followed until it has been';
+COMMENT ON TABLE klaviyo.campaign IS 'Campaigns that were made, sent, cancelled or counted from here, for klaviyo.campaign_retention; one that is being sent is followed until it has been. And all that Klaviyo has, as of the last run of the job campaigns';
 COMMENT ON COLUMN klaviyo.campaign.account IS 'Account';
 COMMENT ON COLUMN klaviyo.campaign.campaign_id IS 'Klaviyo''s id of it';
 COMMENT ON COLUMN klaviyo.campaign.name IS 'What it is called';
@@ -320,6 +326,12 @@ COMMENT ON COLUMN klaviyo.campaign.sent_by IS 'Message of klaviyo_send_campaign(
 COMMENT ON COLUMN klaviyo.campaign.followed IS 'Whether Klaviyo is asked now and then how it stands';
 COMMENT ON COLUMN klaviyo.campaign.read_at IS 'When Klaviyo last said how it stands';
 COMMENT ON COLUMN klaviyo.campaign.changed_at IS 'When something of this last changed';
+COMMENT ON COLUMN klaviyo.campaign.channel IS 'email, sms or mobile_push; this and all from here on only of what the job campaigns has read';
+COMMENT ON COLUMN klaviyo.campaign.archived IS 'Whether it was put away';
+COMMENT ON COLUMN klaviyo.campaign.scheduled_at IS 'When it was had sent at that time';
+COMMENT ON COLUMN klaviyo.campaign.created_at IS 'When it was made';
+COMMENT ON COLUMN klaviyo.campaign.updated_at IS 'When Klaviyo last changed it';
+COMMENT ON COLUMN klaviyo.campaign.pulled_at IS 'When the job last changed it here; NULL if it never has';
 
 CREATE TABLE klaviyo.dead_letter (
     message_id           uuid PRIMARY KEY,

@@ -6,6 +6,12 @@ AS 'MODULE_PATHNAME', 'klaviyo_wake_worker';
 COMMENT ON FUNCTION klaviyo.wake_worker(boolean) IS
     'Wakes the worker of this database when the current transaction commits; with true it also reads its configuration anew';
 
+CREATE FUNCTION klaviyo.wake_runner() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'klaviyo_wake_runner';
+COMMENT ON FUNCTION klaviyo.wake_runner() IS
+    'Wakes the runner of this database when the current transaction commits, or has it be started: there is something for it';
+
 -- Rules of the table that depend on who writes, so that neither a function nor an UPDATE of one's own gets round them.
 -- A superuser's restore of a dump keeps what the account was armed for, wherever that was.
 CREATE FUNCTION klaviyo.guard_account() RETURNS trigger

@@ -301,7 +301,7 @@ BEGIN
     )
     SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM task) INTO new, tasks;
     IF tasks > 0 THEN
-        PERFORM klaviyo.wake_worker(true);
+        PERFORM klaviyo.wake_runner();
     END IF;
     RETURN new;
 END
@@ -357,7 +357,7 @@ BEGIN
     JOIN klaviyo.webhook_event AS e ON e.event_id = g.event_id
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS moved = ROW_COUNT;
-    PERFORM klaviyo.wake_worker(true);
+    PERFORM klaviyo.wake_runner();
     RETURN moved;
 END
 $$;

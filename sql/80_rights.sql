@@ -172,13 +172,25 @@ GRANT SELECT ON
     klaviyo.dead_letter,
     klaviyo.delivery,
     klaviyo.discarded,
+    klaviyo.event,
+    klaviyo.flow,
+    klaviyo.job,
+    klaviyo.job_mark,
+    klaviyo.job_plan,
+    klaviyo.job_run,
     klaviyo.lane,
     klaviyo.latency,
+    klaviyo.list,
+    klaviyo.list_member,
     klaviyo.mapping,
+    klaviyo.metric,
     klaviyo.outbox,
+    klaviyo.profile,
     klaviyo.profile_conflict,
     klaviyo.removed_account,
     klaviyo.retry,
+    klaviyo.segment,
+    klaviyo.segment_member,
     klaviyo.sent_unique_id,
     klaviyo.superseded,
     klaviyo.sync,
@@ -222,15 +234,20 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_off_webhook,
     @extschema@.klaviyo_on_webhook,
     @extschema@.klaviyo_pause_account,
+    @extschema@.klaviyo_pause_job,
     @extschema@.klaviyo_preview,
     @extschema@.klaviyo_receive_webhook,
     @extschema@.klaviyo_redrive,
     @extschema@.klaviyo_redrive_webhook,
     @extschema@.klaviyo_remove_account,
+    @extschema@.klaviyo_remove_job,
     @extschema@.klaviyo_remove_webhook,
     @extschema@.klaviyo_resume_account,
+    @extschema@.klaviyo_resume_job,
+    @extschema@.klaviyo_run_job,
     @extschema@.klaviyo_send_campaign,
     @extschema@.klaviyo_set_account,
+    @extschema@.klaviyo_set_job,
     @extschema@.klaviyo_set_webhook,
     @extschema@.klaviyo_sync_detach,
     @extschema@.klaviyo_sync_events,
@@ -240,6 +257,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_sync_resume,
     -- What those of them that are SECURITY INVOKER, and the constraints and the trigger of account, call.
     klaviyo.adopt_mappings,
+    klaviyo.begin_job,
     klaviyo.check_changes,
     klaviyo.check_event,
     klaviyo.count_waiting,
@@ -250,8 +268,10 @@ GRANT EXECUTE ON FUNCTION
     klaviyo.note_removal,
     klaviyo.preview_rows,
     klaviyo.refuse_unknown_account,
+    klaviyo.refuse_unknown_job,
     klaviyo.store_key,
     klaviyo.store_webhook_secret,
+    klaviyo.wake_runner,
     klaviyo.wake_worker
 TO klaviyo_admin;
 -- The trigger guard_account() holds what is written to its rules.
@@ -261,5 +281,6 @@ GRANT
             armed_database, armed_name, armed_instance, fresh_from, paused_at, paused_reason, changed_at),
     DELETE
 ON klaviyo.account TO klaviyo_admin;
+GRANT INSERT (account, job, every, names, since), UPDATE (every, names, since, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
 GRANT INSERT (webhook, account), UPDATE (account, changed_at), DELETE ON klaviyo.webhook TO klaviyo_admin;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;

@@ -4,6 +4,8 @@
 //! - [`api`]: what SQL sees. Checks input, calls down.
 //! - [`capture`]: tables whose rows are sent, and what stood in them before.
 //! - [`worker`]: the launcher, and the worker and runner of each database.
+//! - [`inbound`]: what Klaviyo tells by itself.
+//! - [`pull`]: what Klaviyo has, read into tables of ours.
 //! - [`outbox`]: enqueue, claim, settle. Alone in touching the tables of messages.
 //! - [`pg`]: Postgres' own interfaces, wrapped small.
 //!
@@ -16,6 +18,7 @@ mod capture;
 mod inbound;
 mod outbox;
 mod pg;
+mod pull;
 mod settings;
 mod worker;
 
@@ -33,7 +36,8 @@ extension_sql_file!("../sql/35_capture.sql", name = "capture", requires = ["cata
 extension_sql_file!("../sql/36_campaigns.sql", name = "campaigns", requires = ["capture"]);
 extension_sql_file!("../sql/37_backfill.sql", name = "backfill", requires = ["campaigns"]);
 extension_sql_file!("../sql/38_webhooks.sql", name = "webhooks", requires = ["backfill"]);
-extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["webhooks"]);
+extension_sql_file!("../sql/39_pulls.sql", name = "pulls", requires = ["webhooks"]);
+extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["pulls"]);
 extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["results"]);
 extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["account_check"]);
 extension_sql_file!("../sql/55_health.sql", name = "health", requires = ["dead_letters"]);

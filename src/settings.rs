@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
+mod pulls;
+
+pub use pulls::pull_overlap_us;
+
 /// What happens to a message that Klaviyo would never take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 pub enum OnInvalid {
@@ -172,6 +176,7 @@ pub fn define(preloading: bool) {
     define_deletion();
     define_campaigns();
     define_webhooks();
+    pulls::define();
     define_ids();
     define_lists();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
@@ -459,6 +464,7 @@ pub struct Retention {
     pub deletion: Option<i32>,
     pub campaign: Option<i32>,
     pub webhook: Option<i32>,
+    pub event: Option<i32>,
 }
 
 /// How long and how much is kept, as the settings have it now.
@@ -472,6 +478,7 @@ pub fn retention() -> Retention {
         deletion: deletion.map(|(kept, of_use)| kept.max(of_use)),
         campaign: bound(&CAMPAIGN_RETENTION),
         webhook: bound(&WEBHOOK_RETENTION),
+        event: pulls::event_minutes(),
     }
 }
 

@@ -10,6 +10,7 @@ mod handlers;
 mod hold;
 mod launcher;
 mod process;
+mod puller;
 mod purger;
 mod recorder;
 mod runner;
@@ -81,13 +82,17 @@ pub fn tell(note: AtCommit) {
     if note.announce {
         shared.announce(pg::database());
     }
+    let slot = shared.slot_of(pg::database());
+    if let Some(slot) = slot.filter(|_| note.runner) {
+        slot.want_runner();
+    }
     let configuration = note.configuration || note.announce;
     // While nothing is sent nothing is read. All that waits is read when that ends; what a session queues then that has
     // not heard of it yet, the poll finds.
-    if !configuration && !settings::ENABLED.get() {
+    if !configuration && !(note.wake && settings::ENABLED.get()) {
         return;
     }
-    if let Some(slot) = shared.slot_of(pg::database()) {
+    if let Some(slot) = slot {
         // A worker that is just finding out that there is no extension finds out that it was wrong.
         slot.tell(configuration);
     }

@@ -6,6 +6,7 @@ use crate::pg::function::{Arguments, Returned, sql_function};
 use crate::pg::transaction::{AtCommit, at_commit, is_current};
 
 sql_function!(klaviyo_wake_worker, pg_finfo_klaviyo_wake_worker, wake_worker);
+sql_function!(klaviyo_wake_runner, pg_finfo_klaviyo_wake_runner, wake_runner);
 sql_function!(klaviyo_announce_database, pg_finfo_klaviyo_announce_database, announce_database);
 sql_function!(klaviyo_ask_for_check, pg_finfo_klaviyo_ask_for_check, ask_for_check);
 sql_function!(klaviyo_library_version, pg_finfo_klaviyo_library_version, library_version);
@@ -16,7 +17,13 @@ sql_function!(klaviyo_is_own_transaction, pg_finfo_klaviyo_is_own_transaction, i
 /// `klaviyo.wake_worker(configuration boolean)`
 fn wake_worker(arguments: &Arguments) -> Returned {
     let configuration = arguments.get::<bool>(0).unwrap_or_default();
-    at_commit(AtCommit { wake: true, configuration, announce: false });
+    at_commit(AtCommit { wake: true, configuration, ..AtCommit::default() });
+    Ok(None)
+}
+
+/// `klaviyo.wake_runner()`
+fn wake_runner(_: &Arguments) -> Returned {
+    at_commit(AtCommit { runner: true, ..AtCommit::default() });
     Ok(None)
 }
 

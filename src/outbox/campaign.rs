@@ -72,7 +72,7 @@ const DELETE_OLD: &str = "
     DELETE FROM klaviyo.campaign AS c
     WHERE c.ctid = ANY (ARRAY(
         SELECT o.ctid FROM klaviyo.campaign AS o
-        WHERE NOT o.followed AND o.changed_at < pg_catalog.now() - $1 * interval '1 minute'
+        WHERE NOT o.followed AND o.pulled_at IS NULL AND o.changed_at < pg_catalog.now() - $1 * interval '1 minute'
         ORDER BY o.changed_at
         LIMIT $2
     ))";

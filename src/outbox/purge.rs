@@ -141,7 +141,16 @@ pub fn is_due() -> Result<bool, spi::Error> {
 
 /// Purges some of a table, after that row: of rows of an account that name people, by their identifiers, and are of that time, in µs
 /// since 1970, says it which go. Returns after which row to go on, if there are more.
-pub type Purge = fn(i64, &dyn Fn(&str, &[String], i64) -> bool) -> Result<Option<i64>, spi::Error>;
+pub type Purge<At> = fn(At, &dyn Fn(&str, &[String], i64) -> bool) -> Result<Option<At>, spi::Error>;
+
+/// Tables that are others'.
+pub struct Others {
+    /// What webhooks have told.
+    pub webhook_events: Purge<i64>,
+    /// What was read of Klaviyo, each after the row of an account that has that id.
+    pub profiles: Purge<(String, String)>,
+    pub events: Purge<(String, String)>,
+}
 
 /// One pass over our tables, for some people: a piece after the other.
 pub struct Pass {
@@ -158,6 +167,8 @@ enum Place {
     DeadLetters(Uuid),
     Answers(Uuid),
     WebhookEvents(i64),
+    Profiles((String, String)),
+    Events((String, String)),
     Keys(i32, String),
     /// These partitions, from that block of the last of them.
     Deliveries(Vec<(String, i64)>, i64),
@@ -187,12 +198,23 @@ impl Pass {
         matches!(self.at, Place::Done)
     }
 
-    /// Does the next piece, in the transaction the caller has begun; what webhooks have told is others' table. Returns where it has come to by that.
-    pub fn piece(&self, webhook_events: Purge) -> Result<Reached, spi::Error> {
+    /// Does the next piece, in the transaction the caller has begun. Returns where it has come to by that.
+    pub fn piece(&self, others: &Others) -> Result<Reached, spi::Error> {
         let next = match &self.at {
             Place::DeadLetters(after) => self.dead_letters(*after)?,
             Place::Answers(after) => self.answers(*after)?,
-            Place::WebhookEvents(after) => self.webhook_events(*after, webhook_events)?,
+            Place::WebhookEvents(after) => {
+                let next = self.others(*after, others.webhook_events)?;
+                next.map_or_else(|| Place::Profiles(Default::default()), Place::WebhookEvents)
+            }
+            Place::Profiles(after) => {
+                let next = self.others(after.clone(), others.profiles)?;
+                next.map_or_else(|| Place::Events(Default::default()), Place::Profiles)
+            }
+            Place::Events(after) => {
+                let next = self.others(after.clone(), others.events)?;
+                next.map_or_else(|| Place::Keys(0, String::new()), Place::Events)
+            }
             Place::Keys(mapping, key) => self.keys(*mapping, key)?,
             Place::Deliveries(partitions, block) => self.deliveries(partitions, *block)?,
             Place::Done => Place::Done,
@@ -245,12 +267,9 @@ impl Pass {
         Ok(if is_cut(read, ANSWERS) { Place::Answers(last) } else { Place::WebhookEvents(0) })
     }
 
-    /// What Klaviyo has told of them.
-    fn webhook_events(&self, after: i64, purge: Purge) -> Result<Place, spi::Error> {
-        let next = purge(after, &|account, people, received_at| {
-            self.of(people, Some(account)).any(|before| received_at < before.time)
-        })?;
-        Ok(next.map_or_else(|| Place::Keys(0, String::new()), Place::WebhookEvents))
+    /// What Klaviyo has told of them, or was asked.
+    fn others<At>(&self, after: At, purge: Purge<At>) -> Result<Option<At>, spi::Error> {
+        purge(after, &|account, people, at| self.of(people, Some(account)).any(|before| at < before.time))
     }
 
     /// Where a table's key is an address or a number. Of somebody who was readmitted nobody knows which rows these are.

@@ -73,6 +73,8 @@ pub struct AtCommit {
     pub wake: bool,
     /// Accounts have changed.
     pub configuration: bool,
+    /// There is something for the runner.
+    pub runner: bool,
     /// The database has just got the extension.
     pub announce: bool,
 }
@@ -84,6 +86,7 @@ pub fn at_commit(note: AtCommit) {
     AT_COMMIT.set(Some(AtCommit {
         wake: before.wake || note.wake,
         configuration: before.configuration || note.configuration,
+        runner: before.runner || note.runner,
         announce: before.announce || note.announce,
     }));
     if !REGISTERED.replace(true) {

@@ -24,6 +24,7 @@ use crate::outbox::campaign;
 use crate::outbox::claim::{Claimed, Claimer};
 use crate::outbox::mark::Marks;
 use crate::outbox::remove::{Remover, Step};
+use crate::pull::read;
 use crate::{pg, settings};
 
 mod imports;
@@ -98,6 +99,8 @@ struct Worker {
     held_until: Option<Instant>,
     /// Accounts that the HTTP thread sends for.
     sending: HashSet<Arc<str>>,
+    /// Pages that the HTTP thread is to ask for.
+    reading: HashSet<i64>,
     /// That no background worker is free for a runner the log knows.
     lacks_runner: bool,
 }
@@ -139,6 +142,7 @@ impl Worker {
             over: VecDeque::new(),
             held_until: None,
             sending: HashSet::new(),
+            reading: HashSet::new(),
             lacks_runner: false,
         };
         let accounts = worker.accounts.load(number);
@@ -216,6 +220,12 @@ impl Worker {
                     // Its tables are others' to know. What is under way is recorded if they take it, else sent again.
                     Found::AnotherVersion => break,
                 }
+            }
+            if self.slot.take_reads() || reconfigure {
+                self.hand_over_reads()?;
+            }
+            if self.slot.runner().is_none() && self.slot.take_want_of_runner() {
+                self.see_to_runner();
             }
             // Only now, for what was queued after its account was paused or changed must find it so.
             self.hand_over()?;
@@ -364,6 +374,16 @@ impl Worker {
         std::mem::take(&mut self.claimed).into_iter().try_for_each(|claimed| self.dispatch(claimed))
     }
 
+    /// Has pages be asked for that jobs want.
+    fn hand_over_reads(&mut self) -> Result<(), String> {
+        let known: Vec<i64> = self.reading.iter().copied().collect();
+        for (account, read) in transaction(c"looking for reads", || read::open(&known)) {
+            self.reading.insert(read.id);
+            self.tell(Command::Read { account: account.into(), reads: vec![read] })?;
+        }
+        Ok(())
+    }
+
     fn is_held(&self) -> bool {
         self.held_until.is_some_and(|until| Instant::now() < until)
     }
@@ -420,7 +440,7 @@ impl Worker {
     fn settle(&mut self, reports: Vec<Report>) -> bool {
         self.recorder.take(reports);
         let Some(recorded) = self.recorder.record(&mut self.accounts) else { return false };
-        let Recorded { outcomes, lanes, imports, parked, announced } = recorded;
+        let Recorded { outcomes, lanes, imports, parked, reads, announced } = recorded;
         let mut room = self.imports_stepped(imports) | !parked.is_empty();
         if !announced.is_empty() {
             // As what is handed over: none is made that a crash would make forgotten.
@@ -429,6 +449,10 @@ impl Worker {
         for (account, id) in announced {
             // In vain where the thread has ended, as it was told to.
             let _ = self.tell(Command::Make { account, id });
+        }
+        if !reads.is_empty() {
+            reads.iter().for_each(|id| _ = self.reading.remove(id));
+            self.slot.want_runner();
         }
         for Parked { seq, identifiers } in parked {
             self.claimer.room.park(seq, identifiers);

@@ -6,13 +6,21 @@ use pgrx::prelude::*;
 
 use super::process::attempt;
 use crate::inbound;
-use crate::outbox::purge::{self, Pass};
+use crate::outbox::purge::{self, Others, Pass};
+use crate::pull;
 
 /// Before it looks again for somebody, while the runner has other work.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Before it tries again what has failed.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// What is not the outbox's.
+const OTHERS: Others = Others {
+    webhook_events: inbound::retention::purge,
+    profiles: pull::purge::profiles,
+    events: pull::purge::events,
+};
 
 /// What there was to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +84,7 @@ impl Purger {
             self.pass = attempt(c"looking for people to purge", |_| true, Pass::begin)?;
             return Ok(if self.pass.is_some() { Purging::Piece } else { Purging::Later });
         };
-        let reached = attempt(c"purging", |_| true, || pass.piece(inbound::retention::purge))?;
+        let reached = attempt(c"purging", |_| true, || pass.piece(&OTHERS))?;
         pass.go_on(reached);
         if pass.is_done() {
             self.pass = None;

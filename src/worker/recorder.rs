@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use delivery::campaign::CampaignNews;
-use delivery::{AccountState, Finding, ImportReport, Outcome, Parked, Report};
+use delivery::{AccountState, Finding, ImportReport, Outcome, Parked, ReadAnswer, Report};
 use pgrx::prelude::*;
 use pgrx::spi;
 
@@ -15,6 +15,7 @@ use super::daily;
 use super::process::{NO_ROOM_PAUSE, attempt, is_lack_of_room};
 use crate::outbox::settle::Settler;
 use crate::outbox::{campaign, import};
+use crate::pull::read;
 
 /// What is not recorded yet.
 #[derive(Default)]
@@ -27,6 +28,7 @@ pub struct Recorder {
     imports: Vec<(Arc<str>, ImportReport)>,
     campaigns: Vec<(Arc<str>, CampaignNews)>,
     parked: Vec<Parked>,
+    reads: Vec<ReadAnswer>,
     announced: Vec<(Arc<str>, [u8; 16])>,
     /// There was no room; when to try again.
     again_at: Option<Instant>,
@@ -39,6 +41,8 @@ pub struct Recorded {
     pub lanes: Vec<(Arc<str>, &'static str)>,
     pub imports: Vec<(Arc<str>, ImportReport)>,
     pub parked: Vec<Parked>,
+    /// The reads that are answered.
+    pub reads: Vec<i64>,
     pub announced: Vec<(Arc<str>, [u8; 16])>,
 }
 
@@ -60,11 +64,13 @@ impl Recorder {
                 imports,
                 campaigns,
                 parked,
+                reads,
                 announced,
             } = report;
             self.announced.extend(announced.map(|id| (account.clone(), id)));
             self.outcomes.extend(outcomes);
             self.parked.extend(parked);
+            self.reads.extend(reads);
             self.imports.extend(imports.into_iter().map(|import| (account.clone(), import)));
             self.campaigns.extend(campaigns.into_iter().map(|news| (account.clone(), news)));
             self.found.extend(findings.map(|findings| (account.clone(), findings)));
@@ -95,7 +101,8 @@ impl Recorder {
             && self.lanes.is_empty()
             && self.imports.is_empty()
             && self.campaigns.is_empty()
-            && self.parked.is_empty();
+            && self.parked.is_empty()
+            && self.reads.is_empty();
         if nothing || self.again_at.is_some_and(|again_at| Instant::now() < again_at) {
             return None;
         }
@@ -104,6 +111,7 @@ impl Recorder {
             self.lanes.iter().try_for_each(|(account, lane)| daily::note(account, lane))?;
             self.imports.iter().try_for_each(|(account, report)| import::record(account, report))?;
             self.campaigns.iter().try_for_each(|(account, news)| campaign::record(account, news))?;
+            self.reads.iter().try_for_each(read::record)?;
             self.found.iter().try_for_each(|(account, findings)| accounts.found(account, findings))?;
             self.states.iter().try_for_each(|(account, state)| accounts.note(account, state))
         });
@@ -130,6 +138,7 @@ impl Recorder {
             lanes: std::mem::take(&mut self.lanes),
             imports: std::mem::take(&mut self.imports),
             parked: std::mem::take(&mut self.parked),
+            reads: std::mem::take(&mut self.reads).into_iter().map(|answer| answer.id).collect(),
             announced: std::mem::take(&mut self.announced),
         })
     }

@@ -12,12 +12,14 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 
 use super::handlers::{Handlers, Telling};
 use super::process::{self, attempt, transaction};
+use super::puller::{self, Pulling};
 use super::purger::{Purger, Purging};
 use super::slots::{Slot, shared};
 use super::version::Extension;
 use crate::capture::backfill::{self, chunk, notes};
 use crate::inbound;
 use crate::outbox::{purge, waiting};
+use crate::pull::due;
 
 /// Rows of a chunk: few at first, for nobody knows what they take.
 const FIRST: usize = 16;
@@ -58,7 +60,7 @@ pub unsafe extern "C-unwind" fn klaviyo_runner_main(argument: pg_sys::Datum) {
     let slots = shared().map(|shared| shared.slots()).unwrap_or_default();
     let Ok(number) = usize::try_from(number) else { return };
     let Some(slot) = slots.get(number) else { return };
-    if slot.is_free() || !slot.enter_runner(process::pid()) {
+    if slot.is_free() || !slot.enter_runner(process::pid(), process::latch()) {
         return;
     }
     // SAFETY: the callback finds the slot by the number, in memory that outlives the process.
@@ -70,7 +72,7 @@ pub unsafe extern "C-unwind" fn klaviyo_runner_main(argument: pg_sys::Datum) {
     process::connect(Some(slot.database()));
     let extension = transaction(c"looking for the extension", Extension::find);
     if extension.is_some_and(|extension| extension.is_ours()) {
-        Runner::default().serve();
+        Runner::default().serve(slot);
     }
     process::end(0);
 }
@@ -102,7 +104,10 @@ pub fn start(number: usize) -> bool {
 pub fn is_missing(slot: &Slot) -> bool {
     slot.runner().is_none()
         && transaction(c"looking for the runner's work", || {
-            Ok(!backfill::running()?.is_empty() || purge::is_due()? || inbound::handlers::is_due()?)
+            Ok(!backfill::running()?.is_empty()
+                || purge::is_due()?
+                || inbound::handlers::is_due()?
+                || due::is_any()?)
         })
 }
 
@@ -145,7 +150,7 @@ impl Default for Backfill {
 
 impl Runner {
     /// Works on all there are, a chunk of each in turn, until there are none.
-    fn serve(&mut self) {
+    fn serve(&mut self, slot: &Slot) {
         // What is read of a table and what is noted of it is seen as it was at one moment. Nobody is waited for so long that
         // a deadlock is found (deadlock_timeout, a second unless set): so it is never a user's statement that fails for one.
         transaction(c"beginning", || {
@@ -154,15 +159,22 @@ impl Runner {
         });
         let mut idle = LOOK;
         while !process::is_terminating() {
+            // Before it looks: what comes after that is told anew.
+            if slot.take_want_of_runner() {
+                idle = LOOK;
+            }
             let running = transaction(c"looking for backfills", backfill::running);
             let (purging, telling) = (self.purger.work(), self.handlers.work());
-            let rests = purging == Purging::Nothing && telling == Telling::Nothing;
+            let pulling = puller::work(slot);
+            let rests =
+                purging == Purging::Nothing && telling == Telling::Nothing && pulling == Pulling::Nothing;
             if running.is_empty() && rests && !forget() {
                 return;
             }
             // What was queued of those that have ended still takes room.
             self.backfills.retain(|id, it| running.contains(id) || it.waiting() > 0);
-            let mut worked = purging == Purging::Piece || telling == Telling::Call;
+            let mut worked =
+                purging == Purging::Piece || telling == Telling::Call || pulling == Pulling::Page;
             for id in running {
                 if process::is_terminating() {
                     return;

@@ -26,6 +26,11 @@ pub struct Slot {
     latch: AtomicPtr<pg_sys::Latch>,
     /// The process that runs what users have written.
     runner: AtomicI32,
+    runner_latch: AtomicPtr<pg_sys::Latch>,
+    /// There is something for it.
+    wants_runner: AtomicBool,
+    /// It wants pages of Klaviyo.
+    reads: AtomicBool,
     pending: AtomicBool,
     configuration: AtomicBool,
     /// What its accounts have spent of their budgets is on the board.
@@ -194,6 +199,8 @@ impl Slot {
     pub fn assign(&self, database: pg_sys::Oid) {
         self.state.store(state::WANTED, SeqCst);
         self.pending.store(false, SeqCst);
+        self.wants_runner.store(false, SeqCst);
+        self.reads.store(false, SeqCst);
         self.shown.store(false, SeqCst);
         self.low_water.store(0, SeqCst);
         self.database.store(u32::from(database), SeqCst);
@@ -238,13 +245,51 @@ impl Slot {
     }
 
     /// A runner takes its place in the slot. False if another one has it.
-    pub fn enter_runner(&self, pid: i32) -> bool {
-        self.runner.compare_exchange(0, pid, SeqCst, SeqCst).is_ok()
+    pub fn enter_runner(&self, pid: i32, latch: *mut pg_sys::Latch) -> bool {
+        if self.runner.compare_exchange(0, pid, SeqCst, SeqCst).is_err() {
+            return false;
+        }
+        self.runner_latch.store(latch, SeqCst);
+        true
     }
 
     /// The runner is about to end.
     pub fn leave_runner(&self, pid: i32) {
-        let _ = self.runner.compare_exchange(pid, 0, SeqCst, SeqCst);
+        if self.runner.load(SeqCst) == pid {
+            self.runner_latch.store(std::ptr::null_mut(), SeqCst);
+            self.runner.store(0, SeqCst);
+            // What came after its last look another one has to do.
+            if self.wants_runner.load(SeqCst) {
+                set_latch(&self.latch);
+            }
+        }
+    }
+
+    /// There is something for the runner: it looks, or the worker starts one.
+    pub fn want_runner(&self) {
+        self.wants_runner.store(true, SeqCst);
+        if self.runner.load(SeqCst) == 0 {
+            set_latch(&self.latch);
+        } else {
+            set_latch(&self.runner_latch);
+        }
+    }
+
+    /// Whether somebody has said so since the last look. For the runner, or for the worker where there is none.
+    pub fn take_want_of_runner(&self) -> bool {
+        self.wants_runner.swap(false, SeqCst)
+    }
+
+    /// There are pages to be asked for.
+    pub fn ask_to_read(&self) {
+        if !self.reads.swap(true, SeqCst) {
+            set_latch(&self.latch);
+        }
+    }
+
+    /// Whether somebody has said so since the last look.
+    pub fn take_reads(&self) -> bool {
+        self.reads.swap(false, SeqCst)
     }
 
     /// To be set when what its accounts have spent is on the board.

@@ -11,6 +11,7 @@ use super::process::attempt;
 use crate::capture::backfill::notes;
 use crate::inbound;
 use crate::outbox::{self, import, retention, unique_ids};
+use crate::pull;
 use crate::settings::{self, Retention};
 
 /// Between two rounds. Days are long, and partitions made days ahead.
@@ -34,6 +35,7 @@ enum Step {
     DeleteOldJobs,
     DeleteOldCampaigns,
     DeleteOldWebhookEvents,
+    DeleteOldEvents,
     DeleteOldDeadLetters,
     CountDeadLetters,
     DeleteSurplusDeadLetters,
@@ -43,7 +45,7 @@ enum Step {
     DeleteOldDeletions,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
@@ -51,6 +53,7 @@ const STEPS: [Step; 14] = [
     Step::DeleteOldJobs,
     Step::DeleteOldCampaigns,
     Step::DeleteOldWebhookEvents,
+    Step::DeleteOldEvents,
     Step::DeleteOldDeadLetters,
     Step::CountDeadLetters,
     Step::DeleteSurplusDeadLetters,
@@ -148,7 +151,7 @@ impl Upkeep {
         if matches!(step, Step::AddDays | Step::DropDays) {
             Spi::run(NO_EVENT_TRIGGERS)?;
         }
-        let Retention { delivery, dead_letter, dead_letters, unique_id, deletion, campaign, webhook } =
+        let Retention { delivery, dead_letter, dead_letters, unique_id, deletion, campaign, webhook, event } =
             self.retention;
         match step {
             Step::AddDays => retention::add_day(),
@@ -158,6 +161,7 @@ impl Upkeep {
             Step::DeleteOldJobs => delivery.map_or(Ok(0), import::delete_old),
             Step::DeleteOldCampaigns => campaign.map_or(Ok(0), outbox::campaign::delete_old),
             Step::DeleteOldWebhookEvents => webhook.map_or(Ok(0), inbound::retention::delete_old),
+            Step::DeleteOldEvents => event.map_or(Ok(0), pull::retention::delete_old_events),
             Step::DeleteOldDeadLetters => dead_letter.map_or(Ok(0), retention::delete_old_dead_letters),
             Step::CountDeadLetters => {
                 self.surplus = dead_letters.map_or(Ok(0), retention::surplus_dead_letters)?;
@@ -209,6 +213,9 @@ impl Upkeep {
             Step::DeleteOldWebhookEvents => {
                 log!("klaviyo_sync: dropped webhooks' events older than klaviyo.webhook_retention: {done}");
             }
+            Step::DeleteOldEvents => {
+                log!("klaviyo_sync: dropped events older than klaviyo.event_retention: {done}");
+            }
             Step::DeleteOldDeadLetters => {
                 log!("klaviyo_sync: dropped dead letters older than klaviyo.dead_letter_retention: {done}");
             }
@@ -246,6 +253,7 @@ impl Step {
             Self::DeleteOldJobs => "old import jobs",
             Self::DeleteOldCampaigns => "old campaigns",
             Self::DeleteOldWebhookEvents => "old events of webhooks",
+            Self::DeleteOldEvents => "old events that were read",
             Self::DeleteOldDeadLetters => "old dead letters",
             Self::CountDeadLetters | Self::DeleteSurplusDeadLetters => "dead letters above the limit",
             Self::ForgetUniqueIds => "old unique_ids",

@@ -1,0 +1,13 @@
+//! What Klaviyo has, read now and then into tables of ours. `sql/39_pulls.sql` has the tables and says what is to be read.
+//!
+//! The runner does it, for triggers of users may stand on these tables. It writes down which page it wants ([`read`]); the worker
+//! asks Klaviyo for it, in what its limits leave, and writes down the answer; the runner takes that, and how far the run is
+//! stands in the same transaction. So whatever ends in between, nothing is taken twice and nothing left out.
+
+pub mod due;
+mod mirror;
+mod plan;
+pub mod purge;
+pub mod read;
+pub mod retention;
+pub mod run;
