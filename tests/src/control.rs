@@ -1,5 +1,7 @@
 //! The sandbox's control paths: what it saw, what it keeps, and how it is told to misbehave.
 
+mod seeds;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use ureq::Agent;
 
 use crate::receipt::Receipt;
 use crate::wait::PATIENCE;
+pub use seeds::{EventSeed, SeededEvents};
 
 /// Receipts fetched in one go; each may be as large as a request.
 const PAGE: usize = 2000;
@@ -405,6 +408,11 @@ impl Control {
     fn put(&self, path: &str, body: &Value) {
         let answer = self.agent.put(format!("{}/_sandbox/{path}", self.url)).send_json(body);
         answer.unwrap_or_else(|error| panic!("PUT /_sandbox/{path}: {error}"));
+    }
+
+    fn delete(&self, path: &str) {
+        let answer = self.agent.delete(format!("{}/_sandbox/{path}", self.url)).call();
+        answer.unwrap_or_else(|error| panic!("DELETE /_sandbox/{path}: {error}"));
     }
 
     /// Whether the API listens at the moment.

@@ -31,8 +31,8 @@ pub use accounts::{stopped_reason, under_way};
 pub use cluster::{Cluster, Stop, explain};
 pub use cluster_builder::ClusterBuilder;
 pub use control::{
-    Bulk, ConsentChange, Control, Fault, ImportJob, Rates, Stats, StatsRow, StoredCampaign, StoredEvent,
-    StoredProfile, WebhookRequest,
+    Bulk, ConsentChange, Control, EventSeed, Fault, ImportJob, Rates, SeededEvents, Stats, StatsRow,
+    StoredCampaign, StoredEvent, StoredProfile, WebhookRequest,
 };
 pub use directory::Directory;
 pub use ledger::Ledger;

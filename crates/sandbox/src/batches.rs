@@ -12,6 +12,7 @@ use crate::bulk::BulkSettings;
 use crate::check::Entry;
 use crate::error::ApiError;
 use crate::store::{self, Store};
+use crate::time::now;
 use crate::work::Work;
 
 /// An entry of a job, and what is known to be wrong with it.
@@ -118,7 +119,7 @@ impl Batches {
         if self.open.is_empty() {
             return;
         }
-        let now = Timestamp::now();
+        let now = now();
         let Self { random, batches, open, .. } = self;
         open.retain(|&index| {
             let batch = &mut batches[index];
@@ -155,7 +156,7 @@ impl Batch {
         }
         match item.entry {
             Entry::Suppress(email) => store.suppress(email, self.receipt, now),
-            Entry::Unsuppress(email) if store.unsuppress(&email, self.receipt) => {}
+            Entry::Unsuppress(email) if store.unsuppress(&email, self.receipt, now) => {}
             Entry::Unsuppress(_) => return Ok(Outcome::Skipped),
             Entry::Code(draft) => {
                 store.coupons.create_code(draft).map_err(|error| error.under(at))?;

@@ -10,6 +10,12 @@ use crate::work::Work;
 pub enum Call {
     /// `POST /api/events`: one event.
     Events,
+    /// `GET /api/events`: which events there are.
+    RecordedEvents,
+    /// `GET /api/metrics`: which metrics there are.
+    Metrics,
+    /// `GET /api/metrics/{id}`: one metric.
+    Metric,
     /// `POST /api/event-bulk-create-jobs`: many events of many profiles.
     EventBulkCreate,
     /// `POST /api/profile-import`: create or update one profile.
@@ -130,7 +136,7 @@ pub struct Limits {
 
 impl Call {
     /// The calls that are not of a kind.
-    const SINGLE: [Self; 47] = [
+    const SINGLE: [Self; 50] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
@@ -152,6 +158,9 @@ impl Call {
         Self::RemoveFromList,
         Self::Profiles,
         Self::Profile,
+        Self::RecordedEvents,
+        Self::Metrics,
+        Self::Metric,
         Self::CreateCoupon,
         Self::Coupon,
         Self::CodesOfCoupon,
@@ -208,7 +217,9 @@ impl Call {
     /// The path as the OpenAPI document writes it.
     pub const fn path(self) -> &'static str {
         match self {
-            Self::Events => "/api/events",
+            Self::Events | Self::RecordedEvents => "/api/events",
+            Self::Metrics => "/api/metrics",
+            Self::Metric => "/api/metrics/{id}",
             Self::EventBulkCreate => "/api/event-bulk-create-jobs",
             Self::ProfileImport => "/api/profile-import",
             Self::ProfileBulkImport | Self::ImportJobs => "/api/profile-bulk-import-jobs",
@@ -282,6 +293,9 @@ impl Call {
             | Self::ListMembers
             | Self::Profiles
             | Self::Profile
+            | Self::RecordedEvents
+            | Self::Metrics
+            | Self::Metric
             | Self::Coupon
             | Self::CodesOfCoupon
             | Self::Code
@@ -314,6 +328,7 @@ impl Call {
     pub const fn limits(self) -> Limits {
         match self {
             Self::Events
+            | Self::RecordedEvents
             | Self::CreateCode
             | Self::Code
             | Self::Things(_)
@@ -357,6 +372,8 @@ impl Call {
             | Self::AddToList
             | Self::RemoveFromList
             | Self::MergeProfiles
+            | Self::Metrics
+            | Self::Metric
             | Self::Campaigns
             | Self::CreateCampaign
             | Self::Campaign
@@ -409,6 +426,9 @@ impl Call {
             | Self::ListMembers
             | Self::Profiles
             | Self::Profile
+            | Self::RecordedEvents
+            | Self::Metrics
+            | Self::Metric
             | Self::Coupon
             | Self::CodesOfCoupon
             | Self::Code
@@ -450,7 +470,8 @@ mod tests {
     fn paths_name_calls_and_ids() {
         for (method, path, call) in [
             (Method::POST, "/api/events", Some((Call::Events, ""))),
-            (Method::GET, "/api/events", Some((Call::Events, ""))),
+            (Method::GET, "/api/events", Some((Call::RecordedEvents, ""))),
+            (Method::PUT, "/api/events", Some((Call::Events, ""))),
             (Method::POST, "/api/profile-bulk-import-jobs", Some((Call::ProfileBulkImport, ""))),
             (Method::GET, "/api/profile-bulk-import-jobs", Some((Call::ImportJobs, ""))),
             (Method::PUT, "/api/profile-bulk-import-jobs", Some((Call::ProfileBulkImport, ""))),
@@ -488,7 +509,7 @@ mod tests {
     #[test]
     fn a_path_answers_to_methods() {
         for (path, methods) in [
-            ("/api/events", &[Method::POST][..]),
+            ("/api/events", &[Method::POST, Method::GET][..]),
             ("/api/lists", &[Method::GET, Method::POST]),
             ("/api/lists/Y6nRLr", &[Method::GET, Method::PATCH, Method::DELETE]),
             ("/api/catalog-variants", &[Method::GET, Method::POST]),

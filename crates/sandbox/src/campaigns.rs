@@ -65,18 +65,6 @@ pub struct Campaigns {
     campaigns: Vec<Campaign>,
 }
 
-/// The time, to the microsecond: what answers show and filters compare is the same.
-pub fn now() -> Timestamp {
-    let now = Timestamp::now();
-    // Not near the limits of the type, so the fallback is never taken.
-    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
-}
-
-/// A time as answers have it, with the part of the second where there is one.
-fn written(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%S%.f+00:00").to_string()
-}
-
 fn unknown_campaign() -> ApiError {
     ApiError::not_found("A campaign with this id does not exist.")
 }

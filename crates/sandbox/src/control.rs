@@ -1,5 +1,7 @@
 //! The control paths: looking inside the sandbox, and telling it to misbehave.
 
+mod seeds;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,6 +26,7 @@ use crate::reply::Reply;
 use crate::sandbox::Sandbox;
 use crate::server::Command;
 use crate::store::{ConsentView, EventView};
+use crate::time::now;
 use crate::webhooks::Occurrence;
 
 /// What all control paths begin with.
@@ -129,8 +131,9 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/health", get(health))
         .route("/receipts", get(receipts))
         .route("/stats", get(stats))
-        .route("/events", get(events))
-        .route("/profiles", get(profiles))
+        .route("/events", get(events).post(seeds::make_events))
+        .route("/profiles", get(profiles).post(seeds::make_profiles))
+        .route("/profiles/{id}", put(seeds::change_profile).delete(seeds::delete_profile))
         .route("/jobs", get(jobs))
         .route("/consents", get(consents))
         .route("/lists", get(lists))
@@ -226,7 +229,7 @@ async fn campaigns(State(control): State<Control>) -> Answer {
 async fn make_template(State(control): State<Control>, body: Bytes) -> Answer {
     let NewTemplate { name } = parse(&body)?;
     let mut state = control.sandbox.state();
-    let made = state.store.create_template(TemplateDraft::named(name), Timestamp::now());
+    let made = state.store.create_template(TemplateDraft::named(name), now());
     let template = made.map_err(|error| Refused(StatusCode::CONFLICT, error.detail))?;
     answer(&json!({"ok": true, "id": template.id}))
 }
@@ -235,7 +238,7 @@ async fn make_template(State(control): State<Control>, body: Bytes) -> Answer {
 async fn sign_webhooks(State(control): State<Control>, body: Bytes) -> Answer {
     let Occurrences { events } = parse(&body)?;
     let api_url = &control.sandbox.settings.api_url;
-    let requests = control.sandbox.state().webhooks.requests(&events, api_url, Timestamp::now());
+    let requests = control.sandbox.state().webhooks.requests(&events, api_url, now());
     answer(&json!({"requests": requests}))
 }
 

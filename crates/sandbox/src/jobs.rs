@@ -15,6 +15,7 @@ use crate::bulk::BulkSettings;
 use crate::check::ImportItem;
 use crate::error::ApiError;
 use crate::store::{self, Store};
+use crate::time::now;
 pub use document::expiry;
 
 /// Where a profile is in the body that creates a job, before its number.
@@ -142,7 +143,7 @@ impl Jobs {
         if self.open.is_empty() {
             return;
         }
-        let now = Timestamp::now();
+        let now = now();
         let Self { random, jobs, open, .. } = self;
         open.retain(|&index| {
             let job = &mut jobs[index];

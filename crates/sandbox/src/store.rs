@@ -1,27 +1,30 @@
-//! Profiles, events, consents, lists, the catalog, coupons and templates, as Klaviyo would keep them.
+//! Profiles, events, consents, lists, segments, the catalog, coupons and templates, as Klaviyo would keep them.
 
 mod bulk;
 mod catalog;
 mod consent;
 mod coupons;
+mod events;
 mod identifiers;
+mod index;
 mod lists;
+mod members;
 mod merge;
+mod metrics;
+mod people;
 mod profile;
+mod seeds;
+mod subscriptions;
 mod templates;
+mod timeline;
 
-use std::borrow::Cow;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use hyper::StatusCode;
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::Number;
-use serde_json::value::{RawValue, to_raw_value};
 
-use crate::check::{EventDraft, ProfileDraft, Whose};
+use crate::check::{ProfileDraft, Whose};
 use crate::error::ApiError;
 pub use bulk::BulkRefusal;
 use catalog::Catalog;
@@ -29,10 +32,17 @@ use consent::Entry;
 pub use consent::{Channel, ConsentView};
 pub use coupons::Coupon;
 use coupons::Coupons;
+pub use events::EventView;
+use events::{Event, unique_id};
 pub use identifiers::Identifier;
 pub use lists::{List, OptIn, unknown_list};
+pub use members::Members;
+pub use metrics::INTEGRATION;
+use metrics::Metric;
+use people::Orders;
 pub use profile::{Profile, ProfileView};
 use templates::Template;
+use timeline::Timeline;
 
 /// Crockford's base 32, which Klaviyo's profile ids (ULIDs) are written in.
 const BASE_32: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -76,48 +86,20 @@ pub struct Upserted<'a> {
 /// The profile that has each of a draft's identifiers.
 type Owners = [Option<usize>; Identifier::ALL.len()];
 
-struct Event {
-    /// The number that its id is written from.
-    id: u64,
-    profile: usize,
-    metric: Arc<str>,
-    unique_id: Box<str>,
-    time: Timestamp,
-    value: Option<Number>,
-    value_currency: Option<Arc<str>>,
-    /// As text: a tree of small maps takes several times the memory, and events are many.
-    properties: Box<RawValue>,
-    received: u64,
-    receipt: u64,
-}
-
-/// An event as the control path shows it.
-#[derive(Serialize)]
-pub struct EventView<'a> {
-    id: String,
-    metric: &'a str,
-    /// What tells it from others of its profile and metric: given, or the time in seconds since 1970.
-    unique_id: &'a str,
-    profile_id: &'a str,
-    time: String,
-    value: &'a Option<Number>,
-    value_currency: Option<&'a str>,
-    properties: &'a RawValue,
-    /// How often it came, the first time included.
-    received: u64,
-    /// The receipt of the request that made it.
-    n: u64,
-}
-
 /// Everything that requests left behind.
 pub struct Store {
     random: fastrand::Rng,
     profiles: Vec<Profile>,
     by_id: HashMap<String, usize>,
     by_identifier: [HashMap<String, usize>; Identifier::ALL.len()],
-    /// Metrics and currencies repeat in every event; each text is kept once.
-    texts: HashSet<Arc<str>>,
+    orders: Orders,
+    /// In the order of their first events.
+    metrics: Vec<Metric>,
+    by_metric: HashMap<String, usize>,
+    /// Currencies repeat in every event; each text is kept once.
+    currencies: HashSet<Arc<str>>,
     events: Vec<Event>,
+    timeline: Timeline,
     /// Places in `events`, by what tells them apart there.
     by_unique_id: HashTable<usize>,
     hasher: DefaultHashBuilder,
@@ -145,8 +127,12 @@ impl Store {
             profiles: Vec::new(),
             by_id: HashMap::new(),
             by_identifier: Default::default(),
-            texts: HashSet::new(),
+            orders: Orders::default(),
+            metrics: Vec::new(),
+            by_metric: HashMap::new(),
+            currencies: HashSet::new(),
             events: Vec::new(),
+            timeline: Timeline::default(),
             by_unique_id: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             repeats: 0,
@@ -165,27 +151,19 @@ impl Store {
 
     /// Creates or updates a profile, as `profile-import` does.
     pub fn import(&mut self, draft: ProfileDraft, now: Timestamp) -> Result<Upserted<'_>, Refusal> {
+        let (index, created) = self.change(draft, now)?;
+        self.profiles[index].updates += 1;
+        Ok(Upserted { profile: &self.profiles[index], created })
+    }
+
+    /// The same as somebody does it in Klaviyo's own pages. The place of the profile, and whether it is new.
+    pub fn change(&mut self, draft: ProfileDraft, now: Timestamp) -> Result<(usize, bool), Refusal> {
         let owners = self.owners(&draft);
         let found = self.find(&draft, owners)?;
         if let Some(other) = owners.into_iter().flatten().find(|owner| found != Some(*owner)) {
             return Err(Refusal::Duplicate { profile_id: self.profiles[other].id.clone() });
         }
-        let index = self.upsert(found, draft, now);
-        self.profiles[index].updates += 1;
-        Ok(Upserted { profile: &self.profiles[index], created: found.is_none() })
-    }
-
-    /// Records an event, unless its profile and metric have one with that unique id.
-    pub fn record(
-        &mut self,
-        profile: ProfileDraft,
-        event: EventDraft<'_>,
-        receipt: u64,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let profile = self.place(profile, now)?;
-        self.add(profile, &event, receipt, now);
-        Ok(())
+        Ok((self.upsert(found, draft, now), found.is_none()))
     }
 
     /// Creates or updates the profile of an event. An identifier that belongs to another profile stays there, since
@@ -199,50 +177,6 @@ impl Store {
             }
         }
         Ok(self.upsert(found, draft, now))
-    }
-
-    /// Adds an event to a profile, or counts it if it is a repeat.
-    fn add(&mut self, profile: usize, draft: &EventDraft<'_>, receipt: u64, now: Timestamp) {
-        let unique_id = unique_id(draft, now);
-        if let Some(first) = self.find_event(profile, draft.metric, &unique_id) {
-            self.events[first].received += 1;
-            self.repeats += 1;
-            return;
-        }
-        let time = happened(draft, now);
-        self.profiles[profile].saw_event(time);
-        let event = Event {
-            id: self.random.u64(..),
-            profile,
-            metric: self.text(draft.metric),
-            unique_id: unique_id.into(),
-            time,
-            value: draft.value.clone(),
-            value_currency: draft.value_currency.map(|code| self.text(code)),
-            // A JSON object always has a text.
-            properties: to_raw_value(draft.properties).unwrap_or_default(),
-            received: 1,
-            receipt,
-        };
-        self.events.push(event);
-        self.index_event(self.events.len() - 1);
-    }
-
-    /// Has an event be found.
-    fn index_event(&mut self, index: usize) {
-        let Self { by_unique_id, events, hasher, .. } = self;
-        let hash = |event: &Event| hasher.hash_one((event.profile, &*event.metric, &*event.unique_id));
-        by_unique_id.insert_unique(hash(&events[index]), index, |&index| hash(&events[index]));
-    }
-
-    /// The place of an event in the store.
-    fn find_event(&self, profile: usize, metric: &str, unique_id: &str) -> Option<usize> {
-        let hash = self.hasher.hash_one((profile, metric, unique_id));
-        let is_same = |index: &usize| {
-            let event = &self.events[*index];
-            event.profile == profile && *event.unique_id == *unique_id && *event.metric == *metric
-        };
-        self.by_unique_id.find(hash, is_same).copied()
     }
 
     /// The profile that a draft means: by id, else by the first identifier that somebody has.
@@ -285,6 +219,7 @@ impl Store {
             }
         }
         profile.apply(draft, now);
+        self.orders.note(index);
         index
     }
 
@@ -310,6 +245,7 @@ impl Store {
             list.forget(index);
         }
         self.forget_consents(index);
+        self.orders.note(index);
         let profile = &mut self.profiles[index];
         profile.is_deleted = true;
         self.by_id.remove(&profile.id);
@@ -320,73 +256,14 @@ impl Store {
         }
     }
 
-    fn text(&mut self, text: &str) -> Arc<str> {
-        Arc::clone(self.texts.get_or_insert_with(text, |text| text.into()))
-    }
-
-    /// Events that are kept, those of deleted profiles aside.
-    fn kept(&self) -> impl Iterator<Item = &Event> {
-        self.events.iter().filter(|event| !self.profiles[event.profile].is_deleted)
-    }
-
-    pub fn event_count(&self) -> usize {
-        self.kept().count()
-    }
-
     pub fn profile_count(&self) -> usize {
         self.profiles.iter().filter(|profile| !profile.is_deleted).count()
-    }
-
-    /// Events that came again and were not recorded again.
-    pub fn repeats(&self) -> u64 {
-        self.repeats
-    }
-
-    /// Bulk calls of which nothing was recorded, since an event in them was a repeat.
-    pub fn bulk_repeats(&self) -> u64 {
-        self.bulk_repeats
-    }
-
-    pub fn events(&self, metric: Option<&str>) -> Vec<EventView<'_>> {
-        let wanted = self.kept().filter(|event| metric.is_none_or(|metric| *event.metric == *metric));
-        wanted.map(|event| self.view(event)).collect()
     }
 
     pub fn profiles(&self) -> Vec<ProfileView<'_>> {
         let kept = self.profiles.iter().enumerate().filter(|(_, profile)| !profile.is_deleted);
         kept.map(|(index, profile)| profile.view(self.lists_of(index))).collect()
     }
-
-    fn view<'a>(&'a self, event: &'a Event) -> EventView<'a> {
-        EventView {
-            id: base_62(event.id),
-            metric: &event.metric,
-            unique_id: &event.unique_id,
-            profile_id: &self.profiles[event.profile].id,
-            time: rfc3339(event.time),
-            value: &event.value,
-            value_currency: event.value_currency.as_deref(),
-            properties: &event.properties,
-            received: event.received,
-            n: event.receipt,
-        }
-    }
-}
-
-/// When an event happened: now, unless it says so.
-fn happened(event: &EventDraft<'_>, now: Timestamp) -> Timestamp {
-    truncated(event.time.unwrap_or(now))
-}
-
-/// What tells an event from others of its profile and metric: the time to the second, unless it says so.
-fn unique_id<'v>(event: &EventDraft<'v>, now: Timestamp) -> Cow<'v, str> {
-    event.unique_id.map_or_else(|| happened(event, now).as_second().to_string().into(), Cow::Borrowed)
-}
-
-/// Klaviyo cuts an event's time to the second (`EventCreateQueryV2`).
-fn truncated(time: Timestamp) -> Timestamp {
-    // Away from the type's limits by the checks, so the fallback is never taken.
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// The way Klaviyo writes times.
@@ -403,16 +280,6 @@ pub fn ulid(random: &mut fastrand::Rng) -> String {
 /// An id as the errors of Klaviyo's jobs have it.
 pub fn uuid(random: &mut fastrand::Rng) -> String {
     uuid::Builder::from_random_bytes(random.u128(..).to_be_bytes()).into_uuid().to_string()
-}
-
-/// An event's id: eleven digits.
-fn base_62(mut number: u64) -> String {
-    let mut digits = [0; 11];
-    for digit in &mut digits {
-        *digit = BASE_62[(number % 62) as usize];
-        number /= 62;
-    }
-    digits.into_iter().map(char::from).collect()
 }
 
 fn random_text(random: &mut fastrand::Rng, alphabet: &[u8], length: usize) -> String {

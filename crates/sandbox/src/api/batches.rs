@@ -1,7 +1,6 @@
 //! The calls about jobs of many entries.
 
 use hyper::StatusCode;
-use jiff::Timestamp;
 use serde_json_borrow::Value;
 
 use super::Received;
@@ -12,6 +11,7 @@ use crate::check;
 use crate::receipts::Ticket;
 use crate::reply::Reply;
 use crate::sandbox::State;
+use crate::time::now;
 use crate::work::Work;
 
 impl Received<'_> {
@@ -24,7 +24,7 @@ impl Received<'_> {
         ticket: Ticket,
     ) -> Result<Reply, Reply> {
         query::none(&self.head.uri).map_err(refused)?;
-        let (now_us, now) = (self.sandbox.now_us(), Timestamp::now());
+        let (now_us, now) = (self.sandbox.now_us(), now());
         let entries = check::batch(body, work, now).map_err(|errors| Reply::errors(&errors))?;
         let items = entries.into_iter().map(|entry| Item { entry, refused: None });
         let mut items: Vec<Item> = items.collect();

@@ -1,7 +1,6 @@
 //! What each call does, once the request is known to be somebody's and in time.
 
 use hyper::StatusCode;
-use jiff::Timestamp;
 use serde_json::json;
 use serde_json_borrow::Value;
 
@@ -19,6 +18,7 @@ use crate::receipts::Ticket;
 use crate::reply::{JSON_API, Reply};
 use crate::sandbox::State;
 use crate::store::BulkRefusal;
+use crate::time::now;
 
 /// The groups of a bulk call of events.
 const GROUPS: &str = "/data/attributes/events-bulk-create/data";
@@ -38,6 +38,9 @@ impl Received<'_> {
         };
         match call {
             Call::Events => self.event(state, &body, ticket),
+            Call::RecordedEvents => self.recorded_events(state),
+            Call::Metrics => self.metrics(state),
+            Call::Metric => self.metric(state, id),
             Call::EventBulkCreate => self.event_bulk(state, &body, ticket),
             Call::ProfileImport => self.import(state, &body),
             Call::ProfileBulkImport => self.profile_bulk(state, &body, ticket),
@@ -106,7 +109,7 @@ impl Received<'_> {
     }
 
     fn event(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
-        let now = Timestamp::now();
+        let now = now();
         let (profile, event) = check::event(body, now).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
         state
@@ -117,7 +120,7 @@ impl Received<'_> {
     }
 
     fn event_bulk(&self, state: &mut State, body: &Value<'_>, ticket: Ticket) -> Result<Reply, Reply> {
-        let now = Timestamp::now();
+        let now = now();
         let groups = check::event_bulk(body, now).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::events_and_profiles, body))?;
         match state.store.record_all(groups, ticket.n, now) {
@@ -146,7 +149,7 @@ impl Received<'_> {
         none(refuse::find(&self.refuse, refuse::whole, body))?;
         let upserted = state
             .store
-            .import(draft, Timestamp::now())
+            .import(draft, now())
             .map_err(|refusal| Reply::errors(&[refusal.to_error("/data")]))?;
         let status = if upserted.created { StatusCode::CREATED } else { StatusCode::OK };
         let api_url = self.api_url();
@@ -161,7 +164,7 @@ impl Received<'_> {
             let at = format!("{PROFILES}/{index}");
             Item { refused: refuse::first(&self.refuse, import.payload.get(), &at), import }
         });
-        let job = state.jobs.create(items.collect(), ticket.n, self.sandbox.now_us(), Timestamp::now());
+        let job = state.jobs.create(items.collect(), ticket.n, self.sandbox.now_us(), now());
         Ok(document(StatusCode::ACCEPTED, &job.document(self.api_url())))
     }
 
@@ -169,7 +172,7 @@ impl Received<'_> {
     fn merge(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
         let merge = check::merge(body).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
-        state.store.merge(&merge).map_err(refused)?;
+        state.store.merge(&merge, now()).map_err(refused)?;
         let links = json!({"self": format!("{}/api/profiles/{}", self.api_url(), merge.destination)});
         let data = json!({"type": "profile", "id": merge.destination, "links": links});
         Ok(document(StatusCode::CREATED, &json!({"data": data, "links": links})))
@@ -216,6 +219,12 @@ fn find<'a>(state: &'a State, id: &str) -> Result<&'a Job, Reply> {
 
 pub(super) fn not_found(detail: &str) -> Reply {
     refused(ApiError::not_found(detail))
+}
+
+/// A page of a list. It takes the resources, which json! would copy.
+pub(super) fn page(data: Vec<serde_json::Value>, links: serde_json::Value) -> Reply {
+    let members = [("data".to_owned(), data.into()), ("links".to_owned(), links)];
+    document(StatusCode::OK, &serde_json::Value::Object(members.into_iter().collect()))
 }
 
 pub(super) fn document(status: StatusCode, document: &serde_json::Value) -> Reply {

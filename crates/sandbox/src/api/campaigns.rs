@@ -8,13 +8,14 @@ use super::Received;
 use super::calls::{document, none, not_found, refused};
 use super::coupons::in_body;
 use super::filter::Condition;
-use super::query::campaigns::Order;
 use super::{query, refuse};
-use crate::campaigns::{About, Campaign, now};
+use crate::campaigns::{About, Campaign};
 use crate::check;
 use crate::error::WHOLE_BODY;
+use crate::order::Order;
 use crate::reply::Reply;
 use crate::sandbox::State;
+use crate::time::now;
 
 impl Received<'_> {
     pub(super) fn campaigns(&self, state: &State) -> Result<Reply, Reply> {

@@ -1,7 +1,6 @@
 //! The calls about single things of the catalog, and those that list them.
 
 use hyper::StatusCode;
-use jiff::Timestamp;
 use serde_json::json;
 use serde_json_borrow::Value;
 
@@ -14,6 +13,7 @@ use crate::check::{self, ThingDraft};
 use crate::error::ApiError;
 use crate::reply::Reply;
 use crate::sandbox::State;
+use crate::time::now;
 
 impl Received<'_> {
     pub(super) fn things(&self, state: &State, kind: Kind) -> Result<Reply, Reply> {
@@ -62,7 +62,7 @@ impl Received<'_> {
         none(refuse::find(&self.refuse, refuse::whole, body))?;
         let (kind, id) = (draft.kind, draft.id.clone());
         let catalog = &mut state.store.catalog;
-        catalog.perform(act, draft, Timestamp::now()).map_err(in_body)?;
+        catalog.perform(act, draft, now()).map_err(in_body)?;
         let thing = catalog.get(kind, &id).map_err(refused)?;
         let status = if act == Act::Create { StatusCode::CREATED } else { StatusCode::OK };
         Ok(document(status, &catalog.document(thing, self.api_url())))

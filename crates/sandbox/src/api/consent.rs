@@ -12,6 +12,7 @@ use crate::error::ApiError;
 use crate::receipts::Ticket;
 use crate::reply::Reply;
 use crate::sandbox::State;
+use crate::time::now;
 
 impl Received<'_> {
     pub(super) fn subscribe(
@@ -42,7 +43,7 @@ impl Received<'_> {
         change: impl FnOnce(ConsentDraft, Timestamp) -> Result<(), Vec<ApiError>>,
     ) -> Result<Reply, Reply> {
         query::none(&self.head.uri).map_err(refused)?;
-        let now = Timestamp::now();
+        let now = now();
         let draft = check(body, now).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, |body| refuse::entries(body, "profiles"), body))?;
         change(draft, now).map_err(|errors| Reply::errors(&errors))?;

@@ -1,7 +1,6 @@
 //! The calls about coupons and their codes, but for jobs.
 
 use hyper::StatusCode;
-use jiff::Timestamp;
 use serde_json::json;
 use serde_json_borrow::Value;
 
@@ -13,6 +12,7 @@ use crate::error::{ApiError, WHOLE_BODY};
 use crate::reply::Reply;
 use crate::sandbox::State;
 use crate::store::Coupon;
+use crate::time::now;
 
 impl Received<'_> {
     pub(super) fn create_coupon(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
@@ -39,7 +39,7 @@ impl Received<'_> {
     /// The answer is a 200: the document has no 201 of this call.
     pub(super) fn create_code(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
         query::none(&self.head.uri).map_err(refused)?;
-        let draft = check::coupon_code(body, Timestamp::now()).map_err(|errors| Reply::errors(&errors))?;
+        let draft = check::coupon_code(body, now()).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
         let code = state.store.coupons.create_code(draft).map_err(in_body)?;
         Ok(document(StatusCode::OK, &code.document(self.api_url())))

@@ -2,10 +2,8 @@
 
 mod conditions;
 
-use crate::check::Whose;
 use crate::error::ApiError;
-use crate::store::Identifier;
-pub use conditions::{Condition, Field, Kind, conditions};
+pub use conditions::{Condition, Field, Kind, Test, conditions};
 
 /// The parameter that has the filter.
 pub const FILTER: &str = "filter";
@@ -32,26 +30,13 @@ impl Filter {
             return Err(invalid(format!("'{operator}' is not an operator for '{field}'.")));
         }
         let values = match operator {
-            // The document writes equals(email,['example']) too.
-            EQUALS => {
-                string(values).map(one).or_else(|| list(values).filter(|(values, _)| values.len() == 1))
-            }
+            EQUALS => only(values),
             _ => list(values),
         };
         match values {
             Some((values, ")")) => Ok(Self { field, values }),
             _ => Err(invalid(format!("Invalid value in the filter: {text}."))),
         }
-    }
-
-    /// The profiles that a filter of them means.
-    pub fn whose(&self) -> Vec<Whose> {
-        let identifier = Identifier::ALL.into_iter().find(|identifier| identifier.attribute() == self.field);
-        let whose = |value: &String| match identifier {
-            Some(identifier) => Whose::Has(identifier, value.clone()),
-            None => Whose::Id(value.clone()),
-        };
-        self.values.iter().map(whose).collect()
     }
 }
 
@@ -62,8 +47,10 @@ fn split(text: &str) -> Option<(&str, &str, &str)> {
     Some((operator, field.trim(), rest.trim_start()))
 }
 
-fn one((value, rest): (String, &str)) -> (Vec<String>, &str) {
-    (vec![value], rest)
+/// A string, also in a list of its own, since the document writes equals(email,['example']) too; and what comes after it.
+fn only(text: &str) -> Option<(Vec<String>, &str)> {
+    let one = string(text).map(|(value, rest)| (vec![value], rest));
+    one.or_else(|| list(text).filter(|(values, _)| values.len() == 1))
 }
 
 /// The strings of a list that has some, and what comes after it.

@@ -1,38 +1,40 @@
-//! The calls about lists, and those that read profiles.
+//! The calls about lists.
 
 use hyper::StatusCode;
-use jiff::Timestamp;
-use serde_json::json;
 use serde_json_borrow::Value;
 
 use super::Received;
-use super::calls::{document, not_found, refused};
-use super::filter::Filter;
+use super::calls::{document, page, refused};
 use super::query;
-use crate::check::{self, Whose};
+use crate::check;
+use crate::order::Rows;
 use crate::reply::Reply;
 use crate::sandbox::State;
-use crate::store::rfc3339;
+use crate::time::now;
 
 impl Received<'_> {
     pub(super) fn lists(&self, state: &State) -> Result<Reply, Reply> {
-        let asked = query::lists(&self.head.uri).map_err(refused)?;
-        let is_meant = |filter: &Filter, text: &str| filter.values.iter().any(|value| value == text);
-        let lists = state.store.lists().iter();
-        let found: Vec<_> = lists
-            .filter(|list| {
-                asked.filter.as_ref().is_none_or(|filter| is_meant(filter, list.text(filter.field)))
+        let asked = query::lists::lists(&self.head.uri).map_err(refused)?;
+        let lists = state.store.lists().iter().filter(|list| {
+            asked.meets(|field, test| match field {
+                "id" => test.text(&list.id),
+                "name" => test.text(&list.name),
+                "created" => test.time(Some(list.created)),
+                _ => test.time(Some(list.updated)),
             })
-            .collect();
-        let (range, links) = asked.page.of(found.len(), &asked.url(self.api_url()));
-        let data: Vec<_> = found[range].iter().map(|list| list.resource(self.api_url())).collect();
-        Ok(document(StatusCode::OK, &json!({"data": data, "links": links})))
+        });
+        let field = asked.slice.order.field;
+        let Rows { rows, last } =
+            asked.slice.page_of_few(lists.map(|list| (list.key(field), list)).collect());
+        let data: Vec<_> = rows.into_iter().map(|list| list.resource(self.api_url())).collect();
+        let links = asked.links(self.api_url(), last.as_ref());
+        Ok(page(data, links))
     }
 
     pub(super) fn create_list(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
         query::none(&self.head.uri).map_err(refused)?;
         let draft = check::list(body).map_err(|errors| Reply::errors(&errors))?;
-        let list = state.store.create_list(draft, Timestamp::now());
+        let list = state.store.create_list(draft, now());
         Ok(document(StatusCode::CREATED, &list.document(self.api_url())))
     }
 
@@ -46,7 +48,7 @@ impl Received<'_> {
         query::none(&self.head.uri).map_err(refused)?;
         let change = check::list_change(body, id).map_err(|errors| Reply::errors(&errors))?;
         let list = state.store.list_mut(id).map_err(refused)?;
-        list.change(change, Timestamp::now());
+        list.change(change, now());
         Ok(document(StatusCode::OK, &list.document(self.api_url())))
     }
 
@@ -59,7 +61,7 @@ impl Received<'_> {
     pub(super) fn add_to_list(&self, state: &mut State, body: &Value<'_>, id: &str) -> Result<Reply, Reply> {
         query::none(&self.head.uri).map_err(refused)?;
         let profiles = check::list_members(body).map_err(|errors| Reply::errors(&errors))?;
-        let added = state.store.add_to_list(id, &profiles, Timestamp::now());
+        let added = state.store.add_to_list(id, &profiles, now());
         added.map_err(|errors| Reply::errors(&errors))?;
         Ok(Reply::empty(StatusCode::NO_CONTENT))
     }
@@ -77,36 +79,8 @@ impl Received<'_> {
     }
 
     pub(super) fn list_members(&self, state: &State, id: &str) -> Result<Reply, Reply> {
-        let asked = query::members(&self.head.uri).map_err(refused)?;
+        let asked = query::lists::members(&self.head.uri).map_err(refused)?;
         let list = state.store.list(id).map_err(refused)?;
-        let found = state.store.members(list, whose(asked.filter.as_ref()).as_deref());
-        let (range, links) = asked.page.of(found.len(), &asked.url(self.api_url()));
-        let data = found[range].iter().map(|(profile, joined)| {
-            let mut resource = profile.resource(self.api_url());
-            resource["attributes"][query::JOINED] = rfc3339(*joined).into();
-            asked.fields.narrow(resource)
-        });
-        Ok(document(StatusCode::OK, &json!({"data": data.collect::<Vec<_>>(), "links": links})))
+        Ok(self.members(&state.store, &list.members, &asked))
     }
-
-    pub(super) fn profiles(&self, state: &State) -> Result<Reply, Reply> {
-        let asked = query::profiles(&self.head.uri).map_err(refused)?;
-        let found = state.store.chosen(whose(asked.filter.as_ref()).as_deref());
-        let (range, links) = asked.page.of(found.len(), &asked.url(self.api_url()));
-        let data = found[range].iter().map(|profile| asked.fields.narrow(profile.resource(self.api_url())));
-        Ok(document(StatusCode::OK, &json!({"data": data.collect::<Vec<_>>(), "links": links})))
-    }
-
-    pub(super) fn profile(&self, state: &State, id: &str) -> Result<Reply, Reply> {
-        let fields = query::profile(&self.head.uri).map_err(refused)?;
-        let found = state.store.chosen(Some(&[Whose::Id(id.to_owned())]));
-        let profile = found.first().ok_or_else(|| not_found("A profile with this id does not exist."))?;
-        let resource = fields.narrow(profile.resource(self.api_url()));
-        Ok(document(StatusCode::OK, &json!({"links": resource["links"], "data": resource})))
-    }
-}
-
-/// Whom a filter of profiles means; all if there is none.
-fn whose(filter: Option<&Filter>) -> Option<Vec<Whose>> {
-    filter.map(Filter::whose)
 }

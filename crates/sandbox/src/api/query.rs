@@ -1,6 +1,8 @@
 //! The query of a call that reads.
 
 pub mod campaigns;
+pub mod listing;
+pub mod lists;
 
 use axum::extract::Query;
 use hyper::Uri;
@@ -18,14 +20,22 @@ struct Sizes {
     most: usize,
 }
 
+impl Sizes {
+    fn read(self, name: &str, value: &str) -> Result<usize, ApiError> {
+        let size = value.parse().ok().filter(|size| (1..=self.most).contains(size));
+        let detail = || format!("Page size must be between 1 and {}.", self.most);
+        size.ok_or_else(|| ApiError::parameter(name, detail()))
+    }
+}
+
 const SIZES: Sizes = Sizes { default: 20, most: 100 };
 const SIZES_OF_LISTS: Sizes = Sizes { default: 10, most: 10 };
 const SIZES_OF_MANY: Sizes = Sizes { default: 100, most: 100 };
 
 /// The parameter that names attributes of profiles.
 const FIELDS: &str = "fields[profile]";
-/// What it may name. The document has more of it: members of a location, subscriptions and predictions.
-const PROFILE: [&str; 15] = [
+/// What it may name. The document has more of it: predictions, and members of a location and of subscriptions.
+const PROFILE: [&str; 16] = [
     "created",
     "email",
     "external_id",
@@ -39,11 +49,19 @@ const PROFILE: [&str; 15] = [
     "organization",
     "phone_number",
     "properties",
+    "subscriptions",
     "title",
     "updated",
 ];
-/// What it may name besides of a profile on a list.
+/// When a profile joined a list or a segment.
 pub const JOINED: &str = "joined_group_at";
+/// What it may name of a profile there.
+const MEMBER: [&str; 17] = {
+    let mut names = [JOINED; 17];
+    let (known, _) = names.split_at_mut(PROFILE.len());
+    known.copy_from_slice(&PROFILE);
+    names
+};
 
 /// The page that a query asks for. No other parameter is known here.
 pub fn page(uri: &Uri) -> Result<Page, ApiError> {
@@ -58,15 +76,10 @@ fn page_with(
 ) -> Result<Page, ApiError> {
     let mut page = Page { start: 0, size: sizes.default };
     for (name, value) in parameters(uri)? {
-        let number: Option<usize> = value.parse().ok();
         match name.as_str() {
-            "page[size]" => {
-                let detail = format!("Page size must be between 1 and {}.", sizes.most);
-                let size = number.filter(|size| (1..=sizes.most).contains(size));
-                page.size = size.ok_or_else(|| ApiError::parameter(&name, detail))?;
-            }
+            "page[size]" => page.size = sizes.read(&name, &value)?,
             "page[cursor]" => {
-                page.start = number.ok_or_else(|| ApiError::parameter(&name, "Invalid cursor."))?;
+                page.start = value.parse().map_err(|_| ApiError::parameter(&name, "Invalid cursor."))?;
             }
             _ => {
                 if !known(&name, &value)? {
@@ -110,43 +123,14 @@ pub fn batches(uri: &Uri) -> Result<(Page, Option<String>), ApiError> {
     Ok((page, status))
 }
 
-/// Which lists a query asks for.
-pub fn lists(uri: &Uri) -> Result<Selection, ApiError> {
-    selection(uri, SIZES_OF_LISTS, (&[ANY, EQUALS], &["id", "name"]), &[])
-}
-
-/// Which profiles a query asks for.
-pub fn profiles(uri: &Uri) -> Result<Selection, ApiError> {
-    let fields = &["id", "email", "phone_number", "external_id"];
-    selection(uri, SIZES, (&[ANY, EQUALS], fields), &PROFILE)
-}
-
-/// Which profiles on a list a query asks for.
-pub fn members(uri: &Uri) -> Result<Selection, ApiError> {
-    let filters: Filters<'_> = (&[ANY, EQUALS], &["email", "phone_number"]);
-    selection(uri, SIZES, filters, &[&PROFILE[..], &[JOINED]].concat())
-}
-
 /// Which things of the catalog a query asks for.
 pub fn things(uri: &Uri) -> Result<Selection, ApiError> {
-    selection(uri, SIZES_OF_MANY, (&[ANY], &["ids"]), &[])
+    selection(uri, Some((&[ANY], &["ids"])))
 }
 
 /// Which of a coupon's codes a query asks for.
 pub fn codes(uri: &Uri) -> Result<Selection, ApiError> {
-    selection(uri, SIZES_OF_MANY, (&[], &[]), &[])
-}
-
-/// What of the one profile a query asks for.
-pub fn profile(uri: &Uri) -> Result<Fields, ApiError> {
-    let mut fields = Fields::default();
-    for (name, value) in parameters(uri)? {
-        if name != FIELDS {
-            return Err(unknown(&name));
-        }
-        fields = Fields::parse(&name, &value, &PROFILE)?;
-    }
-    Ok(fields)
+    selection(uri, None)
 }
 
 /// Refuses any parameter.
@@ -158,7 +142,6 @@ pub fn none(uri: &Uri) -> Result<(), ApiError> {
 pub struct Selection {
     pub page: Page,
     pub filter: Option<Filter>,
-    pub fields: Fields,
     link: Link,
 }
 
@@ -170,6 +153,7 @@ impl Selection {
 }
 
 /// The path of a list, and the parameters that another page has too.
+#[derive(Clone)]
 struct Link(String);
 
 impl Link {
@@ -214,26 +198,19 @@ impl Fields {
 /// The operators of filters, and the fields that they are on.
 type Filters<'a> = (&'a [&'a str], &'a [&'static str]);
 
-/// A selection by one of these filters. Where there are none there is no parameter for them, and likewise for fields to
-/// name.
-fn selection(
-    uri: &Uri,
-    sizes: Sizes,
-    (operators, filters): Filters<'_>,
-    names: &[&str],
-) -> Result<Selection, ApiError> {
-    let (mut filter, mut fields) = (None, Fields::default());
+/// A selection by one of these filters. Where there are none there is no parameter for them.
+fn selection(uri: &Uri, filters: Option<Filters<'_>>) -> Result<Selection, ApiError> {
+    let mut filter = None;
     let mut link = Link::to(uri);
-    let page = page_with(uri, sizes, |name, value| {
-        match name {
-            FILTER if !filters.is_empty() => filter = Some(Filter::parse(value, operators, filters)?),
-            FIELDS if !names.is_empty() => fields = Fields::parse(name, value, names)?,
+    let page = page_with(uri, SIZES_OF_MANY, |name, value| {
+        match (name, filters) {
+            (FILTER, Some((operators, fields))) => filter = Some(Filter::parse(value, operators, fields)?),
             _ => return Ok(false),
         }
         link.keep(name, value);
         Ok(true)
     })?;
-    Ok(Selection { page, filter, fields, link })
+    Ok(Selection { page, filter, link })
 }
 
 fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
@@ -248,8 +225,6 @@ fn unknown(name: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn uri(query: &str) -> Uri {
@@ -275,43 +250,24 @@ mod tests {
     }
 
     #[test]
-    fn a_selection_has_a_filter_fields_and_links_that_keep_them() {
-        let found =
-            members(&uri("page[size]=5&fields[profile]=email,id&filter=any(email,%5B%22a%2Bb@a.co%22%5D)"));
+    fn a_selection_has_a_filter_and_links_that_keep_it() {
+        let found = things(&uri("page[size]=5&filter=any(ids,%5B%22a%2Bb%22%5D)"));
         let found = found.map_err(|error| error.pointer).unwrap();
         assert_eq!(found.page, Page { start: 0, size: 5 });
-        assert_eq!(found.filter.as_ref().unwrap().values, ["a+b@a.co"]);
-        assert_eq!(
-            found.url("http://k"),
-            "http://k/api/x?fields%5Bprofile%5D=email%2Cid&filter=any%28email%2C%5B%22a%2Bb%40a.co%22%5D%29"
-        );
-        let resource = json!({"id": "01X", "attributes": {"email": "a@a.co", "title": null}});
-        assert_eq!(
-            found.fields.narrow(resource.clone()),
-            json!({"id": "01X", "attributes": {"email": "a@a.co"}})
-        );
-        assert_eq!(profiles(&uri("")).ok().unwrap().fields.narrow(resource.clone()), resource);
+        assert_eq!(found.filter.as_ref().unwrap().values, ["a+b"]);
+        assert_eq!(found.url("http://k"), "http://k/api/x?filter=any%28ids%2C%5B%22a%2Bb%22%5D%29");
     }
 
     #[test]
     fn each_list_has_parameters_of_its_own() {
         type Read = fn(&Uri) -> Result<Selection, ApiError>;
         for (read, query, parameter) in [
-            (lists as Read, "page[size]=11", "page[size]"),
-            (lists, "fields[list]=name", "fields[list]"),
-            (lists, "fields[profile]=email", "fields[profile]"),
-            (lists, "filter=equals(created,%222026-07-15%22)", "filter"),
-            (profiles, "fields[profile]=joined_group_at", "fields[profile]"),
-            (profiles, "fields[profile]=email,subscriptions", "fields[profile]"),
-            (profiles, "sort=id", "sort"),
-            (members, "filter=equals(external_id,%227%22)", "filter"),
-            (things, "page[size]=101", "page[size]"),
+            (things as Read, "page[size]=101", "page[size]"),
             (things, "filter=equals(ids,%227%22)", "filter"),
             (things, "filter=any(id,[%227%22])", "filter"),
             (things, "include=variants", "include"),
             (codes, "page[size]=101", "page[size]"),
             (codes, "filter=equals(status,%22USED%22)", "filter"),
-            (members, "additional-fields[profile]=subscriptions", "additional-fields[profile]"),
         ] {
             assert_eq!(
                 read(&uri(query)).err().map(|error| error.pointer).as_deref(),
@@ -319,9 +275,8 @@ mod tests {
                 "{query}"
             );
         }
-        assert!(members(&uri("fields[profile]=joined_group_at")).is_ok());
-        for (read, size) in [(lists as Read, 10), (things, 100), (codes, 100), (members, 20)] {
-            assert_eq!(read(&uri("")).ok().unwrap().page.size, size);
+        for read in [things as Read, codes] {
+            assert_eq!(read(&uri("")).ok().unwrap().page.size, 100);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The calls about templates.
 
 use hyper::StatusCode;
-use jiff::Timestamp;
 use serde_json_borrow::Value;
 
 use super::Received;
@@ -10,13 +9,14 @@ use super::{query, refuse};
 use crate::check;
 use crate::reply::Reply;
 use crate::sandbox::State;
+use crate::time::now;
 
 impl Received<'_> {
     pub(super) fn create_template(&self, state: &mut State, body: &Value<'_>) -> Result<Reply, Reply> {
         query::none(&self.head.uri).map_err(refused)?;
         let draft = check::template(body).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
-        let template = state.store.create_template(draft, Timestamp::now()).map_err(refused)?;
+        let template = state.store.create_template(draft, now()).map_err(refused)?;
         Ok(document(StatusCode::CREATED, &template.document(self.api_url())))
     }
 

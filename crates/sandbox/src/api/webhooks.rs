@@ -1,7 +1,6 @@
 //! The calls about webhooks and what they can be told of.
 
 use hyper::StatusCode;
-use jiff::Timestamp;
 use serde_json::json;
 use serde_json_borrow::Value;
 
@@ -11,6 +10,7 @@ use super::{query, refuse};
 use crate::check;
 use crate::reply::Reply;
 use crate::sandbox::State;
+use crate::time::now;
 use crate::webhooks::{TOPICS, topic};
 
 impl Received<'_> {
@@ -24,7 +24,7 @@ impl Received<'_> {
         query::none(&self.head.uri).map_err(refused)?;
         let draft = check::webhook(body).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
-        let webhook = state.webhooks.create(draft, Timestamp::now());
+        let webhook = state.webhooks.create(draft, now());
         Ok(document(StatusCode::CREATED, &webhook.document(self.api_url())))
     }
 
@@ -43,7 +43,7 @@ impl Received<'_> {
         query::none(&self.head.uri).map_err(refused)?;
         let change = check::webhook_change(body, id).map_err(|errors| Reply::errors(&errors))?;
         none(refuse::find(&self.refuse, refuse::whole, body))?;
-        let webhook = state.webhooks.change(id, change, Timestamp::now()).map_err(refused)?;
+        let webhook = state.webhooks.change(id, change, now()).map_err(refused)?;
         Ok(document(StatusCode::OK, &webhook.document(self.api_url())))
     }
 

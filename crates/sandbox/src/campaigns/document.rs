@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::life::Job;
-use super::{Campaign, Campaigns, Message, written};
+use super::{Campaign, Campaigns, Message};
 use crate::call::Call;
+use crate::time::written;
 
 /// The jobs about a campaign.
 #[derive(Clone, Copy)]

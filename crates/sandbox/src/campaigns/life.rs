@@ -6,6 +6,7 @@ use super::{Campaign, Campaigns};
 use crate::bulk::BulkSettings;
 use crate::jobs::Status;
 use crate::store::Store;
+use crate::time::now;
 
 /// How far a campaign is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,7 +62,7 @@ impl Campaigns {
         if open.peek().is_none() {
             return;
         }
-        let now = super::now();
+        let now = now();
         open.for_each(|campaign| campaign.advance(settings, store, now_us, now));
     }
 }

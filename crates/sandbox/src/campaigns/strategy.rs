@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::written;
+use crate::time::written;
 
 /// How a campaign is sent, and when.
 #[derive(Debug, PartialEq)]

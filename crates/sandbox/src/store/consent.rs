@@ -37,12 +37,21 @@ pub enum Subscription {
     NeverSubscribed,
 }
 
+/// The consent to one channel, and since when it is what it is. Control paths show only the former.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Standing {
+    pub subscription: Subscription,
+    #[serde(skip)]
+    pub since: Option<Timestamp>,
+}
+
 /// The consents to all channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Subscriptions {
-    email: Subscription,
-    sms: Subscription,
-    sms_transactional: Subscription,
+    pub email: Standing,
+    pub sms: Standing,
+    pub sms_transactional: Standing,
 }
 
 /// Why an address gets no marketing, whatever it subscribed to. Klaviyo has further reasons, of mails that came back or
@@ -54,36 +63,45 @@ pub enum Reason {
     UserSuppressed,
 }
 
+/// That an address gets none, and since when. Control paths show only the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Suppression {
+    pub reason: Reason,
+    #[serde(skip)]
+    pub since: Timestamp,
+}
+
 /// What a profile consented to.
 #[derive(Debug, Default)]
 pub struct Consent {
     pub subscriptions: Subscriptions,
-    pub suppressions: Vec<Reason>,
+    pub suppressions: Vec<Suppression>,
 }
 
 impl Consent {
     /// A subscription to e-mail lifts the suppressions.
-    fn subscribe(&mut self, channels: &[Channel]) {
-        self.set(channels, Subscription::Subscribed);
+    fn subscribe(&mut self, channels: &[Channel], now: Timestamp) {
+        self.set(channels, Subscription::Subscribed, now);
         if channels.contains(&Channel::Email) {
             self.suppressions.clear();
         }
     }
 
-    fn unsubscribe(&mut self, channels: &[Channel]) {
-        self.set(channels, Subscription::Unsubscribed);
+    fn unsubscribe(&mut self, channels: &[Channel], now: Timestamp) {
+        self.set(channels, Subscription::Unsubscribed, now);
         if channels.contains(&Channel::Email) {
-            self.suppress(Reason::Unsubscribe);
+            self.suppress(Reason::Unsubscribe, now);
         }
     }
 
-    fn suppress(&mut self, reason: Reason) {
-        if !self.suppressions.contains(&reason) {
-            self.suppressions.push(reason);
+    fn suppress(&mut self, reason: Reason, since: Timestamp) {
+        if self.suppressions.iter().all(|known| known.reason != reason) {
+            self.suppressions.push(Suppression { reason, since });
         }
     }
 
-    fn set(&mut self, channels: &[Channel], subscription: Subscription) {
+    fn set(&mut self, channels: &[Channel], subscription: Subscription, now: Timestamp) {
         for channel in channels {
             let of = &mut self.subscriptions;
             let current = match channel {
@@ -91,7 +109,7 @@ impl Consent {
                 Channel::Sms => &mut of.sms,
                 Channel::SmsTransactional => &mut of.sms_transactional,
             };
-            *current = subscription;
+            *current = Standing { subscription, since: Some(now) };
         }
     }
 }
@@ -145,9 +163,9 @@ impl Store {
         for ConsentItem { profile, channels } in draft.profiles {
             // The only refusal is of an id that nobody has, and those were looked up.
             let Ok(profile) = self.place(profile, now) else { continue };
-            self.profiles[profile].consent.subscribe(&channels);
+            self.profiles[profile].consent.subscribe(&channels, now);
             if let Some(list) = list {
-                self.lists[list].subscribe(profile, now);
+                self.lists[list].subscribe(profile, &self.profiles[profile].id, now);
             }
             self.note(receipt, profile, Change::Subscribed, channels, draft.list.clone());
         }
@@ -164,9 +182,9 @@ impl Store {
         let list = self.look_up(&draft)?;
         for ConsentItem { profile, channels } in draft.profiles {
             let Ok(profile) = self.place(profile, now) else { continue };
-            let was_on_list = list.is_some_and(|list| self.lists[list].unsubscribe(profile));
+            let was_on_list = list.is_some_and(|list| self.lists[list].unsubscribe(profile, now));
             if !was_on_list {
-                self.profiles[profile].consent.unsubscribe(&channels);
+                self.profiles[profile].consent.unsubscribe(&channels, now);
             }
             let change = match list {
                 Some(_) if !was_on_list => Change::UnsubscribedEverywhere,
@@ -183,14 +201,17 @@ impl Store {
         draft.attributes.insert(Identifier::Email.attribute().to_owned(), email.into());
         // Only an id can be of nobody.
         let Ok(profile) = self.place(draft, now) else { return };
-        self.profiles[profile].consent.suppress(Reason::UserSuppressed);
+        self.profiles[profile].consent.suppress(Reason::UserSuppressed, now);
         self.note(receipt, profile, Change::Suppressed, vec![Channel::Email], None);
     }
 
     /// Lifts the suppression of an address that `suppress` set. False if nobody has it.
-    pub fn unsuppress(&mut self, email: &str, receipt: u64) -> bool {
+    pub fn unsuppress(&mut self, email: &str, receipt: u64, now: Timestamp) -> bool {
         let Some(profile) = self.owner(Identifier::Email, email) else { return false };
-        self.profiles[profile].consent.suppressions.retain(|reason| *reason != Reason::UserSuppressed);
+        self.orders.note(profile);
+        let found = &mut self.profiles[profile];
+        found.touch(now);
+        found.consent.suppressions.retain(|suppression| suppression.reason != Reason::UserSuppressed);
         self.note(receipt, profile, Change::Unsuppressed, vec![Channel::Email], None);
         true
     }

@@ -6,10 +6,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{BASE_62, Profile, Refusal, Store, random_text, rfc3339};
+use super::members::Members;
+use super::{BASE_62, Refusal, Store, random_text};
 use crate::call::Call;
-use crate::check::{ListChange, ListDraft, Whose};
+use crate::check::{ListChange, ListDraft};
 use crate::error::ApiError;
+use crate::order::{Key, Rank};
+use crate::time::written;
 
 /// Digits of a list's id.
 const ID_LENGTH: usize = 6;
@@ -28,14 +31,13 @@ const ACCOUNT_OPT_IN: OptIn = OptIn::SingleOptIn;
 /// One list.
 pub struct List {
     pub id: String,
-    name: String,
+    pub name: String,
     opt_in: OptIn,
-    created: Timestamp,
-    updated: Timestamp,
-    /// The places of its profiles in the store, and when they joined.
-    members: BTreeMap<usize, Timestamp>,
-    /// Those of profiles that unsubscribed from it and did not subscribe to it again.
-    unsubscribed: BTreeSet<usize>,
+    pub created: Timestamp,
+    pub updated: Timestamp,
+    pub members: Members,
+    /// The places of profiles that unsubscribed from it and did not subscribe to it again, and when they did.
+    unsubscribed: BTreeMap<usize, Timestamp>,
 }
 
 /// A list as the control path shows it.
@@ -52,9 +54,15 @@ pub fn unknown_list() -> ApiError {
 }
 
 impl List {
-    /// What a filter on `id` or `name` compares.
-    pub fn text(&self, field: &str) -> &str {
-        if field == "id" { &self.id } else { &self.name }
+    /// Where it is among those that are sorted by this.
+    pub fn key(&self, field: &str) -> Key {
+        let rank = match field {
+            "id" => Rank::Nothing,
+            "name" => Rank::text(Some(&self.name)),
+            "updated" => Rank::time(self.updated),
+            _ => Rank::time(self.created),
+        };
+        Key { rank, id: self.id.clone() }
     }
 
     pub fn change(&mut self, change: ListChange, now: Timestamp) {
@@ -67,23 +75,27 @@ impl List {
         self.updated = now;
     }
 
-    pub(super) fn subscribe(&mut self, profile: usize, now: Timestamp) {
+    pub(super) fn subscribe(&mut self, profile: usize, id: &str, now: Timestamp) {
         self.unsubscribed.remove(&profile);
-        self.members.entry(profile).or_insert(now);
+        self.members.join(profile, id, now);
     }
 
     /// False if the profile is not on it, and nothing happens.
-    pub(super) fn unsubscribe(&mut self, profile: usize) -> bool {
-        let was_on = self.members.remove(&profile).is_some();
+    pub(super) fn unsubscribe(&mut self, profile: usize, now: Timestamp) -> bool {
+        let was_on = self.members.leave(profile);
         if was_on {
-            self.unsubscribed.insert(profile);
+            self.unsubscribed.insert(profile, now);
         }
         was_on
     }
 
+    pub(super) fn unsubscribed_since(&self, profile: usize) -> Option<Timestamp> {
+        self.unsubscribed.get(&profile).copied()
+    }
+
     /// Forgets a deleted profile.
     pub(super) fn forget(&mut self, profile: usize) {
-        self.members.remove(&profile);
+        self.members.leave(profile);
         self.unsubscribed.remove(&profile);
     }
 
@@ -96,8 +108,8 @@ impl List {
             "id": self.id,
             "attributes": {
                 "name": self.name,
-                "created": rfc3339(self.created),
-                "updated": rfc3339(self.updated),
+                "created": written(self.created),
+                "updated": written(self.updated),
                 "opt_in_process": self.opt_in,
             },
             "relationships": {
@@ -125,8 +137,8 @@ impl Store {
             opt_in: draft.opt_in.unwrap_or(ACCOUNT_OPT_IN),
             created: now,
             updated: now,
-            members: BTreeMap::new(),
-            unsubscribed: BTreeSet::new(),
+            members: Members::default(),
+            unsubscribed: BTreeMap::new(),
         });
         &self.lists[self.lists.len() - 1]
     }
@@ -160,9 +172,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), Vec<ApiError>> {
         let profiles = self.with_ids(profiles);
-        let list = self.list_mut(id).map_err(|error| vec![error])?;
+        let list = self.find_list(id).ok_or_else(|| vec![unknown_list()])?;
         for profile in profiles? {
-            list.members.entry(profile).or_insert(now);
+            self.lists[list].members.join(profile, &self.profiles[profile].id, now);
         }
         Ok(())
     }
@@ -172,7 +184,7 @@ impl Store {
         let profiles = self.with_ids(profiles);
         let list = self.list_mut(id).map_err(|error| vec![error])?;
         for profile in profiles? {
-            list.members.remove(&profile);
+            list.members.leave(profile);
         }
         Ok(())
     }
@@ -193,35 +205,11 @@ impl Store {
         if errors.is_empty() { Ok(found) } else { Err(errors) }
     }
 
-    /// The profiles on a list and when they joined, all or those that are meant, the oldest profile first.
-    pub fn members(&self, list: &List, meant: Option<&[Whose]>) -> Vec<(&Profile, Timestamp)> {
-        let member = |(index, joined): (&usize, &Timestamp)| (&self.profiles[*index], *joined);
-        match meant {
-            None => list.members.iter().map(member).collect(),
-            Some(meant) => {
-                let found = self.meant(meant);
-                found.iter().filter_map(|index| list.members.get_key_value(index).map(member)).collect()
-            }
-        }
-    }
-
-    /// The profiles, all or those that are meant, the oldest first.
-    pub fn chosen(&self, meant: Option<&[Whose]>) -> Vec<&Profile> {
-        match meant {
-            None => self.profiles.iter().filter(|profile| !profile.is_deleted).collect(),
-            Some(meant) => self.meant(meant).into_iter().map(|index| &self.profiles[index]).collect(),
-        }
-    }
-
-    fn meant(&self, meant: &[Whose]) -> BTreeSet<usize> {
-        meant.iter().filter_map(|whose| self.who(whose)).collect()
-    }
-
     /// How many profiles are on one of some lists and on none of others. A list that there is no more has nobody on it.
     pub fn count_on_lists(&self, on: &[String], off: &[String]) -> usize {
         let members = |ids: &[String]| -> BTreeSet<usize> {
             let lists = ids.iter().filter_map(|id| self.list(id).ok());
-            lists.flat_map(|list| list.members.keys().copied()).collect()
+            lists.flat_map(|list| list.members.places()).collect()
         };
         members(on).difference(&members(off)).count()
     }
@@ -232,14 +220,14 @@ impl Store {
 
     /// The ids of the lists that a profile is on, and those of the lists that it unsubscribed from.
     pub(super) fn lists_of(&self, profile: usize) -> [Vec<&str>; 2] {
-        let on = self.lists.iter().filter(|list| list.members.contains_key(&profile));
-        let off = self.lists.iter().filter(|list| list.unsubscribed.contains(&profile));
+        let on = self.lists.iter().filter(|list| list.members.has(profile));
+        let off = self.lists.iter().filter(|list| list.unsubscribed.contains_key(&profile));
         [on.map(|list| list.id.as_str()).collect(), off.map(|list| list.id.as_str()).collect()]
     }
 
     pub fn list_views(&self) -> Vec<ListView<'_>> {
         let views = self.lists.iter().map(|list| {
-            let members = list.members.keys().map(|&profile| self.profiles[profile].id.as_str());
+            let members = list.members.places().map(|profile| self.profiles[profile].id.as_str());
             ListView { id: &list.id, name: &list.name, members: members.collect() }
         });
         views.collect()

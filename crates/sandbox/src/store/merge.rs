@@ -1,5 +1,7 @@
 //! Two profiles that become one.
 
+use jiff::Timestamp;
+
 use super::{Identifier, Refusal, Store};
 use crate::check::Merge;
 use crate::error::ApiError;
@@ -7,7 +9,7 @@ use crate::error::ApiError;
 impl Store {
     /// Gives the events of a profile to another, and the identifiers that this has not; then deletes it. What else both say of
     /// a person stays as the other has it.
-    pub fn merge(&mut self, merge: &Merge) -> Result<(), ApiError> {
+    pub fn merge(&mut self, merge: &Merge, now: Timestamp) -> Result<(), ApiError> {
         let find = |id: &str, at: &str| {
             self.by_id.get(id).copied().ok_or_else(|| Refusal::UnknownProfile.to_error("").at(at))
         };
@@ -24,6 +26,8 @@ impl Store {
             self.by_identifier[identifier as usize].insert(text.clone(), destination);
             self.profiles[destination].identify(identifier.attribute(), text);
         }
+        self.profiles[destination].touch(now);
+        self.orders.note(destination);
         for event in self.events.iter_mut().filter(|event| event.profile == source) {
             event.profile = destination;
         }

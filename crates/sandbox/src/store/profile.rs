@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::consent::{Consent, Reason, Subscriptions};
-use super::rfc3339;
+use super::consent::{Consent, Subscriptions, Suppression};
+use super::{Identifier, rfc3339};
 use crate::check::{ProfileDraft, PropertyPatch};
+use crate::order::{Key, Rank};
+use crate::time::written;
 
 /// Attributes that an answer names even when they are null (`PostProfileResponse`).
 const SHOWN: [&str; 9] = [
@@ -48,7 +50,7 @@ pub struct ProfileView<'a> {
     attributes: &'a Map<String, Value>,
     updates: u64,
     subscriptions: Subscriptions,
-    suppressions: &'a [Reason],
+    suppressions: &'a [Suppression],
     /// The lists that it is on.
     lists: Vec<&'a str>,
     /// Those that it unsubscribed from, whatever its subscriptions are.
@@ -88,7 +90,31 @@ impl Profile {
             }
         }
         self.patch(draft.patch);
+        self.touch(now);
+    }
+
+    /// Says that something about it has changed.
+    pub fn touch(&mut self, now: Timestamp) {
         self.updated = now;
+    }
+
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    pub fn updated(&self) -> Timestamp {
+        self.updated
+    }
+
+    /// Where it is among those that are sorted by this; nowhere once it is deleted.
+    pub fn key(&self, field: &str) -> Option<Key> {
+        let rank = match field {
+            "created" => Rank::time(self.created),
+            "email" => Rank::text(self.text(Identifier::Email.attribute())),
+            "id" => Rank::Nothing,
+            _ => Rank::time(self.updated),
+        };
+        (!self.is_deleted).then(|| Key { rank, id: self.id.clone() })
     }
 
     pub fn saw_event(&mut self, time: Timestamp) {
@@ -148,22 +174,20 @@ impl Profile {
         let location = with_nulls(&SHOWN_LOCATION, location.cloned().unwrap_or_default());
         attributes.insert("location".to_owned(), Value::Object(location));
         attributes.entry("properties").or_insert_with(|| json!({}));
-        attributes.insert("created".to_owned(), rfc3339(self.created).into());
-        attributes.insert("updated".to_owned(), rfc3339(self.updated).into());
+        attributes.insert("created".to_owned(), written(self.created).into());
+        attributes.insert("updated".to_owned(), written(self.updated).into());
         attributes.insert("last_event_date".to_owned(), self.last_event.map(rfc3339).into());
         let url = format!("{api_url}/api/profiles/{}/", self.id);
-        let related = |name: &str| json!({"links": {"self": format!("{url}relationships/{name}/"), "related": format!("{url}{name}/")}});
-        json!({
-            "type": "profile",
-            "id": self.id,
-            "attributes": attributes,
-            "relationships": {
-                "lists": related("lists"),
-                "segments": related("segments"),
-                "push-tokens": related("push-tokens"),
-            },
-            "links": {"self": url},
-        })
+        let relationships = ["lists", "segments", "push-tokens"].map(|name| {
+            let own = format!("{url}relationships/{name}/");
+            let related = format!("{url}{name}/");
+            (name.to_owned(), json!({"links": {"self": own, "related": related}}))
+        });
+        let mut resource = json!({"type": "profile", "id": self.id, "links": {"self": url}});
+        // In their places json! would copy them, of each profile of a long list.
+        resource["attributes"] = Value::Object(attributes);
+        resource["relationships"] = relationships.into_iter().collect();
+        resource
     }
 }
 

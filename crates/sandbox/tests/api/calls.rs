@@ -117,7 +117,7 @@ fn headers_and_paths_are_checked() {
     assert_eq!(send(|headers| headers[2].1 = "text/plain").0, 415);
     assert_eq!(send(|headers| headers.retain(|header| header.0 != "Content-Type")).0, 415);
     assert_eq!(api.send("POST", "/api/nothing", &api_headers(), b"").unwrap().error()["code"], "not_found");
-    assert_eq!(api.send("GET", EVENTS, &api_headers(), b"").unwrap().status, 405);
+    assert_eq!(api.send("PUT", EVENTS, &api_headers(), b"").unwrap().status, 405);
     assert_eq!(sandbox.get("receipts")["receipts"][0]["key_suffix"], "1234");
 }
 

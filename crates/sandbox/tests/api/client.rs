@@ -20,6 +20,7 @@ pub const SUPPRESS: &str = "/api/profile-suppression-bulk-create-jobs";
 pub const UNSUPPRESS: &str = "/api/profile-suppression-bulk-delete-jobs";
 pub const LISTS: &str = "/api/lists";
 pub const PROFILES: &str = "/api/profiles";
+pub const METRICS: &str = "/api/metrics";
 pub const ITEMS: &str = "/api/catalog-items";
 pub const VARIANTS: &str = "/api/catalog-variants";
 pub const CATEGORIES: &str = "/api/catalog-categories";

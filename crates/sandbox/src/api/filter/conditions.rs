@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{ANY, EQUALS, FILTER, list, one, string};
-use crate::check::rfc3339;
+use super::{ANY, EQUALS, FILTER, list, only, string};
+use crate::check::{Whose, rfc3339};
 use crate::error::ApiError;
+use crate::store::Identifier;
 
 /// What a field is.
 #[derive(Clone, Copy, PartialEq)]
@@ -12,6 +13,8 @@ pub enum Kind {
     Text,
     Flag,
     Time,
+    /// A time that may be written in seconds since 1970 too.
+    Second,
 }
 
 /// A field that can be filtered by.
@@ -39,6 +42,19 @@ pub enum Test {
 pub struct Condition {
     pub field: &'static str,
     pub test: Test,
+}
+
+impl Condition {
+    /// The profiles that a condition on what they are found by means.
+    pub fn whose(&self) -> Option<Vec<Whose>> {
+        let Test::OneOf(values) = &self.test else { return None };
+        let identifier = Identifier::ALL.into_iter().find(|identifier| identifier.attribute() == self.field);
+        let whose = |value: &String| match identifier {
+            Some(identifier) => Whose::Has(identifier, value.clone()),
+            None => Whose::Id(value.clone()),
+        };
+        Some(values.iter().map(whose).collect())
+    }
 }
 
 impl Test {
@@ -105,10 +121,10 @@ fn test<'t>(operator: &str, kind: Kind, text: &'t str) -> Option<(Test, &'t str)
             let flag = |word, flag| Some((Test::Flag(flag), text.strip_prefix(word)?));
             flag("true", true).or_else(|| flag("false", false))
         }
-        (EQUALS, _) => string(text).map(one).map(|(values, rest)| (Test::OneOf(values), rest)),
+        (EQUALS, _) => only(text).map(|(values, rest)| (Test::OneOf(values), rest)),
         ("contains", _) => string(text).map(|(part, rest)| (Test::Contains(part), rest)),
         _ => {
-            let (time, rest) = time(text)?;
+            let (time, rest) = time(text, kind)?;
             let test = match operator {
                 "greater-than" => Test::After(time),
                 "greater-or-equal" => Test::From(time),
@@ -121,12 +137,14 @@ fn test<'t>(operator: &str, kind: Kind, text: &'t str) -> Option<(Test, &'t str)
 }
 
 /// A time, as it is or as a string.
-fn time(text: &str) -> Option<(Timestamp, &str)> {
+fn time(text: &str, kind: Kind) -> Option<(Timestamp, &str)> {
     let (time, rest) = match string(text) {
         Some((time, rest)) => (time, rest),
         None => text.split_at_checked(text.find(')')?).map(|(time, rest)| (time.to_owned(), rest))?,
     };
-    Some((rfc3339(time.trim())?, rest))
+    let seconds = if kind == Kind::Second { time.trim().parse().ok() } else { None };
+    let second = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    Some((second.or_else(|| rfc3339(time.trim()))?, rest))
 }
 
 #[cfg(test)]
@@ -158,6 +176,8 @@ mod tests {
         let rest = "equals(archived,false),greater-than(created_at,2026-07-15T10:00:00Z),any(id,['1',\"2\"])";
         assert_eq!(read(&format!("contains(name,'a),b'),{rest}")), Some(expected()));
         assert_eq!(read(&format!("and(contains(name, \"a),b\"), {rest})")), Some(expected()));
+        let one = || vec![Condition { field: "name", test: Test::OneOf(vec!["x".to_owned()]) }];
+        assert_eq!(read("equals(name,['x'])"), Some(one()));
         let quoted = read("less-or-equal(created_at,'2026-07-15T12:00:00+02:00')");
         assert_eq!(quoted, Some(vec![Condition { field: "created_at", test: Test::Until(time) }]));
         for text in [
@@ -176,6 +196,7 @@ mod tests {
             "equals(archived,truer)",
             "greater-than(created_at,2026-07-15)",
             "equals(status,'x')",
+            "equals(name,['x','y'])",
         ] {
             assert_eq!(read(text), None, "{text}");
         }

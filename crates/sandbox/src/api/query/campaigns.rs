@@ -5,6 +5,7 @@ use hyper::Uri;
 use super::super::filter::{Condition, Field, Kind, conditions};
 use super::{FILTER, Fields, Link, SIZES_OF_MANY, page_with, parameters, unknown};
 use crate::error::ApiError;
+use crate::order::Order;
 use crate::page::Page;
 
 const COMPARISONS: &[&str] = &["greater-or-equal", "greater-than", "less-or-equal", "less-than"];
@@ -44,12 +45,6 @@ const CAMPAIGN: [&str; 12] = [
 const MESSAGE_FIELDS: &str = "fields[campaign-message]";
 /// The same of messages.
 const MESSAGE: [&str; 5] = ["created_at", "definition", "id", "send_times", "updated_at"];
-
-/// The order of a list.
-pub struct Order {
-    pub field: &'static str,
-    pub is_descending: bool,
-}
 
 /// What of a campaign a query asks for.
 #[derive(Default)]
@@ -99,7 +94,7 @@ pub fn many(uri: &Uri) -> Result<Asked, ApiError> {
     let page = page_with(uri, SIZES_OF_MANY, |name, value| {
         match name {
             FILTER => found = conditions(value, &FILTERS)?,
-            "sort" => order = Some(Order::parse(value)?),
+            "sort" => order = Some(Order::parse(value, &ORDERS)?),
             _ if shown.read(name, value)? => {}
             _ => return Ok(false),
         }
@@ -134,18 +129,6 @@ pub fn messages(uri: &Uri) -> Result<Fields, ApiError> {
         fields = Fields::parse(&name, &value, &MESSAGE)?;
     }
     Ok(fields)
-}
-
-impl Order {
-    fn parse(text: &str) -> Result<Self, ApiError> {
-        let (is_descending, name) = match text.strip_prefix('-') {
-            Some(name) => (true, name),
-            None => (false, text),
-        };
-        let field = ORDERS.into_iter().find(|known| *known == name);
-        let invalid = || ApiError::parameter("sort", format!("Campaigns cannot be sorted by '{text}'."));
-        Ok(Self { field: field.ok_or_else(invalid)?, is_descending })
-    }
 }
 
 #[cfg(test)]

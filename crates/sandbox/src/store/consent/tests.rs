@@ -119,9 +119,9 @@ fn lifting_leaves_what_the_profile_did_itself() {
     let mut store = Store::new(1);
     unsubscribe(&mut store, &[(json!({"email": "ada@example.com"}), &[Channel::Email])], None).unwrap();
     store.suppress("ada@example.com".to_owned(), 3, now());
-    assert!(store.unsuppress("ada@example.com", 4));
+    assert!(store.unsuppress("ada@example.com", 4, now()));
     assert_eq!(shown(&store), [json!([[NO, NEVER, NEVER], ["UNSUBSCRIBE"], [], []])]);
-    assert!(!store.unsuppress("bob@example.com", 4));
+    assert!(!store.unsuppress("bob@example.com", 4, now()));
     assert_eq!((store.profile_count(), store.consents().len()), (1, 3));
 }
 

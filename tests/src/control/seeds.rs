@@ -1,0 +1,83 @@
+//! What happens at Klaviyo of itself: people who come, go and do things, and what is changed in its own pages. None of it
+//! is a request to the API: no receipt, no rate window.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Control;
+
+/// Events of one profile and metric, each a step after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct EventSeed<'a> {
+    /// The metric's name.
+    pub metric: &'a str,
+    /// Whose they are; whoever is not known yet is from then on.
+    pub email: &'a str,
+    /// How many.
+    pub count: u64,
+    /// When the first happened, in RFC 3339. Without it the last happens now.
+    pub start: Option<&'a str>,
+    /// How long after each the next happens.
+    pub step_seconds: f64,
+}
+
+/// Whose events were made, and of which metric.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SeededEvents {
+    /// The profile's id.
+    pub profile_id: String,
+    /// The metric's id.
+    pub metric_id: String,
+}
+
+/// The answer about profiles that were made.
+#[derive(Deserialize)]
+struct Made {
+    ids: Vec<String>,
+}
+
+impl Control {
+    /// Makes profiles with these attributes, or changes those that are known, and says their ids.
+    pub fn make_profiles(&self, profiles: &[Value]) -> Vec<String> {
+        self.posted::<Made>("profiles", &json!({ "profiles": profiles })).ids
+    }
+
+    /// Makes `count` profiles, `prefix-1@shop.example` and so on, and says their ids. Each is a microsecond younger than the
+    /// one before it, and none has a time that is yet to come.
+    pub fn seed_profiles(&self, prefix: &str, count: u64) -> Vec<String> {
+        self.posted::<Made>("profiles", &json!({"prefix": prefix, "count": count})).ids
+    }
+
+    /// The same as of `start`, in RFC 3339, each so much later than the one before it. All have one time if that is nothing.
+    pub fn seed_profiles_since(
+        &self,
+        prefix: &str,
+        count: u64,
+        start: &str,
+        step_seconds: f64,
+    ) -> Vec<String> {
+        let seed = json!({"prefix": prefix, "count": count, "start": start, "step_seconds": step_seconds});
+        self.posted::<Made>("profiles", &seed).ids
+    }
+
+    /// Changes a profile as somebody does in Klaviyo's own pages: what is absent stays, null clears.
+    pub fn change_profile(&self, id: &str, attributes: &Value) {
+        self.put(&format!("profiles/{id}"), &json!({ "attributes": attributes }));
+    }
+
+    /// Deletes a profile, and its events.
+    pub fn delete_profile(&self, id: &str) {
+        self.delete(&format!("profiles/{id}"));
+    }
+
+    /// Makes events.
+    pub fn seed_events(&self, seed: &EventSeed<'_>) -> SeededEvents {
+        let EventSeed { metric, email, count, start, step_seconds } = seed;
+        let mut body =
+            json!({"metric": metric, "email": email, "count": count, "step_seconds": step_seconds});
+        if let Some(start) = start {
+            body["start"] = json!(start);
+        }
+        self.posted("events", &body)
+    }
+}
