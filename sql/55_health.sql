@@ -481,6 +481,31 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.webhook_health() IS 'The checks of klaviyo_health() that are about functions which are told what webhooks bring';
 
+CREATE FUNCTION klaviyo.job_health() RETURNS SETOF klaviyo.health
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'job', j.account,
+           CASE WHEN j.failures > 2 OR j.last_outcome = 'failed' OR o.overdue IS NOT NULL OR j.rows_unreadable > 0 THEN 'warning' ELSE 'ok' END,
+           format('%s: %s, last run %s at %s', j.job, j.state, coalesce(j.last_outcome, 'never'), coalesce(j.last_ended_at::text, 'no time'))
+               || coalesce(': ' || coalesce(j.error, j.last_error), '') || coalesce(', ' || o.overdue, '')
+               || CASE WHEN j.rows_unreadable > 0 THEN format(', %s rows left out that nobody can read', j.rows_unreadable) ELSE '' END,
+           CASE
+               WHEN j.failures > 2 THEN 'It is tried again. SELECT klaviyo_check_account() says what the account''s key may do.'
+               WHEN j.last_outcome = 'failed' THEN format('Once the cause is gone, SELECT klaviyo_run_job(%L, account => %L).', j.job, j.account)
+               WHEN o.overdue IS NOT NULL THEN 'See whether the account sends, and klaviyo.lane for what is left of its limits.'
+           END
+    FROM klaviyo.job AS j
+    CROSS JOIN LATERAL (
+        SELECT CASE
+                   WHEN j.state = 'waiting' AND j.next_run_at < now() - interval '10 minutes' THEN 'overdue'
+                   WHEN j.state = 'running' AND j.last_ended_at < now() - greatest(3 * j.every, interval '1 day') THEN 'long under way'
+               END
+    ) AS o (overdue)
+    WHERE j.state <> 'paused'
+$$;
+COMMENT ON FUNCTION klaviyo.job_health() IS 'The checks of klaviyo_health() that are about jobs which read what Klaviyo has';
+
 CREATE FUNCTION @extschema@.klaviyo_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -500,6 +525,8 @@ AS $$
     SELECT * FROM klaviyo.backfill_health()
     UNION ALL
     SELECT * FROM klaviyo.webhook_health()
+    UNION ALL
+    SELECT * FROM klaviyo.job_health()
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_health() IS
     'How delivery stands: a row a check with its status (ok, warning, critical), what was found and what to do. Cheap enough to be asked every minute';

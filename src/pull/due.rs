@@ -18,12 +18,17 @@ macro_rules! due {
 
 const DUE: &str = concat!("SELECT p.account, p.job ", due!(), " ORDER BY p.account, p.job");
 
-/// Something is to be done: now, or soon, for what was asked a moment ago is answered soon.
+/// Something is to be done: now, or soon, for what was asked a moment ago is answered soon, and what has failed is tried again.
 const ANY: &str = concat!(
     "SELECT EXISTS (SELECT ",
     due!(),
     ") OR EXISTS (SELECT FROM klaviyo.read_answer)
-     OR EXISTS (SELECT FROM klaviyo.read AS r WHERE r.asked_at > pg_catalog.now() - interval '30 seconds')"
+     OR EXISTS (SELECT FROM klaviyo.read AS r WHERE r.asked_at > pg_catalog.now() - interval '30 seconds')
+     OR EXISTS (
+         SELECT FROM klaviyo.job_run AS r
+         JOIN klaviyo.job_plan AS p USING (account, job)
+         WHERE r.started_at IS NOT NULL AND r.again_at < pg_catalog.now() + interval '30 seconds' AND p.paused_at IS NULL
+     )"
 );
 
 /// Of a run that was given up nobody takes the answer.

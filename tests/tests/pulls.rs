@@ -1,0 +1,333 @@
+//! Jobs that read what Klaviyo has: all of it comes, nothing twice, whatever ends or fails in between.
+
+use std::time::Duration;
+
+use harness::{
+    Cluster, EventSeed, Fault, PATIENCE, Process, Shop, Signal, count, kill, query, runner, sql,
+    wait_for_crash,
+};
+use postgres::Client;
+use serde_json::json;
+
+/// How long a hundred thousand profiles may take, on a machine that is busy.
+const LONG: Duration = Duration::from_secs(300);
+
+fn shop() -> Shop {
+    Shop::builder().quick_retries().start()
+}
+
+/// How the job stands, as text.
+fn state(db: &mut Client, job: &str) -> String {
+    query(
+        db,
+        "SELECT state || ' ' || coalesce(last_outcome, 'never') FROM klaviyo.job WHERE job = $1",
+        &[&job],
+    )
+}
+
+/// Has a job run, and waits until that run has ended.
+fn run(shop: &Shop, db: &mut Client, job: &str) -> String {
+    run_so(shop, db, job, false)
+}
+
+/// The same from the beginning.
+fn run_anew(shop: &Shop, db: &mut Client, job: &str) -> String {
+    run_so(shop, db, job, true)
+}
+
+fn run_so(shop: &Shop, db: &mut Client, job: &str, anew: bool) -> String {
+    let before: i64 = ended(db, job);
+    db.execute("SELECT klaviyo_run_job($1, $2)", &[&job, &anew]).expect("it is run");
+    await_end(shop, db, job, before, PATIENCE)
+}
+
+/// When the last run ended, in microseconds.
+fn ended(db: &mut Client, job: &str) -> i64 {
+    let ended = "SELECT coalesce((extract(epoch FROM last_ended_at) * 1e6)::bigint, 0) FROM klaviyo.job WHERE job = $1";
+    query(db, ended, &[&job])
+}
+
+fn await_end(shop: &Shop, db: &mut Client, job: &str, before: i64, patience: Duration) -> String {
+    shop.eventually(&format!("{job} are read"), patience, || ended(db, job) > before);
+    query(
+        db,
+        "SELECT last_outcome || coalesce(': ' || last_error, '') FROM klaviyo.job WHERE job = $1",
+        &[&job],
+    )
+}
+
+/// Sets a job up and waits until its first run has ended.
+fn set(shop: &Shop, db: &mut Client, job: &str, more: &str) -> String {
+    sql(db, &format!("SELECT klaviyo_set_job('{job}'{more})"));
+    await_end(shop, db, job, 0, PATIENCE)
+}
+
+/// What the last run counted: rows read, changed, removed.
+fn counts(db: &mut Client, job: &str) -> (i64, i64, i64) {
+    let row = db
+        .query_one("SELECT rows_read, rows_changed, rows_removed FROM klaviyo.job WHERE job = $1", &[&job])
+        .expect("a job");
+    (row.get(0), row.get(1), row.get(2))
+}
+
+/// Kills a process of the server, which ends all others, and waits until it is back.
+fn crash(shop: &mut Shop, db: &mut Client, pid: i32) {
+    kill(pid, Signal::SIGKILL);
+    wait_for_crash(db);
+    shop.cluster.wait_ready();
+}
+
+fn seed_events(shop: &Shop, metric: &str, count: u64, email: &str) {
+    shop.sandbox.seed_events(&EventSeed {
+        metric,
+        email,
+        count,
+        start: Some("2026-06-01T00:00:00Z"),
+        step_seconds: 1.0,
+    });
+}
+
+fn names(db: &mut Client, what: &str) -> String {
+    query(db, &format!("SELECT coalesce(string_agg(it, ' ' ORDER BY it), '') FROM ({what}) AS f (it)"), &[])
+}
+
+#[test]
+fn profiles_are_read_and_kept_up() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 250);
+    assert_eq!(set(&shop, &mut db, "profiles", ""), "complete");
+    assert_eq!(counts(&mut db, "profiles"), (250, 250, 0));
+    // One of them as it is, with all there is.
+    sql(
+        &mut db,
+        "SELECT klaviyo_upsert_profile('ada@shop.example', external_id => '7', first_name => 'Ada', last_name => 'L',
+             organization => 'Shop', title => 'Dr', locale => 'de-AT', location => '{\"city\": \"Graz\"}', properties => '{\"plan\": \"gold\"}');
+         SELECT klaviyo_subscribe('ada@shop.example')",
+    );
+    shop.drain_soon();
+    assert_eq!(run(&shop, &mut db, "profiles"), "complete");
+    let all = "SELECT concat_ws(' ', external_id, first_name, last_name, organization, title, locale, location->>'city',
+                      properties->>'plan', email_consent, coalesce(sms_consent, '-'), created_at IS NOT NULL, updated_at IS NOT NULL)
+               FROM klaviyo.profile WHERE email = 'ada@shop.example'";
+    assert_eq!(
+        query::<String>(&mut db, all, &[]),
+        "7 Ada L Shop Dr de-AT Graz gold SUBSCRIBED NEVER_SUBSCRIBED t t"
+    );
+    // Somebody changes one in Klaviyo: that is written, and no other row.
+    let id: String =
+        query(&mut db, "SELECT profile_id FROM klaviyo.profile WHERE email = 'user-7@shop.example'", &[]);
+    let written = "SELECT count(*) FROM klaviyo.profile WHERE pulled_at > (SELECT last_started_at FROM klaviyo.job WHERE job = 'profiles')";
+    shop.sandbox.change_profile(&id, &json!({"first_name": "Seven", "email": "seven@shop.example"}));
+    assert_eq!(run(&shop, &mut db, "profiles"), "complete");
+    assert_eq!(count(&mut db, written), 1);
+    assert_eq!(counts(&mut db, "profiles").1, 1);
+    let first = "SELECT first_name FROM klaviyo.profile WHERE email = 'seven@shop.example'";
+    assert_eq!(query::<String>(&mut db, first, &[]), "Seven");
+    // Of those that have not changed only what lies in the overlap is read again.
+    shop.cluster.set("klaviyo.pull_overlap", 0);
+    shop.eventually("the setting is known", PATIENCE, || {
+        assert_eq!(run(&shop, &mut db, "profiles"), "complete");
+        counts(&mut db, "profiles").0 < 250
+    });
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.profile"), 251);
+    shop.assert_requests_conform();
+}
+
+/// Whoever is killed, and however often, all profiles come, and the run ends as complete once only.
+#[test]
+fn a_hundred_thousand_profiles_come_whoever_is_killed() {
+    const PROFILES: i64 = 100_000;
+    let mut shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", PROFILES as u64);
+    sql(&mut db, "CREATE TABLE ended (at timestamptz);
+                  CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.ended VALUES (now()); RETURN NULL; END $$;
+                  CREATE TRIGGER note AFTER UPDATE ON klaviyo.job_run FOR EACH ROW WHEN (NEW.last_outcome IS NOT NULL) EXECUTE FUNCTION note()");
+    sql(&mut db, "SELECT klaviyo_set_job('profiles')");
+    let mut random = fastrand::Rng::with_seed(3);
+    for round in 1..=6 {
+        // Somewhere within the next pages.
+        let further = count(&mut db, "SELECT count(*) FROM klaviyo.profile") + random.i64(2_000..14_000);
+        shop.eventually("it gets on", LONG, || {
+            count(&mut db, "SELECT count(*) FROM klaviyo.profile") >= further.min(90_000)
+        });
+        assert_eq!(state(&mut db, "profiles"), "running never", "round {round}");
+        match round % 3 {
+            0 => {
+                shop.cluster.kill9_postmaster();
+                shop.cluster.start();
+            }
+            1 => shop.crash_worker(&mut db),
+            _ => {
+                let pid = runner(&mut db).expect("a runner");
+                crash(&mut shop, &mut db, pid);
+            }
+        }
+        db = shop.connect();
+    }
+    assert_eq!(await_end(&shop, &mut db, "profiles", 0, LONG), "complete");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.profile"), PROFILES);
+    assert_eq!(count(&mut db, "SELECT count(DISTINCT email) FROM klaviyo.profile"), PROFILES);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM ended"), 1);
+    // Each crash has cost a page or so, and no more.
+    let asked = shop.sandbox.receipt_heads_after(0).len();
+    assert!((1_000..1_000 + 60).contains(&asked), "{asked} calls");
+    assert_eq!(counts(&mut db, "profiles").0, PROFILES);
+}
+
+#[test]
+fn events_of_some_metrics_are_read_once() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 1);
+    seed_events(&shop, "Placed Order", 450, "user-1@shop.example");
+    seed_events(&shop, "Opened Email", 30, "user-1@shop.example");
+    assert_eq!(set(&shop, &mut db, "events", ", names => '{Placed Order}'"), "complete");
+    let of = |name: &str| {
+        format!(
+            "SELECT count(*) FROM klaviyo.event JOIN klaviyo.metric USING (account, metric_id) WHERE name = '{name}'"
+        )
+    };
+    assert_eq!((count(&mut db, &of("Placed Order")), count(&mut db, &of("Opened Email"))), (450, 0));
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.metric"), 2);
+    // All of them, with what is new, and what was there is not written again.
+    sql(
+        &mut db,
+        "SELECT klaviyo_track_event('Placed Order', 'user-1@shop.example', value => 12.5, properties => '{\"colour\": \"red\"}')",
+    );
+    shop.drain_soon();
+    sql(&mut db, "SELECT klaviyo_set_job('events', names => '{*}')");
+    assert_eq!(run(&shop, &mut db, "events"), "complete");
+    assert_eq!(
+        (count(&mut db, &of("Placed Order")), count(&mut db, "SELECT count(*) FROM klaviyo.event")),
+        (451, 481)
+    );
+    let red = "SELECT value::text FROM klaviyo.event WHERE properties->>'colour' = 'red'";
+    assert_eq!(query::<String>(&mut db, red, &[]), "12.5");
+    assert_eq!(run(&shop, &mut db, "events"), "complete");
+    assert_eq!(counts(&mut db, "events").1, 0);
+    sql(&mut db, "SELECT klaviyo_set_job('events', names => '{Refunded Order}')");
+    assert_eq!(
+        run(&shop, &mut db, "events"),
+        "failed: Klaviyo has no metric of these names or ids: Refunded Order; all else was read"
+    );
+    // What is older than they are kept is neither kept nor read.
+    shop.cluster.set("klaviyo.event_retention", "1d");
+    shop.eventually("old ones go", PATIENCE, || count(&mut db, "SELECT count(*) FROM klaviyo.event") <= 1);
+    sql(&mut db, "SELECT klaviyo_set_job('events', names => '{*}')");
+    assert_eq!(run_anew(&shop, &mut db, "events"), "complete");
+    assert!(count(&mut db, "SELECT count(*) FROM klaviyo.event") <= 1);
+    shop.assert_requests_conform();
+}
+
+/// A run goes on after whatever can be tried again, begins anew where Klaviyo knows its place no more, and never ends as
+/// complete where it is not.
+#[test]
+fn what_fails_is_tried_again_or_told() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 450);
+    shop.sandbox.set_faults(&[
+        Fault::status(503).path("/api/profiles").skip(1).times(2),
+        Fault::malformed().path("/api/profiles").skip(2).times(1),
+        Fault::throttle(0).path("/api/profiles").skip(3).times(1),
+        Fault::reset_after().path("/api/profiles").skip(3).times(1),
+    ]);
+    assert_eq!(set(&shop, &mut db, "profiles", ""), "complete");
+    assert_eq!(counts(&mut db, "profiles").0, 450);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.profile"), 450);
+    // Its third page is refused: from where it has come to it is read again.
+    shop.sandbox.set_faults(&[Fault::status(400).path("/api/profiles").skip(2).times(1)]);
+    assert_eq!(run_anew(&shop, &mut db, "profiles"), "complete");
+    assert_eq!(count(&mut db, "SELECT sum(restarts) FROM klaviyo.job_run"), 1);
+    // The key may not: that is told, and nothing is thought to be gone.
+    shop.sandbox.make_list("Newsletter");
+    assert_eq!(set(&shop, &mut db, "lists", ""), "complete");
+    shop.sandbox.set_faults(&[Fault::status(403).path("/api/lists")]);
+    let outcome = run(&shop, &mut db, "lists");
+    assert!(outcome.starts_with("failed: ") && outcome.contains("lists:read"), "{outcome}");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.list"), 1);
+    // Klaviyo is down: it waits, and says so.
+    shop.sandbox.set_faults(&[Fault::status(503).path("/api/lists")]);
+    let before = ended(&mut db, "lists");
+    sql(&mut db, "SELECT klaviyo_run_job('lists')");
+    let failing = "SELECT count(*) FROM klaviyo_health() WHERE name = 'job' AND status = 'warning' AND value LIKE 'lists: %'";
+    shop.eventually("that is told", PATIENCE, || count(&mut db, failing) == 1);
+    assert_eq!(ended(&mut db, "lists"), before);
+    shop.sandbox.set_faults(&[]);
+    assert_eq!(await_end(&shop, &mut db, "lists", before, PATIENCE), "complete");
+}
+
+/// A trigger of a user's on a table of ours is in nobody's way but its own.
+#[test]
+fn a_trigger_that_hangs_is_not_in_the_way_of_delivery() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 10);
+    sql(
+        &mut db,
+        "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NULL; END $$;
+         CREATE TRIGGER hang AFTER INSERT ON klaviyo.profile FOR EACH STATEMENT EXECUTE FUNCTION hang();
+         SELECT klaviyo_set_job('profiles')",
+    );
+    let hangs = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'klaviyo_sync runner' AND wait_event = 'PgSleep'";
+    shop.eventually("it hangs", PATIENCE, || count(&mut db, hangs) == 1);
+    sql(&mut db, "SELECT klaviyo_track_event('Placed Order', 'ada@shop.example')");
+    assert_eq!(shop.drain(PATIENCE).waiting(), 0);
+    // One that raises puts the page off, and is told.
+    sql(
+        &mut db,
+        "CREATE OR REPLACE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$",
+    );
+    let pid = runner(&mut db).expect("a runner");
+    Process::find(pid).expect("it runs").signal(Signal::SIGTERM);
+    let told = "SELECT count(*) FROM klaviyo.job WHERE error = 'not today' AND failures > 1";
+    shop.eventually("that is told", PATIENCE, || count(&mut db, told) == 1);
+    sql(&mut db, "DROP TRIGGER hang ON klaviyo.profile");
+    assert_eq!(await_end(&shop, &mut db, "profiles", 0, PATIENCE), "complete");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.profile"), 11);
+}
+
+#[test]
+fn a_job_is_paused_resumed_and_removed_in_the_middle() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 3_000);
+    shop.sandbox.set_faults(&[Fault::latency(Duration::from_millis(20)).path("/api/profiles")]);
+    sql(&mut db, "SELECT klaviyo_set_job('profiles')");
+    let there = "SELECT count(*) FROM klaviyo.profile";
+    shop.eventually("it gets on", PATIENCE, || count(&mut db, there) >= 300);
+    sql(&mut db, "SELECT klaviyo_pause_job('profiles')");
+    shop.eventually("it stops", PATIENCE, || count(&mut db, "SELECT count(*) FROM klaviyo.read") == 0);
+    let so_far = count(&mut db, there);
+    assert!(so_far < 3_000, "it was paused in the middle");
+    assert_eq!(state(&mut db, "profiles"), "paused never");
+    sql(&mut db, "SELECT klaviyo_resume_job('profiles')");
+    assert_eq!(await_end(&shop, &mut db, "profiles", 0, PATIENCE), "complete");
+    assert_eq!((counts(&mut db, "profiles").0, count(&mut db, there)), (3_000, 3_000));
+    sql(&mut db, "SELECT klaviyo_run_job('profiles', anew => true)");
+    shop.eventually("it is asked for", PATIENCE, || count(&mut db, "SELECT count(*) FROM klaviyo.read") == 1);
+    sql(&mut db, "SELECT klaviyo_remove_job('profiles')");
+    shop.eventually("nothing is left of it", PATIENCE, || {
+        let left = ["job_run", "job_mark", "job_seen", "read", "read_answer"];
+        left.iter().all(|table| count(&mut db, &format!("SELECT count(*) FROM klaviyo.{table}")) == 0)
+    });
+    assert_eq!(count(&mut db, there), 3_000);
+}
+
+/// A dump carries the plan, and nothing of how far it is: in the copy all is read anew.
+#[test]
+fn a_dump_carries_the_plan() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 5);
+    assert_eq!(set(&shop, &mut db, "profiles", ", since => '2020-01-01', every => '1 hour'"), "complete");
+    let dump = shop.cluster.dump("shop");
+    let copy: &Cluster = &shop.cluster;
+    copy.restore("copy", &dump);
+    let mut other = copy.connect("copy");
+    assert_eq!(count(&mut other, "SELECT count(*) FROM klaviyo.profile"), 0);
+    let plan = "SELECT concat_ws(' ', job, state, every, since::date, last_outcome, next_run_at <= now()) FROM klaviyo.job";
+    assert_eq!(query::<String>(&mut other, plan, &[]), "profiles waiting 01:00:00 2020-01-01 t");
+}
