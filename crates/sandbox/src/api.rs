@@ -8,12 +8,14 @@ mod consent;
 mod coupons;
 mod events;
 mod filter;
+mod flows;
 mod klaviyo;
 mod lists;
 mod metrics;
 mod profiles;
 mod query;
 mod refuse;
+mod segments;
 mod templates;
 mod webhooks;
 

@@ -52,6 +52,16 @@ pub enum Call {
     AddToList,
     /// `DELETE /api/lists/{id}/relationships/profiles`: takes them off it.
     RemoveFromList,
+    /// `GET /api/segments`: which segments there are.
+    Segments,
+    /// `GET /api/segments/{id}`: one segment.
+    Segment,
+    /// `GET /api/segments/{id}/profiles`: who is in the segment.
+    SegmentMembers,
+    /// `GET /api/flows`: which flows there are.
+    Flows,
+    /// `GET /api/flows/{id}`: one flow.
+    Flow,
     /// `GET /api/profiles`: which profiles there are.
     Profiles,
     /// `GET /api/profiles/{id}`: one profile.
@@ -136,7 +146,7 @@ pub struct Limits {
 
 impl Call {
     /// The calls that are not of a kind.
-    const SINGLE: [Self; 50] = [
+    const SINGLE: [Self; 55] = [
         Self::Events,
         Self::EventBulkCreate,
         Self::ProfileImport,
@@ -158,6 +168,11 @@ impl Call {
         Self::RemoveFromList,
         Self::Profiles,
         Self::Profile,
+        Self::Segments,
+        Self::Segment,
+        Self::SegmentMembers,
+        Self::Flows,
+        Self::Flow,
         Self::RecordedEvents,
         Self::Metrics,
         Self::Metric,
@@ -218,6 +233,11 @@ impl Call {
     pub const fn path(self) -> &'static str {
         match self {
             Self::Events | Self::RecordedEvents => "/api/events",
+            Self::Segments => "/api/segments",
+            Self::Segment => "/api/segments/{id}",
+            Self::SegmentMembers => "/api/segments/{id}/profiles",
+            Self::Flows => "/api/flows",
+            Self::Flow => "/api/flows/{id}",
             Self::Metrics => "/api/metrics",
             Self::Metric => "/api/metrics/{id}",
             Self::EventBulkCreate => "/api/event-bulk-create-jobs",
@@ -293,6 +313,11 @@ impl Call {
             | Self::ListMembers
             | Self::Profiles
             | Self::Profile
+            | Self::Segments
+            | Self::Segment
+            | Self::SegmentMembers
+            | Self::Flows
+            | Self::Flow
             | Self::RecordedEvents
             | Self::Metrics
             | Self::Metric
@@ -345,6 +370,9 @@ impl Call {
             | Self::ListMembers
             | Self::Profiles
             | Self::Profile
+            | Self::Segments
+            | Self::Segment
+            | Self::SegmentMembers
             | Self::Coupon
             | Self::CodesOfCoupon
             | Self::CreateTemplate
@@ -354,7 +382,9 @@ impl Call {
             | Self::Job(_)
             | Self::Jobs(_) => Limits { burst: 75, steady: 750, daily: None },
             Self::CreateList => Limits { burst: 10, steady: 150, daily: Some(150) },
-            Self::RequestDeletion | Self::CreateCoupon => Limits { burst: 3, steady: 60, daily: None },
+            Self::RequestDeletion | Self::CreateCoupon | Self::Flows | Self::Flow => {
+                Limits { burst: 3, steady: 60, daily: None }
+            }
             Self::Webhooks
             | Self::CreateWebhook
             | Self::Webhook
@@ -426,6 +456,11 @@ impl Call {
             | Self::ListMembers
             | Self::Profiles
             | Self::Profile
+            | Self::Segments
+            | Self::Segment
+            | Self::SegmentMembers
+            | Self::Flows
+            | Self::Flow
             | Self::RecordedEvents
             | Self::Metrics
             | Self::Metric

@@ -1,5 +1,6 @@
 //! The control paths: looking inside the sandbox, and telling it to misbehave.
 
+mod groups;
 mod seeds;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, OriginalUri, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -137,6 +138,10 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/jobs", get(jobs))
         .route("/consents", get(consents))
         .route("/lists", get(lists))
+        .route("/segments", get(groups::segments).post(groups::make_segment))
+        .route("/segments/{id}", delete(groups::delete_segment))
+        .route("/segments/{id}/members", put(groups::fill_segment))
+        .route("/flows", post(groups::make_flow))
         .route("/catalog", get(catalog))
         .route("/coupons", get(coupons).post(make_coupon))
         .route("/campaigns", get(campaigns))

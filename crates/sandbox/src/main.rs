@@ -14,6 +14,7 @@ mod connection;
 mod control;
 mod error;
 mod faults;
+mod flows;
 mod jobs;
 mod order;
 mod page;

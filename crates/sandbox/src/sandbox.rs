@@ -10,6 +10,7 @@ use crate::batches::Batches;
 use crate::bulk::BulkSettings;
 use crate::campaigns::Campaigns;
 use crate::faults::Faults;
+use crate::flows::Flows;
 use crate::jobs::Jobs;
 use crate::rates::{RateSettings, Rates};
 use crate::receipts::Receipts;
@@ -50,6 +51,7 @@ pub struct State {
     pub batches: Batches,
     pub campaigns: Campaigns,
     pub webhooks: Webhooks,
+    pub flows: Flows,
     pub bulk: BulkSettings,
 }
 
@@ -65,6 +67,7 @@ impl Sandbox {
             batches: Batches::new(settings.seed.wrapping_add(1)),
             campaigns: Campaigns::new(settings.seed.wrapping_add(2)),
             webhooks: Webhooks::new(settings.seed.wrapping_add(3)),
+            flows: Flows::new(settings.seed.wrapping_add(4)),
             bulk: settings.bulk,
         };
         Self {
@@ -111,8 +114,8 @@ impl Sandbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Forgets profiles, events, lists, consents, the catalog, coupons, templates, campaigns, webhooks, jobs, receipts and
-    /// faults, and begins new rate windows. The settings of rates and bulk calls stay, and so does the number of connections, which are still open.
+    /// Forgets profiles, events, lists, segments, consents, the catalog, coupons, templates, campaigns, webhooks, flows, jobs,
+    /// receipts and faults, and begins new rate windows. The settings of rates and bulk calls stay, and so does the number of connections, which are still open.
     pub fn reset(&self) {
         let mut state = self.state();
         state.store.clear();
@@ -120,6 +123,7 @@ impl Sandbox {
         state.batches.clear();
         state.campaigns.clear();
         state.webhooks.clear();
+        state.flows.clear();
         state.receipts.clear();
         state.faults.replace(Vec::new());
         state.rates.restart();

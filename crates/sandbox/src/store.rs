@@ -14,6 +14,7 @@ mod metrics;
 mod people;
 mod profile;
 mod seeds;
+mod segments;
 mod subscriptions;
 mod templates;
 mod timeline;
@@ -41,6 +42,7 @@ pub use metrics::INTEGRATION;
 use metrics::Metric;
 use people::Orders;
 pub use profile::{Profile, ProfileView};
+use segments::Segment;
 use templates::Template;
 use timeline::Timeline;
 
@@ -48,6 +50,9 @@ use timeline::Timeline;
 const BASE_32: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// The alphabet of Klaviyo's other ids.
 const BASE_62: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Digits of the ids of what an account does not have many of.
+const SHORT_ID: usize = 6;
 
 /// Why the store refuses a request.
 #[derive(Debug, PartialEq)]
@@ -108,6 +113,8 @@ pub struct Store {
     bulk_repeats: u64,
     /// In the order of their creation.
     lists: Vec<List>,
+    /// The same.
+    segments: Vec<Segment>,
     /// Every change of a profile's consent.
     consents: Vec<Entry>,
     pub catalog: Catalog,
@@ -138,6 +145,7 @@ impl Store {
             repeats: 0,
             bulk_repeats: 0,
             lists: Vec::new(),
+            segments: Vec::new(),
             consents: Vec::new(),
             catalog: Catalog::default(),
             coupons: Coupons::default(),
@@ -232,7 +240,7 @@ impl Store {
         }
     }
 
-    /// Deletes a profile, its events, and what lists and the log of consents know of it. Whoever comes by its identifiers
+    /// Deletes a profile, its events, and what lists, segments and the log of consents know of it. Whoever comes by its identifiers
     /// later is another.
     pub fn delete(&mut self, whose: &Whose) {
         if let Some(index) = self.who(whose) {
@@ -243,6 +251,9 @@ impl Store {
     fn delete_at(&mut self, index: usize) {
         for list in &mut self.lists {
             list.forget(index);
+        }
+        for segment in &mut self.segments {
+            segment.members.leave(index);
         }
         self.forget_consents(index);
         self.orders.note(index);
@@ -275,6 +286,11 @@ pub fn rfc3339(time: Timestamp) -> String {
 pub fn ulid(random: &mut fastrand::Rng) -> String {
     // The leading digits of the ULIDs of these years.
     format!("01{}", random_text(random, BASE_32, 24))
+}
+
+/// An id as Klaviyo's lists, segments, flows and templates have it.
+pub fn short_id(random: &mut fastrand::Rng) -> String {
+    random_text(random, BASE_62, SHORT_ID)
 }
 
 /// An id as the errors of Klaviyo's jobs have it.

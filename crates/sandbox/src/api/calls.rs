@@ -39,6 +39,11 @@ impl Received<'_> {
         match call {
             Call::Events => self.event(state, &body, ticket),
             Call::RecordedEvents => self.recorded_events(state),
+            Call::Segments => self.segments(state),
+            Call::Segment => self.segment(state, id),
+            Call::SegmentMembers => self.segment_members(state, id),
+            Call::Flows => self.flows(state),
+            Call::Flow => self.flow(state, id),
             Call::Metrics => self.metrics(state),
             Call::Metric => self.metric(state, id),
             Call::EventBulkCreate => self.event_bulk(state, &body, ticket),

@@ -7,15 +7,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::members::Members;
-use super::{BASE_62, Refusal, Store, random_text};
+use super::{Refusal, Store, short_id};
 use crate::call::Call;
 use crate::check::{ListChange, ListDraft};
 use crate::error::ApiError;
 use crate::order::{Key, Rank};
 use crate::time::written;
-
-/// Digits of a list's id.
-const ID_LENGTH: usize = 6;
 
 /// Whether whoever subscribes to a list is asked to confirm it. Here it is only kept: nobody is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -132,7 +129,7 @@ impl List {
 impl Store {
     pub fn create_list(&mut self, draft: ListDraft, now: Timestamp) -> &List {
         self.lists.push(List {
-            id: random_text(&mut self.random, BASE_62, ID_LENGTH),
+            id: short_id(&mut self.random),
             name: draft.name,
             opt_in: draft.opt_in.unwrap_or(ACCOUNT_OPT_IN),
             created: now,

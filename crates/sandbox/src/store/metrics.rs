@@ -4,14 +4,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{BASE_62, Store};
+use super::{BASE_62, SHORT_ID, Store};
 use crate::call::Call;
 use crate::error::ApiError;
 use crate::order::{Key, Rank};
 use crate::time::written;
-
-/// Digits of a metric's id.
-const ID_LENGTH: usize = 6;
 
 /// What the events of Klaviyo's own API are said to come from.
 pub const INTEGRATION: &str = "API";
@@ -88,5 +85,5 @@ impl Store {
 /// The id of a metric, the same in every run.
 fn id_of(name: &str, attempt: u64) -> String {
     let hash = Sha256::new().chain_update(attempt.to_be_bytes()).chain_update(name).finalize();
-    hash.iter().take(ID_LENGTH).map(|byte| char::from(BASE_62[usize::from(*byte) % BASE_62.len()])).collect()
+    hash.iter().take(SHORT_ID).map(|byte| char::from(BASE_62[usize::from(*byte) % BASE_62.len()])).collect()
 }

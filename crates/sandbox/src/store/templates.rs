@@ -3,13 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{BASE_62, Store, random_text, rfc3339};
+use super::{Store, rfc3339, short_id};
 use crate::call::Call;
 use crate::check::TemplateDraft;
 use crate::error::{ApiError, WHOLE_BODY};
-
-/// Digits of a template's id.
-const ID_LENGTH: usize = 6;
 
 /// Templates of an account. Source: the description of `POST /api/templates`.
 const MAX_TEMPLATES: usize = 1_000;
@@ -43,7 +40,7 @@ impl Store {
     }
 
     fn add_template(&mut self, draft: TemplateDraft, is_copy: bool, now: Timestamp) -> &Template {
-        let id = random_text(&mut self.random, BASE_62, ID_LENGTH);
+        let id = short_id(&mut self.random);
         self.templates.push(Template { id, draft, created: now, is_copy });
         &self.templates[self.templates.len() - 1]
     }

@@ -16,5 +16,6 @@ mod lists;
 mod pages;
 mod protocols;
 mod pulls;
+mod segments;
 mod suppressions;
 mod webhooks;

@@ -63,6 +63,54 @@ const LISTS: Spec = Spec {
     is_of_profiles: false,
 };
 
+/// That of a list, and ids. `push_token` and `_kx` are nothing that is known here.
+const SEGMENT_MEMBERS: Spec = Spec {
+    filters: &[
+        field("profile_id", Kind::Text, IS),
+        field("email", Kind::Text, IS),
+        field("phone_number", Kind::Text, IS),
+        field(JOINED, Kind::Time, COMPARISONS),
+    ],
+    ..MEMBERS
+};
+
+const SEGMENTS: Spec = Spec {
+    filters: &[
+        field("name", Kind::Text, IS),
+        field("id", Kind::Text, IS),
+        field("created", Kind::Time, AFTER),
+        field("updated", Kind::Time, AFTER),
+        field("is_active", Kind::Flag, &[EQUALS]),
+        field("is_starred", Kind::Flag, &[EQUALS]),
+    ],
+    fields: Some((
+        "fields[segment]",
+        &["created", "definition", "id", "is_active", "is_processing", "is_starred", "name", "updated"],
+    )),
+    ..LISTS
+};
+
+const FLOWS: Spec = Spec {
+    sizes: Sizes { default: 50, most: 50 },
+    is_sized: true,
+    filters: &[
+        field("id", Kind::Text, &[ANY]),
+        field("name", Kind::Text, &["contains", EQUALS]),
+        field("status", Kind::Text, &[EQUALS]),
+        field("archived", Kind::Flag, &[EQUALS]),
+        field("created", Kind::Time, COMPARISONS),
+        field("updated", Kind::Time, COMPARISONS),
+        field("trigger_type", Kind::Text, &[EQUALS]),
+    ],
+    orders: &["created", "id", "name", "status", "trigger_type", "updated"],
+    default: Order::ascending("created"),
+    fields: Some((
+        "fields[flow]",
+        &["archived", "created", "id", "name", "status", "trigger_type", "updated"],
+    )),
+    is_of_profiles: false,
+};
+
 const METRICS: Spec = Spec {
     // A maximum that the description has.
     sizes: Sizes { default: 200, most: 200 },
@@ -110,6 +158,31 @@ pub fn members(uri: &Uri) -> Result<Listing, ApiError> {
 /// Which lists a query asks for.
 pub fn lists(uri: &Uri) -> Result<Listing, ApiError> {
     LISTS.read(uri)
+}
+
+/// Which profiles in a segment a query asks for.
+pub fn segment_members(uri: &Uri) -> Result<Listing, ApiError> {
+    SEGMENT_MEMBERS.read(uri)
+}
+
+/// Which segments a query asks for.
+pub fn segments(uri: &Uri) -> Result<Listing, ApiError> {
+    SEGMENTS.read(uri)
+}
+
+/// What of the one segment a query asks for.
+pub fn segment(uri: &Uri) -> Result<Shown, ApiError> {
+    SEGMENTS.read_one(uri)
+}
+
+/// Which flows a query asks for.
+pub fn flows(uri: &Uri) -> Result<Listing, ApiError> {
+    FLOWS.read(uri)
+}
+
+/// What of the one flow a query asks for.
+pub fn flow(uri: &Uri) -> Result<Shown, ApiError> {
+    FLOWS.read_one(uri)
 }
 
 /// Which metrics a query asks for.
@@ -165,6 +238,17 @@ mod tests {
             (profiles, "page[cursor]=7", "page[cursor]"),
             (members, "filter=equals(external_id,%227%22)", "filter"),
             (members, "sort=updated", "sort"),
+            (members, "filter=equals(profile_id,%227%22)", "filter"),
+            (segment_members, "filter=equals(external_id,%227%22)", "filter"),
+            (segments, "page[size]=11", "page[size]"),
+            (segments, "filter=equals(is_active,1)", "filter"),
+            (segments, "sort=is_active", "sort"),
+            (segments, "fields[segment]=profile_count", "fields[segment]"),
+            (segments, "additional-fields[segment]=profile_count", "additional-fields[segment]"),
+            (flows, "page[size]=51", "page[size]"),
+            (flows, "filter=equals(created,2026-07-15T00:00:00Z)", "filter"),
+            (flows, "sort=archived", "sort"),
+            (flows, "include=tags", "include"),
             (metrics, "page[size]=10", "page[size]"),
             (metrics, "sort=name", "sort"),
             (metrics, "filter=equals(name,%22x%22)", "filter"),
@@ -178,9 +262,16 @@ mod tests {
             let refused = read(&uri(query)).err().map(|error| error.pointer);
             assert_eq!(refused.as_deref(), Some(parameter), "{query}");
         }
-        for (read, size) in
-            [(lists as Read, 10), (profiles, 20), (members, 20), (metrics, 200), (events, 200)]
-        {
+        for (read, size) in [
+            (lists as Read, 10),
+            (profiles, 20),
+            (members, 20),
+            (segment_members, 20),
+            (segments, 10),
+            (flows, 50),
+            (metrics, 200),
+            (events, 200),
+        ] {
             assert_eq!(found(read, "").slice.size, size);
         }
         assert_eq!(found(events, "page[size]=1000").slice.size, 1_000);
