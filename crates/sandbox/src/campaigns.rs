@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::check::{Action, Assignment, Audiences, CampaignDraft, MessageDraft};
 use crate::error::ApiError;
+use crate::order::{Key, Rank};
 use crate::store::{Store, ulid, unknown_list};
 pub use document::About;
 use life::{Job, Stage};
@@ -219,6 +220,18 @@ impl Campaigns {
 }
 
 impl Campaign {
+    /// Where it is among those that are sorted by this.
+    pub fn key(&self, field: &str) -> Key {
+        let rank = match field {
+            "created_at" => Rank::time(self.created),
+            "id" => Rank::Nothing,
+            "name" => Rank::text(Some(&self.name)),
+            "scheduled_at" => self.scheduled.map_or(Rank::Nothing, Rank::time),
+            _ => Rank::time(self.updated),
+        };
+        Key { rank, id: self.id.clone() }
+    }
+
     fn check_draft(&self, what: &str) -> Result<(), ApiError> {
         if self.stage == Stage::Draft {
             return Ok(());

@@ -7,38 +7,30 @@ use serde_json_borrow::Value;
 use super::Received;
 use super::calls::{document, none, not_found, refused};
 use super::coupons::in_body;
-use super::filter::Condition;
+use super::filter::Test;
 use super::{query, refuse};
 use crate::campaigns::{About, Campaign};
 use crate::check;
 use crate::error::WHOLE_BODY;
-use crate::order::Order;
+use crate::order::Rows;
 use crate::reply::Reply;
 use crate::sandbox::State;
 use crate::time::now;
 
 impl Received<'_> {
     pub(super) fn campaigns(&self, state: &State) -> Result<Reply, Reply> {
-        let asked = query::campaigns::many(&self.head.uri).map_err(refused)?;
+        let (asked, shown) = query::campaigns::many(&self.head.uri).map_err(refused)?;
         let campaigns = state.campaigns.all().iter();
-        let mut found: Vec<&Campaign> = campaigns
-            .filter(|campaign| asked.conditions.iter().all(|condition| meets(campaign, condition)))
-            .collect();
-        if let Some(order) = &asked.order {
-            sort(&mut found, order);
-        }
-        let (range, links) = asked.page.of(found.len(), &asked.url(self.api_url()));
-        let found = &found[range];
-        let data: Vec<_> = found
-            .iter()
-            .map(|campaign| asked.shown.fields.narrow(campaign.resource(self.api_url())))
-            .collect();
-        let mut answer = json!({"data": data, "links": links});
-        if asked.shown.with_messages {
-            answer["included"] = found
-                .iter()
-                .flat_map(|campaign| self.messages(campaign, &asked.shown.message_fields))
-                .collect();
+        let found = campaigns.filter(|campaign| asked.meets(|field, test| meets(campaign, field, test)));
+        let field = asked.slice.order.field;
+        let Rows { rows, last } =
+            asked.slice.page_of_few(found.map(|campaign| (campaign.key(field), campaign)).collect());
+        let data: Vec<_> =
+            rows.iter().map(|campaign| shown.fields.narrow(campaign.resource(self.api_url()))).collect();
+        let mut answer = json!({"data": data, "links": asked.links(self.api_url(), last.as_ref())});
+        if shown.with_messages {
+            answer["included"] =
+                rows.iter().flat_map(|campaign| self.messages(campaign, &shown.message_fields)).collect();
         }
         Ok(document(StatusCode::OK, &answer))
     }
@@ -142,9 +134,8 @@ impl Received<'_> {
     }
 }
 
-fn meets(campaign: &Campaign, condition: &Condition) -> bool {
-    let test = &condition.test;
-    match condition.field {
+fn meets(campaign: &Campaign, field: &str, test: &Test) -> bool {
+    match field {
         "id" => test.text(&campaign.id),
         "messages.channel" => campaign.messages.iter().any(|message| test.text(message.channel)),
         "name" => test.text(&campaign.name),
@@ -153,19 +144,5 @@ fn meets(campaign: &Campaign, condition: &Condition) -> bool {
         "created_at" => test.time(Some(campaign.created)),
         "scheduled_at" => test.time(campaign.scheduled),
         _ => test.time(Some(campaign.updated)),
-    }
-}
-
-/// Those that are alike stay in the order of their creation, or come in the reverse of it.
-fn sort(campaigns: &mut [&Campaign], order: &Order) {
-    campaigns.sort_by(|one, other| match order.field {
-        "id" => one.id.cmp(&other.id),
-        "name" => one.name.cmp(&other.name),
-        "created_at" => one.created.cmp(&other.created),
-        "scheduled_at" => one.scheduled.cmp(&other.scheduled),
-        _ => one.updated.cmp(&other.updated),
-    });
-    if order.is_descending {
-        campaigns.reverse();
     }
 }

@@ -7,6 +7,7 @@ use crate::client::{
     ASSIGN, Answer, CAMPAIGNS, Connection, ESTIMATION_JOBS, ESTIMATIONS, IMPORT, LISTS, SEND_JOBS, Sandbox,
     TEMPLATES, profile, until,
 };
+use crate::pages::{each, pages};
 
 const AT_ONCE: [&str; 6] = ["--rates", "off", "--job-queued", "0", "--job-processing", "0"];
 /// As slow as an hour, so that each state lasts until it is told to end.
@@ -501,6 +502,39 @@ fn campaigns_are_found_by_channel_and_more() {
             (400, &json!(parameter)),
             "{query}"
         );
+    }
+}
+
+#[test]
+fn campaigns_of_each_channel_are_read_page_by_page() {
+    let sandbox = Sandbox::start(&AT_ONCE);
+    let mut api = sandbox.api();
+    let news = list(&mut api, &[]);
+    let sms = json!({"channel": "sms", "content": {"body": "Sale"}});
+    let push = json!({"channel": "mobile_push", "content": {"title": "Sale", "body": "Sale"}});
+    for (channel, definition) in [("email", &email()), ("sms", &sms), ("mobile_push", &push)] {
+        let mut names: Vec<String> = ["c", "a", "e", "b", "d"].map(|name| format!("{channel} {name}")).into();
+        let made: Vec<String> =
+            names.iter().map(|name| create(&mut api, &campaign(name, &news, definition)).0).collect();
+        names.sort();
+        let path = format!("{CAMPAIGNS}?filter=equals(messages.channel,'{channel}')&page[size]=2");
+        let found = pages(&mut api, &format!("{path}&sort=name"));
+        assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(each(&found.concat(), "name"), names);
+        for (sort, is_reversed) in [("created_at", false), ("-updated_at", true), ("-created_at", true)] {
+            let found = pages(&mut api, &format!("{path}&sort={sort}")).concat();
+            let mut ids: Vec<&str> = found.iter().map(|row| row["id"].as_str().unwrap()).collect();
+            if is_reversed {
+                ids.reverse();
+            }
+            assert_eq!(ids, made, "{sort}");
+        }
+        // One that goes between two pages takes no other with it.
+        let first = api.get(&format!("{path}&sort=name")).unwrap();
+        let gone = first.json()["data"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(api.request("DELETE", &format!("{CAMPAIGNS}/{gone}"), &Value::Null).unwrap().status, 204);
+        let second = pages(&mut api, first.json()["links"]["next"].as_str().unwrap()).concat();
+        assert_eq!(each(&second, "name"), names[2..]);
     }
 }
 

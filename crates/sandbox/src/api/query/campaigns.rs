@@ -2,28 +2,31 @@
 
 use hyper::Uri;
 
-use super::super::filter::{Condition, Field, Kind, conditions};
-use super::{FILTER, Fields, Link, SIZES_OF_MANY, page_with, parameters, unknown};
+use super::super::filter::{Field, Kind};
+use super::listing::{Listing, Spec};
+use super::lists::COMPARISONS;
+use super::{FILTER, Fields, SIZES_OF_MANY, parameters, unknown};
 use crate::error::ApiError;
 use crate::order::Order;
-use crate::page::Page;
 
-const COMPARISONS: &[&str] = &["greater-or-equal", "greater-than", "less-or-equal", "less-than"];
-
-/// What campaigns can be filtered by. Source: the description of `filter` in Klaviyo's OpenAPI document.
-const FILTERS: [Field; 8] = [
-    Field { name: "id", of: Kind::Text, operators: &["any"] },
-    Field { name: "messages.channel", of: Kind::Text, operators: &["equals"] },
-    Field { name: "name", of: Kind::Text, operators: &["contains"] },
-    Field { name: "status", of: Kind::Text, operators: &["any", "equals"] },
-    Field { name: "archived", of: Kind::Flag, operators: &["equals"] },
-    Field { name: "created_at", of: Kind::Time, operators: COMPARISONS },
-    Field { name: "scheduled_at", of: Kind::Time, operators: COMPARISONS },
-    Field { name: "updated_at", of: Kind::Time, operators: COMPARISONS },
-];
-
-/// What they can be sorted by.
-const ORDERS: [&str; 5] = ["created_at", "id", "name", "scheduled_at", "updated_at"];
+const CAMPAIGNS: Spec = Spec {
+    sizes: SIZES_OF_MANY,
+    is_sized: true,
+    filters: &[
+        Field { name: "id", of: Kind::Text, operators: &["any"] },
+        Field { name: "messages.channel", of: Kind::Text, operators: &["equals"] },
+        Field { name: "name", of: Kind::Text, operators: &["contains"] },
+        Field { name: "status", of: Kind::Text, operators: &["any", "equals"] },
+        Field { name: "archived", of: Kind::Flag, operators: &["equals"] },
+        Field { name: "created_at", of: Kind::Time, operators: COMPARISONS },
+        Field { name: "scheduled_at", of: Kind::Time, operators: COMPARISONS },
+        Field { name: "updated_at", of: Kind::Time, operators: COMPARISONS },
+    ],
+    orders: &["created_at", "id", "name", "scheduled_at", "updated_at"],
+    default: Order::ascending("created_at"),
+    fields: None,
+    is_of_profiles: false,
+};
 
 const CAMPAIGN_FIELDS: &str = "fields[campaign]";
 /// The attributes of campaigns. The document has the members of some of them too.
@@ -54,23 +57,6 @@ pub struct Shown {
     pub message_fields: Fields,
 }
 
-/// Which campaigns a query asks for.
-pub struct Asked {
-    pub page: Page,
-    pub conditions: Vec<Condition>,
-    /// None is that of their creation.
-    pub order: Option<Order>,
-    pub shown: Shown,
-    link: Link,
-}
-
-impl Asked {
-    /// The address of the list, for the links to its pages.
-    pub fn url(&self, api_url: &str) -> String {
-        self.link.url(api_url)
-    }
-}
-
 impl Shown {
     /// Takes in a parameter, if it is one.
     fn read(&mut self, name: &str, value: &str) -> Result<bool, ApiError> {
@@ -87,25 +73,15 @@ impl Shown {
     }
 }
 
-/// Which campaigns a query asks for. It has to name a channel.
-pub fn many(uri: &Uri) -> Result<Asked, ApiError> {
-    let (mut found, mut order, mut shown) = (Vec::new(), None, Shown::default());
-    let mut link = Link::to(uri);
-    let page = page_with(uri, SIZES_OF_MANY, |name, value| {
-        match name {
-            FILTER => found = conditions(value, &FILTERS)?,
-            "sort" => order = Some(Order::parse(value, &ORDERS)?),
-            _ if shown.read(name, value)? => {}
-            _ => return Ok(false),
-        }
-        link.keep(name, value);
-        Ok(true)
-    })?;
-    if !found.iter().any(|condition| condition.field == "messages.channel") {
+/// Which campaigns a query asks for, which has to name a channel, and what of them.
+pub fn many(uri: &Uri) -> Result<(Listing, Shown), ApiError> {
+    let mut shown = Shown::default();
+    let asked = CAMPAIGNS.read_with(uri, |name, value| shown.read(name, value))?;
+    if !asked.conditions.iter().any(|condition| condition.field == "messages.channel") {
         let detail = "A channel filter is required to list campaigns: equals(messages.channel,'email').";
         return Err(ApiError::parameter(FILTER, detail));
     }
-    Ok(Asked { page, conditions: found, order, shown, link })
+    Ok((asked, shown))
 }
 
 /// What of the one campaign a query asks for.
@@ -143,14 +119,13 @@ mod tests {
     fn a_list_is_of_one_channel() {
         let asked =
             many(&uri("filter=equals(messages.channel,'email')&sort=-name&include=campaign-messages"));
-        let asked = asked.map_err(|error| error.pointer).unwrap();
-        let order = asked.order.as_ref().unwrap();
-        assert_eq!((asked.page.size, order.field, order.is_descending), (100, "name", true));
-        assert!(asked.shown.with_messages);
+        let (asked, shown) = asked.map_err(|error| error.pointer).unwrap();
+        assert_eq!((asked.slice.size, asked.slice.order.text()), (100, "-name".to_owned()));
+        assert!(shown.with_messages);
         assert_eq!(
-            asked.url("http://k"),
+            asked.links("http://k", None)["self"],
             "http://k/api/campaigns?filter=equals%28messages.channel%2C%27email%27%29&sort=-name\
-             &include=campaign-messages"
+             &include=campaign-messages&page%5Bsize%5D=100"
         );
         let channel = "filter=equals(messages.channel,'email')";
         for (query, parameter) in [

@@ -47,6 +47,15 @@ pub struct Listing {
 
 impl Spec {
     pub fn read(&self, uri: &Uri) -> Result<Listing, ApiError> {
+        self.read_with(uri, |_, _| Ok(false))
+    }
+
+    /// The same with further parameters, of which `known` says whether it knows them.
+    pub fn read_with(
+        &self,
+        uri: &Uri,
+        mut known: impl FnMut(&str, &str) -> Result<bool, ApiError>,
+    ) -> Result<Listing, ApiError> {
         let mut link = Link::to(uri);
         let (mut size, mut cursor, mut order) = (self.sizes.default, None, self.default);
         let (mut found, mut shown) = (Vec::new(), Shown::default());
@@ -62,7 +71,7 @@ impl Spec {
                 }
                 FILTER if !self.filters.is_empty() => found = conditions(&value, self.filters)?,
                 "sort" if !self.orders.is_empty() => order = Order::parse(&value, self.orders)?,
-                _ if self.shows(&mut shown, &name, &value)? => {}
+                _ if self.shows(&mut shown, &name, &value)? || known(&name, &value)? => {}
                 _ => return Err(unknown(&name)),
             }
             link.keep(&name, &value);

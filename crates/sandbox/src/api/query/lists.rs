@@ -11,7 +11,7 @@ use crate::order::Order;
 const IS: &[&str] = &[ANY, EQUALS];
 const AFTER: &[&str] = &["greater-than"];
 const AFTER_OR_BEFORE: &[&str] = &["greater-than", "less-than"];
-const COMPARISONS: &[&str] = &["greater-or-equal", "greater-than", "less-or-equal", "less-than"];
+pub(super) const COMPARISONS: &[&str] = &["greater-or-equal", "greater-than", "less-or-equal", "less-than"];
 
 const fn field(name: &'static str, of: Kind, operators: &'static [&'static str]) -> Field {
     Field { name, of, operators }
