@@ -32,15 +32,15 @@ pub use cluster::{Cluster, Stop, explain};
 pub use cluster_builder::ClusterBuilder;
 pub use control::{
     Bulk, ConsentChange, Control, EventSeed, Fault, ImportJob, Rates, SeededEvents, Stats, StatsRow,
-    StoredCampaign, StoredEvent, StoredProfile, WebhookRequest,
+    StoredCampaign, StoredEvent, StoredProfile, StoredSegment, WebhookRequest,
 };
 pub use directory::Directory;
 pub use ledger::Ledger;
 pub use messages::{ORDER, hint, place, place_orders, place_orders_of, queued, status};
 pub use nix::sys::signal::Signal;
 pub use openapi::{
-    BULK_CALLS, CALLS, CAMPAIGN_CALLS, CATALOG_CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS, WEBHOOK_CALLS,
-    is_at,
+    BULK_CALLS, CALLS, CAMPAIGN_CALLS, CATALOG_CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS, PULL_CALLS,
+    WEBHOOK_CALLS, is_at,
 };
 pub use pg_bin::PgBin;
 pub use port::Port;

@@ -123,6 +123,18 @@ pub const CAMPAIGN_CALLS: [(&str, &str); 14] = [
     ("get", "/api/templates/{id}"),
 ];
 
+/// The calls that pulls read with, but for those among the others.
+pub const PULL_CALLS: [(&str, &str); 8] = [
+    ("get", "/api/events"),
+    ("get", "/api/metrics"),
+    ("get", "/api/metrics/{id}"),
+    ("get", "/api/segments"),
+    ("get", "/api/segments/{id}"),
+    ("get", "/api/segments/{id}/profiles"),
+    ("get", "/api/flows"),
+    ("get", "/api/flows/{id}"),
+];
+
 /// The calls about webhooks.
 pub const WEBHOOK_CALLS: [(&str, &str); 7] = [
     ("get", "/api/webhooks"),
@@ -169,7 +181,7 @@ impl OpenApi {
         let mut revision = None;
         let posts = CALLS.into_iter().chain([DELETION_CALL]).map(|path| ("post", path));
         let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).chain(CATALOG_CALLS);
-        let calls = calls.chain(CAMPAIGN_CALLS).chain(WEBHOOK_CALLS);
+        let calls = calls.chain(CAMPAIGN_CALLS).chain(PULL_CALLS).chain(WEBHOOK_CALLS);
         let calls = calls.map(|(method, path)| {
             let call = &document["paths"][path][method];
             let parameters = call["parameters"].as_array().expect("a call has parameters");
@@ -303,7 +315,8 @@ fn closed(document: &Value, node: &Value) -> Value {
                 .map(|of| closed(document, of))
                 .collect(),
             // Descriptions.
-            "description" | "example" | "default" | "nullable" | "title" | "deprecated" | "readOnly" => {
+            "description" | "example" | "default" | "nullable" | "title" | "deprecated" | "readOnly"
+            | "writeOnly" => {
                 continue;
             }
             "type"

@@ -1,5 +1,5 @@
-//! What happens at Klaviyo of itself: people who come, go and do things, and what is changed in its own pages. None of it
-//! is a request to the API: no receipt, no rate window.
+//! What happens at Klaviyo of itself: people who come, go and do things, and what is made and changed in its own pages. None
+//! of it is a request to the API: no receipt, no rate window.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -30,22 +30,41 @@ pub struct SeededEvents {
     pub metric_id: String,
 }
 
+/// A segment that the sandbox keeps.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredSegment {
+    /// Its id.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// Whether Klaviyo would keep it up to date.
+    pub is_active: bool,
+    /// The ids of the profiles in it, the oldest first.
+    pub members: Vec<String>,
+}
+
 /// The answer about profiles that were made.
 #[derive(Deserialize)]
-struct Made {
+struct People {
     ids: Vec<String>,
+}
+
+/// The answer about something else that was made.
+#[derive(Deserialize)]
+struct Made {
+    id: String,
 }
 
 impl Control {
     /// Makes profiles with these attributes, or changes those that are known, and says their ids.
     pub fn make_profiles(&self, profiles: &[Value]) -> Vec<String> {
-        self.posted::<Made>("profiles", &json!({ "profiles": profiles })).ids
+        self.posted::<People>("profiles", &json!({ "profiles": profiles })).ids
     }
 
     /// Makes `count` profiles, `prefix-1@shop.example` and so on, and says their ids. Each is a microsecond younger than the
     /// one before it, and none has a time that is yet to come.
     pub fn seed_profiles(&self, prefix: &str, count: u64) -> Vec<String> {
-        self.posted::<Made>("profiles", &json!({"prefix": prefix, "count": count})).ids
+        self.posted::<People>("profiles", &json!({"prefix": prefix, "count": count})).ids
     }
 
     /// The same as of `start`, in RFC 3339, each so much later than the one before it. All have one time if that is nothing.
@@ -57,7 +76,7 @@ impl Control {
         step_seconds: f64,
     ) -> Vec<String> {
         let seed = json!({"prefix": prefix, "count": count, "start": start, "step_seconds": step_seconds});
-        self.posted::<Made>("profiles", &seed).ids
+        self.posted::<People>("profiles", &seed).ids
     }
 
     /// Changes a profile as somebody does in Klaviyo's own pages: what is absent stays, null clears.
@@ -79,5 +98,36 @@ impl Control {
             body["start"] = json!(start);
         }
         self.posted("events", &body)
+    }
+
+    /// Makes a segment that nobody is in, and says its id.
+    pub fn make_segment(&self, name: &str) -> String {
+        self.posted::<Made>("segments", &json!({ "name": name })).id
+    }
+
+    /// Has those with these addresses be in a segment, and nobody else. Whoever stays joined when they did.
+    pub fn set_segment_members(&self, id: &str, emails: &[&str]) {
+        self.put(&format!("segments/{id}/members"), &json!({ "emails": emails }));
+    }
+
+    /// Deletes a segment. Its profiles stay.
+    pub fn delete_segment(&self, id: &str) {
+        self.delete(&format!("segments/{id}"));
+    }
+
+    /// Every segment kept, in the order of creation.
+    pub fn segments(&self) -> Vec<StoredSegment> {
+        #[derive(Deserialize)]
+        struct Answer {
+            segments: Vec<StoredSegment>,
+        }
+        self.get::<Answer>("segments").segments
+    }
+
+    /// Makes a flow and says its id: `draft`, `live` or `manual`, and begun by `Added to List`, `Date Based`, `Low Inventory`,
+    /// `Metric`, `Price Drop` or `Unconfigured`.
+    pub fn make_flow(&self, name: &str, status: &str, trigger_type: &str) -> String {
+        let flow = json!({"name": name, "status": status, "trigger_type": trigger_type});
+        self.posted::<Made>("flows", &flow).id
     }
 }

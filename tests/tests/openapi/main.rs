@@ -6,6 +6,7 @@ mod campaigns;
 mod catalog;
 mod hand;
 mod people;
+mod pulls;
 mod webhooks;
 
 use hand::{HEADERS, Hand, KEY, MEDIA_TYPE, REVISION};

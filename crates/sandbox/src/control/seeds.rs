@@ -107,6 +107,9 @@ pub async fn delete_profile(State(control): State<Control>, Path(id): Path<Strin
 /// Makes events, and says whose and of which metric they are.
 pub async fn make_events(State(control): State<Control>, body: Bytes) -> Answer {
     let NewEvents { metric, email, count, start, step_seconds, properties, value } = parse(&body)?;
+    if count == 0 {
+        return Err(bad("there is no metric without an event"));
+    }
     let times: Vec<Timestamp> = times(start.as_deref(), step_seconds, count)?.collect();
     let now = now();
     let ends = [times.first(), times.last()].map(|time| time.map(Timestamp::to_string));

@@ -278,13 +278,14 @@ fn seeds_are_checked() {
     for wrong in [
         |body: &mut Value| body["email"] = json!("nobody"),
         |body| body["metric"] = json!(""),
+        |body| body["count"] = json!(0),
         |body| body["count"] = json!(1_000_001),
         |body| body["start"] = json!("yesterday"),
         |body| body["start"] = json!("1980-01-01T00:00:00Z"),
         |body| body["step_seconds"] = json!(1e30),
         |body| body["step_seconds"] = json!(1e10),
         |body| body["unique_id"] = json!("x"),
-    ] as [fn(&mut Value); 8]
+    ] as [fn(&mut Value); 9]
     {
         assert_eq!(event(wrong), 400);
     }
