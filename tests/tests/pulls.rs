@@ -177,6 +177,94 @@ fn a_hundred_thousand_profiles_come_whoever_is_killed() {
 }
 
 #[test]
+fn who_is_on_a_list_is_read_and_who_has_left_is_removed() {
+    let shop = shop();
+    let mut db = shop.connect();
+    let [news, vip] = ["Newsletter", "VIP"].map(|name| shop.sandbox.make_list(name));
+    for n in 0..12 {
+        shop.sandbox.make_list(&format!("Other {n}"));
+    }
+    sql(
+        &mut db,
+        &format!(
+            "SELECT klaviyo_upsert_profile(format('user-%s@shop.example', n), first_name => 'U' || n) FROM generate_series(1, 230) AS n;
+             SELECT klaviyo_add_to_list('{news}', format('user-%s@shop.example', n)) FROM generate_series(1, 230) AS n;
+             SELECT klaviyo_add_to_list('{vip}', format('user-%s@shop.example', n)) FROM generate_series(1, 3) AS n"
+        ),
+    );
+    assert_eq!(shop.drain(PATIENCE).dead, 0);
+    assert_eq!(set(&shop, &mut db, "lists", ", names => '{Newsletter}'"), "complete");
+    let on = "SELECT count(*) FROM klaviyo.list_member AS m JOIN klaviyo.list AS l USING (account, list_id) WHERE l.name = ";
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.list"), 14);
+    assert_eq!(count(&mut db, &format!("{on} 'Newsletter'")), 230);
+    assert_eq!(count(&mut db, &format!("{on} 'VIP'")), 0);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.list WHERE members_pulled_at IS NOT NULL"), 1);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.list_member WHERE joined_at IS NOT NULL"), 230);
+    // With those who are on it come their profiles.
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.profile WHERE first_name ~ '^U'"), 230);
+    // All lists; some leave, some come, a list goes.
+    sql(&mut db, "SELECT klaviyo_set_job('lists', names => '{*}')");
+    sql(
+        &mut db,
+        &format!(
+            "SELECT klaviyo_remove_from_list('{news}', format('user-%s@shop.example', n)) FROM generate_series(1, 100) AS n;
+             SELECT klaviyo_add_to_list('{vip}', format('user-%s@shop.example', n)) FROM generate_series(4, 6) AS n;
+             SELECT klaviyo_rename_list('{vip}', 'Gold')"
+        ),
+    );
+    assert_eq!(shop.drain(PATIENCE).dead, 0);
+    assert_eq!(run(&shop, &mut db, "lists"), "complete");
+    assert_eq!(run(&shop, &mut db, "lists"), "complete");
+    assert_eq!(count(&mut db, &format!("{on} 'Newsletter'")), 130);
+    assert_eq!(count(&mut db, &format!("{on} 'Gold'")), 6);
+    assert_eq!(counts(&mut db, "lists").1, 0, "nothing has changed since");
+    sql(&mut db, &format!("SELECT klaviyo_delete_list('{news}')"));
+    assert_eq!(shop.drain(PATIENCE).dead, 0);
+    assert_eq!(run(&shop, &mut db, "lists"), "complete");
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.list"), 13);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.list_member"), 6);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.job_seen"), 0);
+    // A name that no list has is told, and the others are read.
+    sql(&mut db, "SELECT klaviyo_set_job('lists', names => '{Gold,Silver}')");
+    let outcome = run(&shop, &mut db, "lists");
+    assert_eq!(outcome, "failed: Klaviyo has no list of these names or ids: Silver; all else was read");
+    let hint: String =
+        query(&mut db, "SELECT hint FROM klaviyo_health() WHERE name = 'job' AND status = 'warning'", &[]);
+    assert!(hint.contains("klaviyo_run_job('lists'"), "{hint}");
+    shop.assert_requests_conform();
+}
+
+#[test]
+fn who_is_in_a_segment_is_read() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 150);
+    let vip = shop.sandbox.make_segment("VIP");
+    let everybody: Vec<String> = (1..=150).map(|n| format!("user-{n}@shop.example")).collect();
+    let everybody: Vec<&str> = everybody.iter().map(String::as_str).collect();
+    shop.sandbox.set_segment_members(&vip, &everybody);
+    assert_eq!(set(&shop, &mut db, "segments", ""), "complete");
+    assert_eq!(
+        count(
+            &mut db,
+            "SELECT count(*) FROM klaviyo.segment_member JOIN klaviyo.profile USING (account, profile_id)"
+        ),
+        150
+    );
+    shop.sandbox.set_segment_members(&vip, &everybody[..2]);
+    assert_eq!(run(&shop, &mut db, "segments"), "complete");
+    assert_eq!(
+        names(
+            &mut db,
+            "SELECT email FROM klaviyo.segment_member JOIN klaviyo.profile USING (account, profile_id)"
+        ),
+        "user-1@shop.example user-2@shop.example"
+    );
+    assert_eq!(counts(&mut db, "segments").2, 148);
+    shop.assert_requests_conform();
+}
+
+#[test]
 fn events_of_some_metrics_are_read_once() {
     let shop = shop();
     let mut db = shop.connect();
@@ -218,6 +306,34 @@ fn events_of_some_metrics_are_read_once() {
     sql(&mut db, "SELECT klaviyo_set_job('events', names => '{*}')");
     assert_eq!(run_anew(&shop, &mut db, "events"), "complete");
     assert!(count(&mut db, "SELECT count(*) FROM klaviyo.event") <= 1);
+    shop.assert_requests_conform();
+}
+
+#[test]
+fn campaigns_flows_and_metrics_are_read() {
+    let shop = shop();
+    let mut db = shop.connect();
+    let list = shop.sandbox.make_list("Newsletter");
+    sql(
+        &mut db,
+        &format!(
+            "SELECT klaviyo_create_campaign('Spring', '{{{list}}}', content => '{{\"subject\": \"Hi\"}}');
+             SELECT klaviyo_create_campaign('Summer', '{{{list}}}', channel => 'sms', content => '{{\"body\": \"Hi\"}}');
+             SELECT klaviyo_track_event('Placed Order', 'ada@shop.example')"
+        ),
+    );
+    assert_eq!(shop.drain(PATIENCE).dead, 0);
+    let welcome = shop.sandbox.make_flow("Welcome", "live", "Metric");
+    for job in ["campaigns", "flows", "metrics"] {
+        assert_eq!(set(&shop, &mut db, job, ""), "complete");
+    }
+    let campaigns = "SELECT concat_ws('/', name, channel, status, pulled_at IS NOT NULL, made_by IS NOT NULL) FROM klaviyo.campaign";
+    assert_eq!(names(&mut db, campaigns), "Spring/email/Draft/t/t Summer/sms/Draft/t/t");
+    assert_eq!(
+        names(&mut db, "SELECT concat_ws('/', flow_id, name, status, trigger_type) FROM klaviyo.flow"),
+        format!("{welcome}/Welcome/live/Metric")
+    );
+    assert_eq!(names(&mut db, "SELECT name FROM klaviyo.metric"), "Placed Order");
     shop.assert_requests_conform();
 }
 
@@ -314,6 +430,51 @@ fn a_job_is_paused_resumed_and_removed_in_the_middle() {
         left.iter().all(|table| count(&mut db, &format!("SELECT count(*) FROM klaviyo.{table}")) == 0)
     });
     assert_eq!(count(&mut db, there), 3_000);
+}
+
+/// Who was to be deleted is purged of what was read, and not read again while Klaviyo still has them.
+#[test]
+fn who_was_to_be_deleted_is_purged_and_not_read_again() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 3);
+    seed_events(&shop, "Placed Order", 5, "user-1@shop.example");
+    let vip = shop.sandbox.make_segment("VIP");
+    let all = ["user-1@shop.example", "user-2@shop.example", "user-3@shop.example"];
+    shop.sandbox.set_segment_members(&vip, &all);
+    for job in ["profiles", "events", "segments"] {
+        assert_eq!(set(&shop, &mut db, job, ""), "complete");
+    }
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.event"), 5);
+    sql(&mut db, "SELECT klaviyo_request_deletion('user-1@shop.example')");
+    shop.drain_soon();
+    let purged = "SELECT count(*) FROM klaviyo.deletion WHERE purged_at IS NOT NULL";
+    shop.eventually("it is purged", PATIENCE, || count(&mut db, purged) == 1);
+    let left =
+        "SELECT (SELECT count(*) FROM klaviyo.profile) * 100 + (SELECT count(*) FROM klaviyo.event) * 10
+                       + (SELECT count(*) FROM klaviyo.segment_member)";
+    assert_eq!(count(&mut db, left), 202);
+    // Klaviyo has them still, or again.
+    shop.sandbox.make_profiles(&[json!({"email": "user-1@shop.example"})]);
+    shop.sandbox.seed_events(&EventSeed {
+        metric: "Placed Order",
+        email: "user-1@shop.example",
+        count: 1,
+        start: None,
+        step_seconds: 1.0,
+    });
+    shop.sandbox.set_segment_members(&vip, &all);
+    for job in ["profiles", "segments"] {
+        assert_eq!(run_anew(&shop, &mut db, job), "complete");
+        assert_eq!(counts(&mut db, job).1, 0);
+    }
+    assert_eq!(count(&mut db, left), 202);
+    // Of somebody who comes back of himself one may know again.
+    sql(&mut db, "SELECT klaviyo_readmit('user-1@shop.example')");
+    for job in ["profiles", "segments"] {
+        assert_eq!(run_anew(&shop, &mut db, job), "complete");
+    }
+    assert_eq!(count(&mut db, left), 303);
 }
 
 /// A dump carries the plan, and nothing of how far it is: in the copy all is read anew.
