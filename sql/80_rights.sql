@@ -15,6 +15,7 @@ BEGIN
         FROM (
             VALUES
                 ('klaviyo_admin', 'klaviyo_sync: sets up accounts and decides about dead letters; also klaviyo_writer and klaviyo_reader'),
+                ('klaviyo_gateway', 'klaviyo_sync: what the gateway runs as'),
                 ('klaviyo_reader', 'klaviyo_sync: sees messages, customers'' data included, and how delivery stands'),
                 ('klaviyo_writer', 'klaviyo_sync: queues messages and asks what became of them')
         ) AS r (name, comment)
@@ -33,7 +34,7 @@ BEGIN
                 ) THEN
                     RAISE EXCEPTION 'role "%" exists and is more than a group', role.name
                         USING ERRCODE = 'object_not_in_prerequisite_state',
-                              DETAIL = 'klaviyo_sync grants rights to the roles klaviyo_admin, klaviyo_reader and klaviyo_writer, which must be NOLOGIN and INHERIT, and have no other attribute.',
+                              DETAIL = 'klaviyo_sync grants rights to the roles klaviyo_admin, klaviyo_gateway, klaviyo_reader and klaviyo_writer, which must be NOLOGIN and INHERIT, and have no other attribute.',
                               HINT = format('Rename or drop that role, or change it: ALTER ROLE %I NOLOGIN INHERIT NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.', role.name);
                 END IF;
                 SELECT string_agg(quote_ident(m.rolname), ', ' ORDER BY m.rolname)
@@ -206,6 +207,7 @@ GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, 
 ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_health,
+    @extschema@.klaviyo_metrics,
     @extschema@.klaviyo_sync_show,
     -- What the views call, they call with the rights of whoever looks.
     klaviyo.at,
@@ -214,6 +216,13 @@ GRANT EXECUTE ON FUNCTION
     klaviyo.unique_id_digest
 TO klaviyo_reader;
 GRANT USAGE ON TYPE klaviyo.health TO klaviyo_reader;
+
+GRANT USAGE ON SCHEMA klaviyo TO klaviyo_gateway;
+GRANT EXECUTE ON FUNCTION
+    klaviyo.gateway_health,
+    klaviyo.gateway_metrics,
+    klaviyo.gateway_webhook
+TO klaviyo_gateway;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_acknowledge,

@@ -2536,6 +2536,214 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.lane_health() IS 'The checks of klaviyo_health() that are about lanes that have been used';
 
+-- Metrics: figures for a monitor, as Prometheus reads them.
+
+-- Takes: names of labels and their values, in turn. Returns: them as they stand after a metric's name.
+CREATE FUNCTION klaviyo.labels(labels text[]) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce('{' || string_agg(
+        format('%s="%s"', labels[n], replace(replace(replace(labels[n + 1], '\', '\\'), '"', '\"'), chr(10), '\n')), ',' ORDER BY n
+    ) || '}', '')
+    FROM generate_series(1, cardinality(labels), 2) AS n
+    WHERE labels[n + 1] IS NOT NULL
+$$;
+COMMENT ON FUNCTION klaviyo.labels(text[]) IS 'Labels of a metric, as Prometheus reads them';
+
+CREATE FUNCTION klaviyo.metric_samples() RETURNS TABLE (metric text, labels text, value double precision)
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'klaviyo_build_info', klaviyo.labels(ARRAY['version', klaviyo.library_version()]), 1
+    UNION ALL
+    SELECT 'klaviyo_worker_up', '', (klaviyo.worker_pid() IS NOT NULL)::integer
+    UNION ALL
+    SELECT 'klaviyo_health_status', klaviyo.labels(ARRAY['check', h.name, 'account', h.account]),
+           max(array_position('{ok,warning,critical}', h.status) - 1)
+    FROM @extschema@.klaviyo_health() AS h
+    GROUP BY h.name, h.account
+    UNION ALL
+    -- Ten thousand at the most are counted: whoever has more has an alarm by then.
+    SELECT 'klaviyo_outbox_messages', '',
+           (SELECT count(*) FROM (SELECT FROM klaviyo.outbox AS o WHERE o.seq >= m.low ORDER BY o.seq LIMIT 10000) AS o)
+    FROM (SELECT klaviyo.low_water() AS low) AS m
+    UNION ALL
+    SELECT 'klaviyo_outbox_oldest_age_seconds', '',
+           coalesce((SELECT extract(epoch FROM clock_timestamp() - o.enqueued_at) FROM klaviyo.outbox AS o WHERE o.seq >= m.low ORDER BY o.seq LIMIT 1), 0)
+    FROM (SELECT klaviyo.low_water() AS low) AS m
+    UNION ALL
+    SELECT 'klaviyo_retry_messages', '', count(*) FROM (SELECT FROM klaviyo.retry LIMIT 10000) AS r
+    UNION ALL
+    SELECT 'klaviyo_dead_letters', klaviyo.labels(ARRAY['account', a.name]),
+           (SELECT count(*) FROM (SELECT FROM klaviyo.dead_letter AS d WHERE d.account = a.name LIMIT 10000) AS d)
+    FROM klaviyo.account AS a
+    UNION ALL
+    SELECT 'klaviyo_account_stopped', klaviyo.labels(ARRAY['account', a.name]), (s.stopped_at IS NOT NULL OR a.paused_at IS NOT NULL)::integer
+    FROM klaviyo.account AS a
+    LEFT JOIN klaviyo.account_status AS s ON s.account = a.name
+    UNION ALL
+    SELECT s.metric, klaviyo.labels(ARRAY['account', t.account, 'lane', t.lane]), s.value
+    FROM klaviyo.throughput AS t
+    CROSS JOIN LATERAL (
+        VALUES ('klaviyo_messages_accepted_total', t.accepted), ('klaviyo_calls_total', t.calls), ('klaviyo_call_failures_total', t.failures),
+               ('klaviyo_calls_throttled_total', t.throttled)
+    ) AS s (metric, value)
+    UNION ALL
+    SELECT s.metric, klaviyo.labels(ARRAY['account', l.account, 'lane', l.lane]), s.value
+    FROM klaviyo.lane AS l
+    CROSS JOIN LATERAL (
+        VALUES ('klaviyo_lane_ready_keys', l.ready), ('klaviyo_lane_calls_under_way', l.under_way::bigint),
+               ('klaviyo_lane_minute_calls_left', l.minute_left)
+    ) AS s (metric, value)
+    UNION ALL
+    SELECT s.metric, klaviyo.labels(ARRAY['account', l.account, 'lane', l.lane, 'quantile', s.quantile]), s.ms / 1000
+    FROM klaviyo.latency AS l
+    CROSS JOIN LATERAL (
+        VALUES ('klaviyo_call_duration_seconds', '0.5', l.call_p50_ms), ('klaviyo_call_duration_seconds', '0.95', l.call_p95_ms),
+               ('klaviyo_call_duration_seconds', '0.99', l.call_p99_ms), ('klaviyo_delivery_duration_seconds', '0.5', l.delivery_p50_ms),
+               ('klaviyo_delivery_duration_seconds', '0.95', l.delivery_p95_ms), ('klaviyo_delivery_duration_seconds', '0.99', l.delivery_p99_ms)
+    ) AS s (metric, quantile, ms)
+    WHERE s.ms IS NOT NULL
+    UNION ALL
+    SELECT 'klaviyo_webhook_events_untold', '', count(*) FROM (SELECT FROM klaviyo.webhook_task LIMIT 10000) AS t
+    UNION ALL
+    SELECT 'klaviyo_webhook_dead_letters', '', count(*) FROM (SELECT FROM klaviyo.webhook_dead_letter LIMIT 10000) AS d
+    UNION ALL
+    SELECT s.metric, klaviyo.labels(ARRAY['account', j.account, 'job', j.job]), s.value
+    FROM klaviyo.job AS j
+    CROSS JOIN LATERAL (
+        VALUES ('klaviyo_job_last_end_timestamp_seconds', extract(epoch FROM j.last_ended_at)::double precision),
+               ('klaviyo_job_last_failed', (j.last_outcome = 'failed')::integer::double precision),
+               ('klaviyo_job_rows_read', j.rows_read::double precision)
+    ) AS s (metric, value)
+    WHERE s.value IS NOT NULL
+$$;
+COMMENT ON FUNCTION klaviyo.metric_samples() IS 'What klaviyo_metrics() says: metrics with their labels and values';
+
+CREATE FUNCTION @extschema@.klaviyo_metrics() RETURNS text
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(format(E'# HELP %1$s %2$s\n# TYPE %1$s %3$s\n%4$s', d.metric, d.help, d.type, s.lines), E'\n' ORDER BY d.metric) || E'\n'
+    FROM (
+        VALUES
+            ('klaviyo_account_stopped', 'gauge', 'Whether nothing is sent for the account: paused, or refused by Klaviyo.'),
+            ('klaviyo_build_info', 'gauge', 'The version of klaviyo_sync, as a label.'),
+            ('klaviyo_call_duration_seconds', 'summary', 'From sending a call to its answer, since the server started.'),
+            ('klaviyo_call_failures_total', 'counter', 'Calls that failed or were refused, throttled ones included.'),
+            ('klaviyo_calls_throttled_total', 'counter', 'Calls answered with 429.'),
+            ('klaviyo_calls_total', 'counter', 'Calls of Klaviyo''s API that have ended.'),
+            ('klaviyo_dead_letters', 'gauge', 'Messages put aside until somebody decides, counted up to 10000.'),
+            ('klaviyo_delivery_duration_seconds', 'summary', 'From queueing a message to Klaviyo''s acceptance, since the server started.'),
+            ('klaviyo_health_status', 'gauge', 'Checks of klaviyo_health(): 0 ok, 1 warning, 2 critical.'),
+            ('klaviyo_job_last_end_timestamp_seconds', 'gauge', 'When the job''s last run ended.'),
+            ('klaviyo_job_last_failed', 'gauge', 'Whether the job''s last run has failed.'),
+            ('klaviyo_job_rows_read', 'gauge', 'Rows read in the run under way, or in the last.'),
+            ('klaviyo_lane_calls_under_way', 'gauge', 'Calls under way.'),
+            ('klaviyo_lane_minute_calls_left', 'gauge', 'Calls that may still be made in this minute.'),
+            ('klaviyo_lane_ready_keys', 'gauge', 'Keys in memory whose next message may go.'),
+            ('klaviyo_messages_accepted_total', 'counter', 'Messages that Klaviyo has accepted.'),
+            ('klaviyo_outbox_messages', 'gauge', 'Messages that wait, counted up to 10000.'),
+            ('klaviyo_outbox_oldest_age_seconds', 'gauge', 'How long the oldest of them has waited.'),
+            ('klaviyo_retry_messages', 'gauge', 'Messages that are tried again, counted up to 10000.'),
+            ('klaviyo_webhook_dead_letters', 'gauge', 'Events that a handler has failed at each time, counted up to 10000.'),
+            ('klaviyo_webhook_events_untold', 'gauge', 'Events of which handlers are still to be told, counted up to 10000.'),
+            ('klaviyo_worker_up', 'gauge', 'Whether this database has a worker.')
+    ) AS d (metric, type, help)
+    JOIN (
+        SELECT m.metric, string_agg(m.metric || m.labels || ' ' || m.value::text, E'\n' ORDER BY m.labels) AS lines
+        FROM klaviyo.metric_samples() AS m
+        WHERE m.value IS NOT NULL
+        GROUP BY m.metric
+    ) AS s ON s.metric = d.metric
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_metrics() IS
+    'Figures of how delivery stands, in the text format that Prometheus reads; what the gateway answers at /metrics';
+
+-- The gateway: what its role, klaviyo_gateway, may do, and nothing else.
+
+-- Takes: an account, a request's headers and its body as it came. Returns: the status of HTTP that says what became of it.
+CREATE FUNCTION klaviyo.gateway_webhook(account text, headers jsonb, body bytea) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM @extschema@.klaviyo_receive_webhook(gateway_webhook.headers, gateway_webhook.body, gateway_webhook.account);
+    RETURN 200;
+EXCEPTION
+    WHEN SQLSTATE 'KS083' THEN RETURN 413;
+    WHEN SQLSTATE 'KS084' THEN RETURN 401;
+    WHEN SQLSTATE 'KS085' OR SQLSTATE 'KS086' THEN RETURN 400;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.gateway_webhook(text, jsonb, bytea) IS 'What the gateway does with a request to /webhooks/klaviyo/ and an account: klaviyo_receive_webhook()';
+
+CREATE FUNCTION klaviyo.gateway_health() RETURNS jsonb
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object(
+        'status', (ARRAY['ok', 'warning', 'critical'])[coalesce(max(array_position('{ok,warning,critical}', h.status)), 1)],
+        'checks', coalesce(
+            jsonb_agg(jsonb_strip_nulls(to_jsonb(h))
+                      ORDER BY array_position('{critical,warning,ok}', h.status), h.name, h.account), '[]'))
+    FROM @extschema@.klaviyo_health() AS h
+$$;
+COMMENT ON FUNCTION klaviyo.gateway_health() IS 'What the gateway answers at /health: the checks of klaviyo_health(), and the worst status of them';
+
+CREATE FUNCTION klaviyo.gateway_metrics() RETURNS text
+LANGUAGE sql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT @extschema@.klaviyo_metrics()
+$$;
+COMMENT ON FUNCTION klaviyo.gateway_metrics() IS 'What the gateway answers at /metrics: klaviyo_metrics()';
+
+-- A role of the cluster's, as the others are (see the install script).
+DO $$
+DECLARE
+    role    record;
+    members text;
+BEGIN
+    FOR role IN
+        SELECT *
+        FROM (
+            VALUES ('klaviyo_gateway', 'klaviyo_sync: what the gateway runs as')
+        ) AS r (name, comment)
+    LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role.name);
+            EXECUTE format('COMMENT ON ROLE %I IS %L', role.name, role.comment);
+        EXCEPTION
+            -- Unique violation: another database's CREATE EXTENSION was faster by a moment.
+            WHEN duplicate_object OR unique_violation THEN
+                IF EXISTS (
+                    SELECT FROM pg_authid AS a
+                    WHERE a.rolname = role.name
+                      AND (a.rolcanlogin OR a.rolsuper OR a.rolcreaterole OR a.rolcreatedb OR a.rolreplication
+                           OR a.rolbypassrls OR NOT a.rolinherit)
+                ) THEN
+                    RAISE EXCEPTION 'role "%" exists and is more than a group', role.name
+                        USING ERRCODE = 'object_not_in_prerequisite_state',
+                              DETAIL = 'klaviyo_sync grants rights to the roles klaviyo_admin, klaviyo_gateway, klaviyo_reader and klaviyo_writer, which must be NOLOGIN and INHERIT, and have no other attribute.',
+                              HINT = format('Rename or drop that role, or change it: ALTER ROLE %I NOLOGIN INHERIT NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.', role.name);
+                END IF;
+                SELECT string_agg(quote_ident(m.rolname), ', ' ORDER BY m.rolname)
+                INTO members
+                FROM pg_auth_members AS g
+                JOIN pg_authid AS m ON m.oid = g.member
+                WHERE g.roleid = (SELECT a.oid FROM pg_authid AS a WHERE a.rolname = role.name)
+                  AND NOT m.rolsuper;
+                IF members IS NOT NULL THEN
+                    RAISE WARNING 'role "%" exists and has members, who get its rights in this database: %', role.name, members
+                        USING HINT = format('Those who should not: REVOKE %I FROM …', role.name);
+                END IF;
+        END;
+    END LOOP;
+END
+$$;
+
 -- What is new is the owner's alone, whatever ALTER DEFAULT PRIVILEGES says.
 DO $$
 DECLARE
@@ -2607,6 +2815,9 @@ BEGIN
                             'klaviyo.backfill_changes'::pg_catalog.regproc, 'klaviyo.backfill_event'::pg_catalog.regproc,
                             'klaviyo.backfill_health'::pg_catalog.regproc, 'klaviyo.note_keys'::pg_catalog.regproc,
                             'klaviyo.notes_keys'::pg_catalog.regproc,
+                            'klaviyo.labels'::pg_catalog.regproc, 'klaviyo.metric_samples'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_metrics'::pg_catalog.regproc, 'klaviyo.gateway_webhook'::pg_catalog.regproc,
+                            'klaviyo.gateway_health'::pg_catalog.regproc, 'klaviyo.gateway_metrics'::pg_catalog.regproc,
                             'klaviyo.refuse_unknown_job'::pg_catalog.regproc, '@extschema@.klaviyo_set_job'::pg_catalog.regproc,
                             'klaviyo.begin_job'::pg_catalog.regproc, '@extschema@.klaviyo_run_job'::pg_catalog.regproc,
                             '@extschema@.klaviyo_pause_job'::pg_catalog.regproc, '@extschema@.klaviyo_resume_job'::pg_catalog.regproc,
@@ -2635,6 +2846,9 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_pause_job, @extschema@.klaviyo_resume_job, @extschema@.klaviyo_remove_job, klaviyo.wake_runner
 TO klaviyo_admin;
 GRANT INSERT (account, job, every, names, since), UPDATE (every, names, since, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
+GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_metrics TO klaviyo_reader;
+GRANT USAGE ON SCHEMA klaviyo TO klaviyo_gateway;
+GRANT EXECUTE ON FUNCTION klaviyo.gateway_health, klaviyo.gateway_metrics, klaviyo.gateway_webhook TO klaviyo_gateway;
 -- End of pulls' rights.
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)
 ON klaviyo.deletion TO klaviyo_reader;

@@ -41,7 +41,9 @@ extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["pull
 extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["results"]);
 extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["account_check"]);
 extension_sql_file!("../sql/55_health.sql", name = "health", requires = ["dead_letters"]);
-extension_sql_file!("../sql/60_start.sql", name = "start", requires = ["health"]);
+extension_sql_file!("../sql/57_metrics.sql", name = "metrics", requires = ["health"]);
+extension_sql_file!("../sql/58_gateway.sql", name = "gateway", requires = ["metrics"]);
+extension_sql_file!("../sql/60_start.sql", name = "start", requires = ["gateway"]);
 extension_sql_file!("../sql/80_rights.sql", name = "rights", requires = ["start"]);
 
 /// Called when the library is loaded: by the postmaster, or by a backend of a server that has not preloaded it.

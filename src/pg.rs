@@ -58,6 +58,15 @@ pub fn database() -> pg_sys::Oid {
     unsafe { pg_sys::MyDatabaseId }
 }
 
+/// Its name, in a transaction.
+pub fn database_name() -> String {
+    // SAFETY: looks it up in the catalogue; the name ends in NUL, and NULL stands for a database that is gone.
+    unsafe {
+        let name = pg_sys::get_database_name(database());
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
+
 /// Microseconds from 1970 to 2000, where Postgres' time begins (`POSTGRES_EPOCH_JDATE`).
 const EPOCH: i64 = 946_684_800_000_000;
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
+mod gateway;
 mod pulls;
 
+pub use gateway::{Gateway, gateway, is_gateway_database};
 pub use pulls::pull_overlap_us;
 
 /// What happens to a message that Klaviyo would never take.
@@ -177,6 +179,7 @@ pub fn define(preloading: bool) {
     define_campaigns();
     define_webhooks();
     pulls::define();
+    gateway::define();
     define_ids();
     define_lists();
     // SAFETY: takes a name and keeps a copy. From here on a misspelt setting of ours is an error, not a wish.
@@ -494,6 +497,11 @@ fn bound(setting: &GucSetting<i32>) -> Option<i32> {
 /// `klaviyo.webhook_handler_timeout`.
 pub fn webhook_handler_timeout() -> Duration {
     milliseconds(&WEBHOOK_HANDLER_TIMEOUT)
+}
+
+/// `klaviyo.webhook_max_size`, in bytes.
+fn webhook_max_bytes() -> usize {
+    usize::try_from(WEBHOOK_MAX_SIZE.get()).unwrap_or(1) * 1_024
 }
 
 /// `klaviyo.webhook_max_attempts`.

@@ -6,6 +6,7 @@ mod board;
 mod daily;
 mod database;
 mod direct_calls;
+mod gateway;
 mod handlers;
 mod hold;
 mod launcher;
@@ -89,7 +90,8 @@ pub fn tell(note: AtCommit) {
     let configuration = note.configuration || note.announce;
     // While nothing is sent nothing is read. All that waits is read when that ends; what a session queues then that has
     // not heard of it yet, the poll finds.
-    if !configuration && !(note.wake && settings::ENABLED.get()) {
+    let is_news = configuration || (note.wake && settings::ENABLED.get());
+    if !is_news {
         return;
     }
     if let Some(slot) = slot {

@@ -14,6 +14,7 @@ use pgrx::{FromDatum, pg_sys};
 use super::accounts::{self, Accounts};
 use super::alarms::Alarms;
 use super::board;
+use super::gateway;
 use super::process::{self, NO_ROOM_PAUSE, attempt, is_lack_of_room, transaction};
 use super::recorder::{Recorded, Recorder};
 use super::runner;
@@ -103,6 +104,10 @@ struct Worker {
     reading: HashSet<i64>,
     /// That no background worker is free for a runner the log knows.
     lacks_runner: bool,
+    /// The same of a gateway.
+    lacks_gateway: bool,
+    /// The database's name.
+    database: String,
 }
 
 /// What has become of the extension a worker began with.
@@ -144,6 +149,8 @@ impl Worker {
             sending: HashSet::new(),
             reading: HashSet::new(),
             lacks_runner: false,
+            lacks_gateway: false,
+            database: transaction(c"looking for the database's name", || Ok(pg::database_name())),
         };
         let accounts = worker.accounts.load(number);
         let past =
@@ -161,6 +168,7 @@ impl Worker {
         worker.tell_campaigns()?;
         worker.recover();
         worker.configure(accounts)?;
+        worker.see_to_gateway();
         Ok(worker)
     }
 
@@ -263,6 +271,7 @@ impl Worker {
             self.recover();
             self.configure(accounts)?;
             self.see_to_runner();
+            self.see_to_gateway();
         }
         Ok(found)
     }
@@ -281,6 +290,22 @@ impl Worker {
             );
         }
         self.lacks_runner = !started;
+    }
+
+    /// Starts the gateway, if there is to be one.
+    fn see_to_gateway(&mut self) {
+        if !gateway::is_missing(self.slot, &self.database) {
+            return;
+        }
+        let started = gateway::start(self.number);
+        if !started && !self.lacks_gateway {
+            pg::warn(
+                PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                "no background worker is free for the gateway, which listens for HTTP",
+                "Raise max_worker_processes. It is tried again; messages are delivered meanwhile.",
+            );
+        }
+        self.lacks_gateway = !started;
     }
 
     /// Looks for what others have left in our tables: states put aside, accounts removed, a backlog too large.

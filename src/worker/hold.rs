@@ -100,8 +100,8 @@ fn wait_for_end(shared: &Shared, database: pg_sys::Oid) {
     let mut told: Vec<i32> = Vec::new();
     while Instant::now() < deadline {
         let slot = shared.slot_of(database);
-        // The worker, which could start another runner, first.
-        let processes = [slot.and_then(Slot::pid), slot.and_then(Slot::runner)];
+        // The worker, which could start the others again, first.
+        let processes = [slot.and_then(Slot::pid), slot.and_then(Slot::runner), slot.and_then(Slot::gateway)];
         for pid in processes.into_iter().flatten() {
             if !told.contains(&pid) {
                 pg::terminate(pid);
@@ -109,7 +109,7 @@ fn wait_for_end(shared: &Shared, database: pg_sys::Oid) {
             }
         }
         // Its slot is empty a moment before Postgres counts one out.
-        if processes == [None, None] && !told.iter().any(|pid| pg::is_running(*pid)) {
+        if processes == [None; 3] && !told.iter().any(|pid| pg::is_running(*pid)) {
             return;
         }
         process::wait_latch(PAUSE, None);

@@ -29,7 +29,9 @@ pub struct Slot {
     runner_latch: AtomicPtr<pg_sys::Latch>,
     /// There is something for it.
     wants_runner: AtomicBool,
-    /// It wants pages of Klaviyo.
+    /// The process that listens for HTTP.
+    gateway: AtomicI32,
+    /// The runner wants pages of Klaviyo.
     reads: AtomicBool,
     pending: AtomicBool,
     configuration: AtomicBool,
@@ -263,6 +265,20 @@ impl Slot {
                 set_latch(&self.latch);
             }
         }
+    }
+
+    pub fn gateway(&self) -> Option<i32> {
+        Some(self.gateway.load(SeqCst)).filter(|pid| *pid != 0)
+    }
+
+    /// A gateway takes its place in the slot. False if another one has it.
+    pub fn enter_gateway(&self, pid: i32) -> bool {
+        self.gateway.compare_exchange(0, pid, SeqCst, SeqCst).is_ok()
+    }
+
+    /// The gateway is about to end.
+    pub fn leave_gateway(&self, pid: i32) {
+        let _ = self.gateway.compare_exchange(pid, 0, SeqCst, SeqCst);
     }
 
     /// There is something for the runner: it looks, or the worker starts one.

@@ -106,7 +106,7 @@ fn databases_may_make_the_roles_at_the_same_time() {
             });
         }
     });
-    assert_eq!(cluster.psql("shop_1", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'klaviyo%'"), "3");
+    assert_eq!(cluster.psql("shop_1", "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'klaviyo%'"), "4");
 }
 
 #[test]
@@ -119,6 +119,6 @@ fn the_roles_stay_until_no_database_needs_them() {
     assert!(explain(&refused).contains("some objects depend on it"), "{}", explain(&refused));
     cluster.psql("shop", "DROP EXTENSION klaviyo_sync");
     cluster.psql("blog", "DROP EXTENSION klaviyo_sync");
-    cluster.psql("blog", "DROP ROLE klaviyo_admin, klaviyo_reader, klaviyo_writer");
+    cluster.psql("blog", "DROP ROLE klaviyo_admin, klaviyo_gateway, klaviyo_reader, klaviyo_writer");
     cluster.psql("blog", "CREATE EXTENSION klaviyo_sync");
 }

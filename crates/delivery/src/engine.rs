@@ -150,7 +150,10 @@ impl Engine {
 
 /// Postgres' signal handlers run on whatever thread the kernel picks; this one must never be picked. Threads inherit
 /// the mask, and so do those that the runtime starts for name look-ups.
-fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> Result<T, String> {
+///
+/// # Errors
+/// When the mask cannot be changed.
+pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> Result<T, String> {
     let before =
         SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(|error| error.to_string())?;
     let result = start();

@@ -43,7 +43,7 @@ mod window;
 pub use account::{AccountOptions, Policy};
 pub use backoff::Backoff;
 pub use deletion::DeletionRequest;
-pub use engine::{Command, Engine, Gone, Past, PastCalls};
+pub use engine::{Command, Engine, Gone, Past, PastCalls, with_signals_blocked};
 pub use import::{ImportEnding, ImportId, ImportReport, ImportStep, PastImport};
 pub use klaviyo;
 pub use lane::most_in_flight;

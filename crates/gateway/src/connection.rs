@@ -50,7 +50,7 @@ async fn answer(request: Request<Body>, bounds: Bounds, door: &Door) -> Response
     let Some(path) = Path::of(request.uri().path()) else {
         return last(Reply::text(404, "there is no such path"));
     };
-    if let Err(refusal) = path.check(request.method()) {
+    if let Some(refusal) = path.refusal(request.method()) {
         return refusal;
     }
     let wants = match path {

@@ -8,4 +8,4 @@ mod route;
 mod server;
 
 pub use route::{Incoming, Reply, Wants};
-pub use server::{Bounds, serve};
+pub use server::{Bounds, Gateway};

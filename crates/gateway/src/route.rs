@@ -93,18 +93,18 @@ impl Path {
         }
     }
 
-    /// Refuses a method that it does not take.
-    pub(crate) fn check(&self, method: &Method) -> Result<(), Response<Full<Bytes>>> {
+    /// The refusal of a method that it does not take.
+    pub(crate) fn refusal(&self, method: &Method) -> Option<Response<Full<Bytes>>> {
         let (takes, allowed) = match self {
             Self::Webhook(_) => (method == Method::POST, "POST"),
             Self::Health | Self::Metrics => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
         };
         if takes {
-            return Ok(());
+            return None;
         }
         let mut refusal = Reply::text(405, "method not allowed").into_response();
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-        Err(refusal)
+        Some(refusal)
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn each_takes_its_methods() {
         let status =
-            |path: Path, method: Method| path.check(&method).err().map(|refusal| refusal.status().as_u16());
+            |path: Path, method: Method| path.refusal(&method).map(|refusal| refusal.status().as_u16());
         assert_eq!(status(Path::Webhook("a".to_owned()), Method::POST), None);
         assert_eq!(status(Path::Webhook("a".to_owned()), Method::GET), Some(405));
         assert_eq!(status(Path::Health, Method::HEAD), None);

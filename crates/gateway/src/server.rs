@@ -1,10 +1,11 @@
 //! The listener: so many connections at a time, and no more wait in here.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
@@ -44,31 +45,62 @@ impl Door {
     }
 }
 
-/// Serves until `stop` is told, or dropped. To be called in a thread of its own. `bell` must not block.
-///
-/// # Errors
-/// When the runtime cannot be made, or the listener not be used.
-pub fn serve(
-    listener: TcpListener,
-    bounds: Bounds,
-    (requests, bell): (Sender<Incoming>, UnixStream),
-    stop: oneshot::Receiver<()>,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let served = runtime.block_on(async {
+/// The server, from outside. It ends with this value.
+pub struct Gateway {
+    requests: Receiver<Incoming>,
+    /// Dropped to have it end.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Starts it in a thread of its own, which has the signal mask of the caller. It writes a byte to `bell` whenever there
+    /// are requests to fetch; `bell` must not block.
+    ///
+    /// # Errors
+    /// When the thread cannot be started, or the listener not be used.
+    pub fn start(listener: TcpListener, bounds: Bounds, bell: UnixStream) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let door = Arc::new(Door { requests, bell });
-        let places = Arc::new(Semaphore::new(bounds.connections));
-        tokio::select! {
-            () = accept(&listener, bounds, &door, &places) => {}
-            _ = stop => {}
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (sender, requests) = channel();
+        let (stop, stopped) = oneshot::channel();
+        let door = Arc::new(Door { requests: sender, bell });
+        let thread = thread::Builder::new().name("klaviyo gateway".to_owned()).spawn(move || {
+            runtime.block_on(serve(listener, bounds, &door, stopped));
+            // Whoever is connected is cut off: what was not answered with success did not happen, or comes again.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { requests, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// All requests there are now.
+    pub fn requests(&self) -> impl Iterator<Item = Incoming> {
+        self.requests.try_iter()
+    }
+
+    /// Whether it serves no more, after an error or a panic of its own.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // What it panicked of it has said.
+            let _ = thread.join();
         }
-        Ok(())
-    });
-    // Whoever is connected is cut off: what was not answered with success did not happen, or comes again.
-    runtime.shutdown_background();
-    served
+    }
+}
+
+async fn serve(listener: TcpListener, bounds: Bounds, door: &Arc<Door>, stopped: oneshot::Receiver<()>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    tokio::select! {
+        () = accept(&listener, bounds, door, &places) => {}
+        _ = stopped => {}
+    }
 }
 
 async fn accept(

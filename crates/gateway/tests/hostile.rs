@@ -3,12 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::channel;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use gateway::{Bounds, Reply, Wants, serve};
-use tokio::sync::oneshot;
+use gateway::{Bounds, Gateway, Reply, Wants};
 
 /// As short as a busy machine allows, for what is meant to run out; all else has no bound that it could meet.
 const TIME: Duration = Duration::from_secs(2);
@@ -16,26 +16,26 @@ const TIME: Duration = Duration::from_secs(2);
 const BOUNDS: Bounds = Bounds { connections: 20, body: 10_000, time: TIME };
 
 /// A gateway whose owner says of each request what it was.
-struct Gateway {
+struct Owned {
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    owner: Option<JoinHandle<()>>,
 }
 
-impl Gateway {
+impl Owned {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (requests, inbox) = channel();
         let (mut bell, ringer) = UnixStream::pair().expect("a pair");
         ringer.set_nonblocking(true).expect("it can be set");
-        let (stop, stopped) = oneshot::channel();
-        let server =
-            thread::spawn(move || serve(listener, BOUNDS, (requests, ringer), stopped).expect("it serves"));
+        bell.set_read_timeout(Some(Duration::from_millis(50))).expect("it can be set");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
         let owner = thread::spawn(move || {
-            // The bell is rung for each, and is gone with the server.
-            while bell.read(&mut [0]).is_ok_and(|read| read > 0) {
-                while let Ok(incoming) = inbox.try_recv() {
+            let gateway = Gateway::start(listener, BOUNDS, ringer).expect("it serves");
+            while !stopped.load(Relaxed) {
+                let _ = bell.read(&mut [0]);
+                for incoming in gateway.requests() {
                     let words = match incoming.wants {
                         Wants::Health => "fine".to_owned(),
                         Wants::Metrics => "many".to_owned(),
@@ -48,8 +48,9 @@ impl Gateway {
                     let _ = incoming.reply.send(Reply::text(200, &words));
                 }
             }
+            assert!(!gateway.has_ended());
         });
-        Self { address, stop: Some(stop), threads: vec![server, owner] }
+        Self { address, stop, owner: Some(owner) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -71,11 +72,11 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
+impl Drop for Owned {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        for thread in self.threads.drain(..) {
-            thread.join().expect("it ends");
+        self.stop.store(true, Relaxed);
+        if let Some(owner) = self.owner.take() {
+            owner.join().expect("it ends");
         }
     }
 }
@@ -97,7 +98,7 @@ fn post(body: &[u8], more: &str) -> Vec<u8> {
 
 #[test]
 fn what_is_in_order_is_served() {
-    let gateway = Gateway::start();
+    let gateway = Owned::start();
     assert!(gateway.get("/health").ends_with("\r\n\r\nfine\n"));
     assert!(gateway.get("/metrics?x=y").starts_with("HTTP/1.1 200 OK\r\n"));
     let answer = gateway.exchange(&post(&[b'x'; 10_000], ""));
@@ -111,7 +112,7 @@ fn what_is_in_order_is_served() {
 
 #[test]
 fn what_is_not_is_refused() {
-    let gateway = Gateway::start();
+    let gateway = Owned::start();
     let status = |answer: String| answer.split(' ').nth(1).map(str::to_owned).unwrap_or_default();
     assert_eq!(status(gateway.get("/")), "404");
     assert_eq!(status(gateway.get("/webhooks/klaviyo/default")), "405");
@@ -129,7 +130,7 @@ fn what_is_not_is_refused() {
 /// Who is slow is cut off after his time, and with him all who fill the house; who is in order is served after that.
 #[test]
 fn who_is_slow_is_cut_off_and_others_are_served() {
-    let gateway = Gateway::start();
+    let gateway = Owned::start();
     let mut slow: Vec<TcpStream> = (0..60).map(|_| gateway.connect()).collect();
     for (number, stream) in slow.iter_mut().enumerate() {
         let part: &[u8] = match number % 4 {
@@ -155,7 +156,7 @@ fn who_is_slow_is_cut_off_and_others_are_served() {
 
 #[test]
 fn whatever_is_sent_nothing_breaks() {
-    let gateway = Gateway::start();
+    let gateway = Owned::start();
     let mut random = fastrand::Rng::with_seed(9);
     let whole = post(br#"{"data":[]}"#, "");
     for _ in 0..500 {

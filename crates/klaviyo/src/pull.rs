@@ -41,6 +41,9 @@ const JOINED: &str = "joined_group_at";
 /// Channels of campaigns (spec: `get_campaigns`).
 pub const CHANNELS: [&str; 3] = ["email", "sms", "mobile_push"];
 
+/// A parameter of a query, and its value.
+type Parameter = (&'static str, String);
+
 impl Listing<'_> {
     /// Path and query of a page of at most `size` rows, the first unless a cursor is given.
     pub fn page(&self, cursor: Option<&str>, size: usize) -> String {
@@ -48,7 +51,7 @@ impl Listing<'_> {
         // Consent is no part of a profile unless it is asked for.
         let consent = || Some(("additional-fields[profile]", "subscriptions".to_owned()));
         let filter = |filter: String| Some(filter).filter(|it| !it.is_empty()).map(|it| ("filter", it));
-        let (path, query): (Vec<&str>, [Option<(&str, String)>; 3]) = match self {
+        let (path, query): (Vec<&str>, [Option<Parameter>; 3]) = match self {
             Self::Profiles { after } => {
                 let after = after.map(|at| format!("greater-than(updated,{})", time(at)));
                 (vec!["profiles"], [filter(after.unwrap_or_default()), sort("updated"), consent()])
@@ -76,7 +79,7 @@ impl Listing<'_> {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
         }
-        let query: Vec<(&str, String)> = query.into_iter().chain([size, cursor]).flatten().collect();
+        let query: Vec<Parameter> = query.into_iter().chain([size, cursor]).flatten().collect();
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }

@@ -21,14 +21,17 @@ CREATE TABLE attempt AS
 WITH relation AS (
     SELECT c.oid, c.oid::regclass::text AS name, c.relkind FROM pg_class c WHERE c.relnamespace = 'klaviyo'::regnamespace
 ), col AS (
-    SELECT r.*, a.attnum, quote_ident(a.attname) AS col, format_type(a.atttypid, a.atttypmod) AS type
+    SELECT r.*, a.attnum, quote_ident(a.attname) AS col, format_type(a.atttypid, a.atttypmod) AS type,
+           a.attgenerated <> '' AS is_generated
       FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
 )
 SELECT 'schema' AS kind, 'klaviyo' AS object, NULL::oid AS objid, NULL::int2 AS attnum, NULL AS col, 'CREATE' AS privilege, 'CREATE TABLE klaviyo.mine ()' AS statement
 UNION ALL
 SELECT 'column', name, oid, attnum, col, 'SELECT', format('SELECT %s FROM %s LIMIT 0', col, name) FROM col WHERE relkind IN ('r', 'p', 'v', 'm')
 UNION ALL
-SELECT 'column', name, oid, attnum, col, 'INSERT', format('INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT NULL::%s WHERE false', name, col, type) FROM col WHERE relkind IN ('r', 'p')
+SELECT 'column', name, oid, attnum, col, 'INSERT', format('INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT NULL::%s WHERE false', name, col, type) FROM col
+ -- Nobody may write what is generated.
+ WHERE relkind IN ('r', 'p') AND NOT is_generated
 UNION ALL
 SELECT 'column', name, oid, attnum, col, 'UPDATE', format('UPDATE %s SET %s = DEFAULT WHERE false', name, col) FROM col WHERE relkind IN ('r', 'p')
 UNION ALL
@@ -57,6 +60,8 @@ PREPARE try_all AS INSERT INTO done SELECT current_user, a.kind, a.object, a.obj
 SET client_min_messages = error;
 SET ROLE klaviyo_admin;
 EXECUTE try_all;
+SET ROLE klaviyo_gateway;
+EXECUTE try_all;
 SET ROLE klaviyo_reader;
 EXECUTE try_all;
 SET ROLE klaviyo_writer;
@@ -79,7 +84,7 @@ SELECT d.role, d.object, string_agg(DISTINCT d.what, ', ') AS may
  GROUP BY d.role, d.object
  ORDER BY d.role COLLATE "C", d.object COLLATE "C";
 -- Everything was tried by everybody.
-SELECT count(*) = 4 * (SELECT count(*) FROM attempt) AS tried FROM done;
+SELECT count(*) = 5 * (SELECT count(*) FROM attempt) AS tried FROM done;
 
 -- The catalogue says the same: no rows.
 SELECT d.role, d.object, a.attname AS column, d.privilege, d.allowed
@@ -97,7 +102,7 @@ SELECT d.role, d.object, a.attname AS column, d.privilege, d.allowed
        );
 -- And nobody has one of those rights that cannot be tried without one elsewhere: no rows.
 SELECT r.role, c.oid::regclass AS relation
-  FROM pg_class c, (VALUES ('klaviyo_admin'), ('klaviyo_reader'), ('klaviyo_writer'), ('rights_stranger')) AS r (role)
+  FROM pg_class c, (VALUES ('klaviyo_admin'), ('klaviyo_gateway'), ('klaviyo_reader'), ('klaviyo_writer'), ('rights_stranger')) AS r (role)
  WHERE c.relnamespace = 'klaviyo'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') AND (has_table_privilege(r.role, c.oid, 'TRIGGER') OR has_any_column_privilege(r.role, c.oid, 'REFERENCES'));
 
 -- Nor may anyone hand on what he has: no rows.
