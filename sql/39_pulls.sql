@@ -12,12 +12,14 @@ CREATE TABLE klaviyo.job_plan (
     created_at timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, job),
-    CONSTRAINT job_plan_job_check CHECK (job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics')),
+    CONSTRAINT job_plan_job_check CHECK (
+        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics') OR job LIKE 'segment:%'
+    ),
     CONSTRAINT job_plan_every_check CHECK (every >= interval '1 minute')
 );
 COMMENT ON TABLE klaviyo.job_plan IS 'What is read of Klaviyo, and how often, see klaviyo_set_job()';
 COMMENT ON COLUMN klaviyo.job_plan.account IS 'Account';
-COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics';
+COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics; segment: and its id for one that a statement waits for, which klaviyo.job leaves out';
 COMMENT ON COLUMN klaviyo.job_plan.every IS 'Time between the beginnings of two runs';
 COMMENT ON COLUMN klaviyo.job_plan.names IS 'Metrics of which events are read, or lists or segments of which members are, by name or Klaviyo''s id; NULL: all';
 COMMENT ON COLUMN klaviyo.job_plan.since IS 'What was last updated, or has happened, before that is not read; NULL: all is';
@@ -341,7 +343,7 @@ COMMENT ON COLUMN klaviyo.metric.created_at IS 'When it was made';
 COMMENT ON COLUMN klaviyo.metric.updated_at IS 'When Klaviyo last changed it';
 COMMENT ON COLUMN klaviyo.metric.pulled_at IS 'When it last changed here';
 
-SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', '');
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', $$WHERE job NOT LIKE 'segment:%'$$);
 
 CREATE VIEW klaviyo.job AS
 SELECT p.account, p.job,
@@ -353,7 +355,8 @@ SELECT p.account, p.job,
        r.rows_read, r.rows_changed, r.rows_removed, r.rows_unreadable, r.failures, r.again_at, r.error, r.last_outcome, r.last_error,
        r.last_started_at, r.last_ended_at, p.paused_at
 FROM klaviyo.job_plan AS p
-LEFT JOIN klaviyo.job_run AS r USING (account, job);
+LEFT JOIN klaviyo.job_run AS r USING (account, job)
+WHERE p.job NOT LIKE 'segment:%';
 COMMENT ON VIEW klaviyo.job IS 'Jobs that read what Klaviyo has, how far each is, and how its last run has ended';
 COMMENT ON COLUMN klaviyo.job.account IS 'Account';
 COMMENT ON COLUMN klaviyo.job.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics';
@@ -549,3 +552,108 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_remove_job(text, text) IS 'Has a job read no more; what it has read stays, as it was then';
+
+-- Segments ----------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION klaviyo.segment_ttl() RETURNS integer
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'klaviyo_segment_ttl';
+COMMENT ON FUNCTION klaviyo.segment_ttl() IS 'How old what is known of a segment''s members may be, in seconds: klaviyo.segment_ttl, or what klaviyo.environment says';
+
+CREATE FUNCTION klaviyo.wish_for_segment(account text, segment_id text) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_wish_for_segment';
+COMMENT ON FUNCTION klaviyo.wish_for_segment(text, text) IS 'Has the members of a segment be read at once, whatever becomes of the transaction';
+
+-- Takes: an account, and a segment by its name or Klaviyo's id. Returns: its id, once what is known of its members is as new as it is
+-- to be: as of klaviyo.segment_ttl before the statement began.
+CREATE FUNCTION klaviyo.fresh_segment(account text, segment text) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    known   klaviyo.segment;
+    others  bigint;
+    failure text;
+    oldest  timestamptz := statement_timestamp() - klaviyo.segment_ttl() * interval '1 second';
+    until   timestamptz := clock_timestamp() + current_setting('klaviyo.segment_timeout')::interval;
+BEGIN
+    account := coalesce(account, 'default');
+    SELECT s.* INTO known FROM klaviyo.segment AS s WHERE s.account = account AND s.segment_id = segment;
+    IF NOT FOUND THEN
+        SELECT count(*) INTO others FROM klaviyo.segment AS s WHERE s.account = account AND s.name = segment;
+        IF others = 1 THEN
+            SELECT s.* INTO known FROM klaviyo.segment AS s WHERE s.account = account AND s.name = segment;
+        ELSIF others > 1 THEN
+            RAISE EXCEPTION 'account "%" has % segments that are called "%"', account, others, segment
+                USING ERRCODE = 'KS094', HINT = 'Name it by Klaviyo''s id, which klaviyo.segment has.';
+        ELSE
+            RAISE EXCEPTION 'account "%" has no segment "%"', account, segment
+                USING ERRCODE = 'KS093',
+                      HINT = 'klaviyo.segment has those there were when the job segments last ran: klaviyo_set_job(''segments''), with names => ''{}'' to read no members but those that are asked for.';
+        END IF;
+    END IF;
+    WHILE known.members_pulled_at IS NULL OR known.members_pulled_at < oldest LOOP
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            RAISE EXCEPTION 'what is known of segment "%" is too old, and this transaction cannot see what is new', segment
+                USING ERRCODE = 'KS095', DETAIL = format('It is of %s.', coalesce(known.members_pulled_at::text, 'no time')),
+                      HINT = 'Ask in a transaction that is READ COMMITTED, or let klaviyo.segment_ttl be longer.';
+        END IF;
+        SELECT r.last_error INTO failure
+        FROM klaviyo.job_run AS r
+        WHERE r.account = account AND r.job = 'segment:' || known.segment_id AND r.last_outcome = 'failed'
+          AND r.last_ended_at >= statement_timestamp();
+        IF failure IS NOT NULL OR clock_timestamp() > until THEN
+            RAISE EXCEPTION 'the members of segment "%" cannot be read', segment
+                USING ERRCODE = 'KS095',
+                      DETAIL = coalesce(failure, format('They were not read within klaviyo.segment_timeout, %s.', current_setting('klaviyo.segment_timeout'))),
+                      HINT = 'See klaviyo_health(). Where older is good enough, let klaviyo.segment_ttl be longer.';
+        END IF;
+        PERFORM klaviyo.wish_for_segment(account, known.segment_id);
+        PERFORM pg_sleep(0.02);
+        SELECT s.* INTO known FROM klaviyo.segment AS s WHERE s.account = account AND s.segment_id = known.segment_id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'account "%" has no segment "%" any more', account, segment
+                USING ERRCODE = 'KS093', HINT = 'klaviyo.segment has those there are.';
+        END IF;
+    END LOOP;
+    RETURN known.segment_id;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.fresh_segment(text, text) IS 'The id of a segment, once what is known of its members is new enough';
+
+CREATE FUNCTION @extschema@.klaviyo_segment_members(segment text, account text DEFAULT NULL) RETURNS SETOF klaviyo.profile
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    id text := klaviyo.fresh_segment(klaviyo_segment_members.account, segment);
+BEGIN
+    RETURN QUERY
+    SELECT p.*
+    FROM klaviyo.segment_member AS m
+    JOIN klaviyo.profile AS p ON p.account = m.account AND p.profile_id = m.profile_id
+    WHERE m.account = coalesce(klaviyo_segment_members.account, 'default') AND m.segment_id = id;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_segment_members(text, text) IS
+    'Who is in a segment, named as Klaviyo has it or by its id. What is older than klaviyo.segment_ttl is read of Klaviyo first, once a statement, for klaviyo.segment_timeout at the most';
+
+CREATE FUNCTION @extschema@.klaviyo_in_segment(segment text, email text, account text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    id text := klaviyo.fresh_segment(klaviyo_in_segment.account, segment);
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM klaviyo.profile AS p
+        JOIN klaviyo.segment_member AS m ON m.account = p.account AND m.profile_id = p.profile_id
+        WHERE lower(p.email) = lower(klaviyo_in_segment.email) AND p.account = coalesce(klaviyo_in_segment.account, 'default')
+          AND m.segment_id = id
+    );
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_in_segment(text, text, text) IS
+    'Whether somebody is in a segment, by his e-mail address; what is known of the segment is as new as for klaviyo_segment_members()';

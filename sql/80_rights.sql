@@ -119,6 +119,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_delete_catalog_item,
     @extschema@.klaviyo_delete_catalog_variant,
     @extschema@.klaviyo_delete_list,
+    @extschema@.klaviyo_in_segment,
     @extschema@.klaviyo_merge_profiles,
     @extschema@.klaviyo_readmit,
     @extschema@.klaviyo_remove_from_list,
@@ -207,7 +208,9 @@ GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, 
 ON klaviyo.deletion TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_health,
+    @extschema@.klaviyo_in_segment,
     @extschema@.klaviyo_metrics,
+    @extschema@.klaviyo_segment_members,
     @extschema@.klaviyo_sync_show,
     -- What the views call, they call with the rights of whoever looks.
     klaviyo.at,

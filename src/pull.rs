@@ -11,3 +11,4 @@ pub mod purge;
 pub mod read;
 pub mod retention;
 pub mod run;
+pub mod segment;

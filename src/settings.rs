@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
+mod environment;
 mod gateway;
 mod pulls;
 
+pub use environment::{may_call_others, segment_ttl};
 pub use gateway::{Gateway, gateway, is_gateway_database};
 pub use pulls::pull_overlap_us;
 
@@ -179,6 +181,7 @@ pub fn define(preloading: bool) {
     define_campaigns();
     define_webhooks();
     pulls::define();
+    environment::define();
     gateway::define();
     define_ids();
     define_lists();

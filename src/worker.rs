@@ -76,6 +76,13 @@ pub fn before(statement: Statement) {
     }
 }
 
+/// Has the runner of this database read what that stands for.
+pub fn wish(digest: u64) {
+    if let Some(slot) = slots::shared().and_then(|shared| shared.slot_of(pg::database())) {
+        slot.wish(digest);
+    }
+}
+
 /// Tells the worker of this database, or the launcher, what has just been committed. Atomics and a latch only: this
 /// runs where an error would take the server down.
 pub fn tell(note: AtCommit) {

@@ -7,6 +7,8 @@ use crate::pg::transaction::{AtCommit, at_commit, is_current};
 
 sql_function!(klaviyo_wake_worker, pg_finfo_klaviyo_wake_worker, wake_worker);
 sql_function!(klaviyo_wake_runner, pg_finfo_klaviyo_wake_runner, wake_runner);
+sql_function!(klaviyo_segment_ttl, pg_finfo_klaviyo_segment_ttl, segment_ttl);
+sql_function!(klaviyo_wish_for_segment, pg_finfo_klaviyo_wish_for_segment, wish_for_segment);
 sql_function!(klaviyo_announce_database, pg_finfo_klaviyo_announce_database, announce_database);
 sql_function!(klaviyo_ask_for_check, pg_finfo_klaviyo_ask_for_check, ask_for_check);
 sql_function!(klaviyo_library_version, pg_finfo_klaviyo_library_version, library_version);
@@ -24,6 +26,18 @@ fn wake_worker(arguments: &Arguments) -> Returned {
 /// `klaviyo.wake_runner()`
 fn wake_runner(_: &Arguments) -> Returned {
     at_commit(AtCommit { runner: true, ..AtCommit::default() });
+    Ok(None)
+}
+
+/// `klaviyo.segment_ttl()`
+fn segment_ttl(_: &Arguments) -> Returned {
+    Ok(crate::settings::segment_ttl().into_datum())
+}
+
+/// `klaviyo.wish_for_segment(account, segment_id)`
+fn wish_for_segment(arguments: &Arguments) -> Returned {
+    let text = |number| arguments.get::<String>(number).unwrap_or_default();
+    crate::worker::wish(crate::pull::segment::digest(&text(0), &text(1)));
     Ok(None)
 }
 

@@ -18,6 +18,14 @@ macro_rules! due {
 
 const DUE: &str = concat!("SELECT p.account, p.job ", due!(), " ORDER BY p.account, p.job");
 
+/// What somebody has waited for, and does no more.
+macro_rules! waited_for {
+    () => {
+        "FROM klaviyo.job_run AS r
+        WHERE r.job LIKE 'segment:%' AND r.started_at IS NULL AND r.run_at IS NULL AND r.last_ended_at < pg_catalog.now() - interval '1 minute'"
+    };
+}
+
 /// Something is to be done: now, or soon, for what was asked a moment ago is answered soon, and what has failed is tried again.
 const ANY: &str = concat!(
     "SELECT EXISTS (SELECT ",
@@ -28,12 +36,21 @@ const ANY: &str = concat!(
          SELECT FROM klaviyo.job_run AS r
          JOIN klaviyo.job_plan AS p USING (account, job)
          WHERE r.started_at IS NOT NULL AND r.again_at < pg_catalog.now() + interval '30 seconds' AND p.paused_at IS NULL
-     )"
+     )
+     OR EXISTS (SELECT ",
+    waited_for!(),
+    ")"
 );
 
 /// Of a run that was given up nobody takes the answer.
 const FORGET: &str = "
     DELETE FROM klaviyo.read_answer AS a WHERE NOT EXISTS (SELECT FROM klaviyo.read AS r WHERE r.read_id = a.read_id)";
+
+const FORGET_WAITED_FOR: &str = concat!(
+    "DELETE FROM klaviyo.job_plan AS p WHERE (p.account, p.job) IN (SELECT r.account, r.job ",
+    waited_for!(),
+    ")"
+);
 
 const BEGIN: &str = "
     INSERT INTO klaviyo.job_run AS r (account, job, started_at)
@@ -64,8 +81,9 @@ pub fn jobs() -> Result<Vec<(String, String)>, spi::Error> {
     Ok(jobs)
 }
 
-/// Forgets answers that nobody waits for.
+/// Forgets answers, and segments, that nobody waits for.
 pub fn forget() -> Result<(), spi::Error> {
+    run(FORGET_WAITED_FOR, &[])?;
     run(FORGET, &[]).map(drop)
 }
 

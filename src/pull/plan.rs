@@ -2,6 +2,8 @@
 
 use delivery::klaviyo::pull::{CHANNELS, Listing, Resource};
 
+use super::segment;
+
 /// A job, by what it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
@@ -9,6 +11,8 @@ pub enum Job {
     Events,
     Lists,
     Segments,
+    /// One of them, for a statement that waits.
+    Segment,
     Campaigns,
     Flows,
     Metrics,
@@ -35,15 +39,17 @@ impl Job {
             "campaigns" => Self::Campaigns,
             "flows" => Self::Flows,
             "metrics" => Self::Metrics,
+            _ if name.starts_with(segment::JOB) => Self::Segment,
             _ => return None,
         })
     }
 
     /// How a run begins: with which step, and of what.
-    pub fn begins(self, chooses: bool) -> (Step, &'static str) {
-        match self {
-            Self::Events if chooses => (Step::Metrics, ""),
-            Self::Campaigns => (Step::Listing, CHANNELS[0]),
+    pub fn begins(self, names: Option<&[String]>) -> (Step, &str) {
+        match (self, names) {
+            (Self::Events, Some(_)) => (Step::Metrics, ""),
+            (Self::Segment, Some([segment, ..])) => (Step::Members, segment),
+            (Self::Campaigns, _) => (Step::Listing, CHANNELS[0]),
             _ => (Step::Listing, ""),
         }
     }
@@ -53,9 +59,9 @@ impl Job {
         match (self, step) {
             (Self::Metrics, _) | (_, Step::Metrics) => Listing::Metrics,
             (Self::Lists, Step::Members) => Listing::ListMembers(item),
-            (Self::Segments, Step::Members) => Listing::SegmentMembers(item),
+            (Self::Segments | Self::Segment, Step::Members) => Listing::SegmentMembers(item),
             (Self::Lists, _) => Listing::Lists,
-            (Self::Segments, _) => Listing::Segments,
+            (Self::Segments | Self::Segment, _) => Listing::Segments,
             (Self::Profiles, _) => Listing::Profiles { after: read_from },
             (Self::Events, _) => {
                 Listing::Events { metric: Some(item).filter(|item| !item.is_empty()), from: read_from }

@@ -162,7 +162,8 @@ pub fn go_on(account: &str, job: &str) -> Result<bool, spi::Error> {
         && let (Some(mut it), Some(kind)) = (Run::load(account, job)?, Job::named(job))
     {
         mirror::unsee(account, job)?;
-        let (step, item) = kind.begins(it.names.is_some());
+        let names = it.names.clone();
+        let (step, item) = kind.begins(names.as_deref());
         it.enter(step, item)?;
         it.store(&Counts::default(), None)?;
     }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use delivery::klaviyo::{ENDPOINTS, Session};
+use delivery::klaviyo::{ENDPOINTS, Session, is_loopback};
 use delivery::{
     AccountOptions, AccountState, Finding, Past, PastCalls, Stale, StaleAction, kind, most_in_flight,
 };
@@ -17,6 +17,7 @@ use super::process::transaction;
 use super::{board, daily};
 use crate::pg;
 use crate::pg::spi::{arg, column, rows, run};
+use crate::settings;
 
 const ACCOUNTS: &str = "
     SELECT a.name, a.base_url, a.revision, a.private_key_file, a.private_key_env, k.private_key, a.rate_share,
@@ -122,10 +123,22 @@ impl Row {
     fn session(&self) -> Result<Session, String> {
         check_armed(self)?;
         check_running(self)?;
+        check_environment(self)?;
         let key = private_key(self)?;
         Session::new(&self.base_url, &self.revision, &key)
             .map_err(|error| format!("{error}: change it with klaviyo_set_account()."))
     }
+}
+
+/// A developer's machine is to have no business with customers.
+fn check_environment(account: &Row) -> Result<(), String> {
+    if settings::may_call_others() || is_loopback(&account.base_url) {
+        return Ok(());
+    }
+    Err(format!(
+        "klaviyo.environment is development, and {} is another machine: see klaviyo.development_remote, or give the account a klaviyo-sandbox on this one.",
+        account.base_url
+    ))
 }
 
 fn read() -> Result<Vec<Row>, spi::Error> {

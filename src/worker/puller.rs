@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::process::{self, attempt, transaction};
 use super::slots::Slot;
-use crate::pull::{due, run};
+use crate::pull::{due, run, segment};
 use crate::settings;
 
 /// How long pages are taken before the runner looks for other work.
@@ -27,7 +27,8 @@ pub enum Pulling {
 
 /// Takes pages that have come, and has the next be asked for.
 pub fn work(slot: &Slot) -> Pulling {
-    if !transaction(c"looking for jobs", due::is_any) {
+    let wishes = slot.take_wishes();
+    if wishes.is_empty() && !transaction(c"looking for jobs", due::is_any) {
         return Pulling::Nothing;
     }
     // Whoever changes a job meanwhile is no reason to begin anew.
@@ -58,6 +59,12 @@ pub fn work(slot: &Slot) -> Pulling {
                 busy.push((answered.account.clone(), answered.job.clone()));
             }
         }
+    }
+    if !wishes.is_empty()
+        && let Err(error) = attempt(c"looking for segments", |_| true, || segment::take(&wishes))
+    {
+        // Whoever waits asks again.
+        log!("klaviyo_sync: segments that somebody waits for cannot be read: {error}");
     }
     transaction(c"forgetting pages", due::forget);
     for (account, job) in transaction(c"looking for jobs", due::jobs) {

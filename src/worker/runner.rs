@@ -103,12 +103,13 @@ pub fn start(number: usize) -> bool {
 /// Whether a slot needs one that it has not.
 pub fn is_missing(slot: &Slot) -> bool {
     slot.runner().is_none()
-        && transaction(c"looking for the runner's work", || {
-            Ok(!backfill::running()?.is_empty()
-                || purge::is_due()?
-                || inbound::handlers::is_due()?
-                || due::is_any()?)
-        })
+        && (slot.has_wishes()
+            || transaction(c"looking for the runner's work", || {
+                Ok(!backfill::running()?.is_empty()
+                    || purge::is_due()?
+                    || inbound::handlers::is_due()?
+                    || due::is_any()?)
+            }))
 }
 
 #[derive(Default)]

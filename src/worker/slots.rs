@@ -1,6 +1,8 @@
 //! Shared memory: a slot a database. Atomics only, so that any process may look at any time.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering::SeqCst,
+};
 
 use pgrx::{pg_guard, pg_sys};
 
@@ -9,6 +11,9 @@ use super::hold::Holds;
 
 /// Slots there are. `klaviyo.max_databases` says how many of them are used.
 pub const MAX_DATABASES: usize = 64;
+
+/// Segments that can be waited for at a time in a database. Who finds no place asks again.
+const MAX_WISHES: usize = 16;
 
 /// Slot states; see README.md.
 pub mod state {
@@ -29,6 +34,8 @@ pub struct Slot {
     runner_latch: AtomicPtr<pg_sys::Latch>,
     /// There is something for it.
     wants_runner: AtomicBool,
+    /// Segments that somebody waits for, each by a digest of its account and id. All zero is none.
+    wishes: [AtomicU64; MAX_WISHES],
     /// The process that listens for HTTP.
     gateway: AtomicI32,
     /// The runner wants pages of Klaviyo.
@@ -203,6 +210,7 @@ impl Slot {
         self.pending.store(false, SeqCst);
         self.wants_runner.store(false, SeqCst);
         self.reads.store(false, SeqCst);
+        self.take_wishes();
         self.shown.store(false, SeqCst);
         self.low_water.store(0, SeqCst);
         self.database.store(u32::from(database), SeqCst);
@@ -294,6 +302,25 @@ impl Slot {
     /// Whether somebody has said so since the last look. For the runner, or for the worker where there is none.
     pub fn take_want_of_runner(&self) -> bool {
         self.wants_runner.swap(false, SeqCst)
+    }
+
+    /// Somebody waits for what that stands for. For the runner.
+    pub fn wish(&self, digest: u64) {
+        if self.wishes.iter().all(|wish| wish.load(SeqCst) != digest) {
+            let is_placed = |wish: &AtomicU64| wish.compare_exchange(0, digest, SeqCst, SeqCst).is_ok();
+            let _ = self.wishes.iter().any(is_placed);
+        }
+        self.want_runner();
+    }
+
+    /// What is waited for since the last look.
+    pub fn take_wishes(&self) -> Vec<u64> {
+        self.wishes.iter().map(|wish| wish.swap(0, SeqCst)).filter(|digest| *digest != 0).collect()
+    }
+
+    /// Whether anything is.
+    pub fn has_wishes(&self) -> bool {
+        self.wishes.iter().any(|wish| wish.load(SeqCst) != 0)
     }
 
     /// There are pages to be asked for.

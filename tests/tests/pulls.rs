@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::{
-    Cluster, EventSeed, Fault, PATIENCE, Process, Shop, Signal, count, kill, query, runner, sql,
+    Cluster, EventSeed, Fault, PATIENCE, Process, Shop, Signal, count, kill, query, refused, runner, sql,
     wait_for_crash,
 };
 use postgres::Client;
@@ -491,4 +491,97 @@ fn a_dump_carries_the_plan() {
     assert_eq!(count(&mut other, "SELECT count(*) FROM klaviyo.profile"), 0);
     let plan = "SELECT concat_ws(' ', job, state, every, since::date, last_outcome, next_run_at <= now()) FROM klaviyo.job";
     assert_eq!(query::<String>(&mut other, plan, &[]), "profiles waiting 01:00:00 2020-01-01 t");
+}
+
+/// A segment is read when somebody asks and what is known is too old; once, however often a statement asks.
+#[test]
+fn a_segment_is_read_when_it_is_asked_for() {
+    let shop = shop();
+    let mut db = shop.connect();
+    shop.sandbox.seed_profiles("user", 250);
+    let vip = shop.sandbox.make_segment("VIP");
+    let everybody: Vec<String> = (1..=150).map(|n| format!("user-{n}@shop.example")).collect();
+    let everybody: Vec<&str> = everybody.iter().map(String::as_str).collect();
+    shop.sandbox.set_segment_members(&vip, &everybody);
+    assert_eq!(set(&shop, &mut db, "segments", ", names => '{}'"), "complete");
+    assert_eq!(set(&shop, &mut db, "profiles", ""), "complete");
+    let asked = || {
+        let calls = shop.sandbox.receipt_heads_after(0);
+        calls.iter().filter(|call| call.path.ends_with(&format!("/api/segments/{vip}/profiles"))).count()
+    };
+    let is_in =
+        |db: &mut Client, email: &str| query::<bool>(db, "SELECT klaviyo_in_segment('VIP', $1)", &[&email]);
+    assert!(is_in(&mut db, "User-7@shop.example"));
+    assert!(!is_in(&mut db, "user-200@shop.example"));
+    let joined = "SELECT count(*) FROM klaviyo.profile AS p WHERE klaviyo_in_segment('VIP', p.email)";
+    assert_eq!(count(&mut db, joined), 150);
+    let members = "SELECT count(*) FROM klaviyo_segment_members('VIP') AS m JOIN klaviyo.profile AS p USING (account, profile_id)";
+    assert_eq!(count(&mut db, members), 150);
+    assert_eq!(asked(), 2, "two pages, once");
+    // Others are in it now. What is known is good enough, until it is not; then it is read once a statement.
+    shop.sandbox.set_segment_members(&vip, &everybody[..3]);
+    assert_eq!(count(&mut db, joined), 150);
+    sql(&mut db, "SET klaviyo.segment_ttl = 0");
+    assert_eq!(count(&mut db, joined), 3);
+    assert_eq!(asked(), 3);
+    let two = format!(
+        "SELECT count(*) FROM klaviyo_segment_members('{vip}') WHERE klaviyo_in_segment('VIP', email)"
+    );
+    assert_eq!(count(&mut db, &two), 3);
+    assert_eq!(asked(), 4);
+    // In development nothing is kept, and what the session says holds before that.
+    sql(&mut db, "RESET klaviyo.segment_ttl");
+    assert_eq!(count(&mut db, members), 3);
+    assert_eq!(asked(), 4);
+    shop.cluster.set("klaviyo.environment", "development");
+    shop.eventually("it is asked for each time", PATIENCE, || {
+        let before = asked();
+        assert_eq!(count(&mut db, members), 3);
+        asked() == before + 1
+    });
+    // What cannot be, each with its code.
+    assert_eq!(refused(&mut db, "SELECT klaviyo_in_segment('Gold', 'ada@shop.example')"), "KS093");
+    let mut other = shop.connect();
+    sql(&mut other, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(refused(&mut other, "SELECT klaviyo_in_segment('VIP', 'ada@shop.example')"), "KS095");
+    sql(&mut other, "ROLLBACK");
+    shop.sandbox.set_faults(&[Fault::status(403).path("/api/segments")]);
+    assert_eq!(refused(&mut db, "SELECT klaviyo_in_segment('VIP', 'ada@shop.example')"), "KS095");
+    shop.sandbox.set_faults(&[Fault::status(503).path("/api/segments")]);
+    sql(&mut db, "SET klaviyo.segment_timeout = '300ms'");
+    assert_eq!(refused(&mut db, "SELECT klaviyo_in_segment('VIP', 'ada@shop.example')"), "KS095");
+    sql(&mut db, "SET klaviyo.segment_timeout = '10min'; SET statement_timeout = '300ms'");
+    assert_eq!(refused(&mut db, "SELECT klaviyo_in_segment('VIP', 'ada@shop.example')"), "57014");
+    sql(&mut db, "RESET statement_timeout");
+    shop.sandbox.set_faults(&[]);
+    assert!(is_in(&mut db, "user-1@shop.example"));
+    // The job that has read it is nobody's plan, and is forgotten.
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.job"), 2);
+    sql(
+        &mut db,
+        "UPDATE klaviyo.job_run SET last_ended_at = now() - interval '2 minutes' WHERE job LIKE 'segment:%'",
+    );
+    shop.eventually("it is forgotten", PATIENCE, || {
+        count(&mut db, "SELECT count(*) FROM klaviyo.job_plan") == 2
+    });
+    shop.sandbox.make_segment("VIP");
+    assert_eq!(run(&shop, &mut db, "segments"), "complete");
+    assert_eq!(refused(&mut db, "SELECT klaviyo_in_segment('VIP', 'ada@shop.example')"), "KS094");
+    shop.assert_requests_conform();
+}
+
+/// A developer's machine does not write to customers.
+#[test]
+fn in_development_calls_stay_on_this_machine() {
+    let shop = Shop::builder().quick_retries().setting("klaviyo.environment", "development").start();
+    let mut db = shop.connect();
+    sql(&mut db, "SELECT klaviyo_track_event('Placed Order', 'ada@shop.example')");
+    assert_eq!(shop.drain_soon().waiting(), 0, "the sandbox is on this machine");
+    sql(&mut db, "SELECT klaviyo_set_account(base_url => 'https://klaviyo.invalid')");
+    let reason = "SELECT count(*) FROM klaviyo.account_status WHERE stopped_reason LIKE 'klaviyo.environment is development, %klaviyo.invalid%'";
+    shop.eventually("it is stopped", PATIENCE, || count(&mut db, reason) == 1);
+    sql(&mut db, "SELECT klaviyo_track_event('Placed Order', 'ada@shop.example')");
+    shop.cluster.set("klaviyo.development_remote", "on");
+    let tried = "SELECT count(*) FROM klaviyo.retry WHERE attempts > 0";
+    shop.eventually("it is tried", PATIENCE, || count(&mut db, tried) == 1);
 }

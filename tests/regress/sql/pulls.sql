@@ -96,6 +96,27 @@ SELECT count(*) FROM known WHERE job = 'profiles';
 SELECT email, email_consent, sms_consent FROM klaviyo.profile;
 SELECT event_id, value FROM klaviyo.event ORDER BY event_id;
 
+-- Segments, as they are known
+INSERT INTO klaviyo.segment (account, segment_id, name, pulled_at, members_pulled_at)
+VALUES ('default', 'S1', 'VIP', now(), now()), ('default', 'S2', 'Gone', now(), NULL), ('default', 'S3', 'Twice', now(), now()),
+       ('default', 'S4', 'Twice', now(), now()), ('other', 'S1', 'VIP', now(), now());
+INSERT INTO klaviyo.segment_member (account, segment_id, profile_id, pulled_at) VALUES ('default', 'S1', '01P', now());
+SELECT klaviyo_in_segment('VIP', 'Ada@Shop.example'), klaviyo_in_segment('S1', 'eve@shop.example'),
+       klaviyo_in_segment('VIP', 'ada@shop.example', 'other') AS other, klaviyo_in_segment('VIP', NULL) AS nobody;
+SELECT profile_id, email FROM klaviyo_segment_members('VIP');
+SELECT klaviyo_in_segment('Silver', 'ada@shop.example');
+SELECT klaviyo_in_segment('Twice', 'ada@shop.example');
+SELECT count(*) FROM klaviyo_segment_members(NULL);
+SET klaviyo.segment_timeout = '50ms';
+SELECT klaviyo_in_segment('Gone', 'ada@shop.example');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT klaviyo_in_segment('Gone', 'ada@shop.example');
+ROLLBACK;
+SET klaviyo.segment_ttl = 60;
+SELECT klaviyo.segment_ttl();
+RESET klaviyo.segment_ttl;
+SELECT klaviyo.segment_ttl();
+
 -- Who may say so, and who may look
 CREATE ROLE pulls_admin IN ROLE klaviyo_admin;
 CREATE ROLE pulls_reader IN ROLE klaviyo_reader;
@@ -110,10 +131,13 @@ DELETE FROM klaviyo.profile;
 SET ROLE pulls_reader;
 SELECT count(*) FROM klaviyo.profile;
 SELECT count(*) FROM klaviyo.job WHERE job = 'events';
+SELECT count(*) FROM klaviyo_segment_members('VIP');
 SELECT klaviyo_run_job('events');
 SELECT body FROM klaviyo.read_answer;
 SET ROLE pulls_writer;
 SELECT count(*) FROM klaviyo.profile;
+SELECT klaviyo_in_segment('VIP', 'ada@shop.example');
+SELECT count(*) FROM klaviyo_segment_members('VIP');
 SELECT klaviyo_set_job('profiles');
 RESET ROLE;
 DROP ROLE pulls_admin, pulls_reader, pulls_writer;

@@ -1,0 +1,80 @@
+//! Which environment a server is of, and what follows from that where nothing else is said.
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+
+/// What a server is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum Environment {
+    #[name = c"development"]
+    Development,
+    #[name = c"staging"]
+    Staging,
+    #[name = c"production"]
+    Production,
+}
+
+/// Whoever says nothing has customers.
+static ENVIRONMENT: GucSetting<Environment> = GucSetting::<Environment>::new(Environment::Production);
+
+/// A developer's machine has a copy of the shop's data, and no business with its customers.
+static DEVELOPMENT_REMOTE: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+/// By the environment, unless it is said.
+static SEGMENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(-1);
+
+/// A page takes some hundred milliseconds, so this is enough for some thousand members where nobody else reads.
+static SEGMENT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+pub(super) fn define() {
+    GucRegistry::define_enum_guc(
+        c"klaviyo.environment",
+        c"What this server is for: development, staging or production.",
+        c"In development calls go to this machine only, as to klaviyo-sandbox. See also klaviyo.segment_ttl.",
+        &ENVIRONMENT,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"klaviyo.development_remote",
+        c"Whether calls go to other machines in development, too.",
+        c"Klaviyo is one.",
+        &DEVELOPMENT_REMOTE,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.segment_ttl",
+        c"How old what is known of a segment's members may be for klaviyo_in_segment() and klaviyo_segment_members(); -1: by the environment.",
+        c"That is 0 in development, so that each statement asks Klaviyo, 60 s in staging, 300 s in production.",
+        &SEGMENT_TTL,
+        -1,
+        7 * 24 * 60 * 60,
+        GucContext::Userset,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"klaviyo.segment_timeout",
+        c"How long a statement waits until a segment's members were read.",
+        c"Then it fails.",
+        &SEGMENT_TIMEOUT,
+        1,
+        600_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+}
+
+/// Whether calls may go to another machine.
+pub fn may_call_others() -> bool {
+    ENVIRONMENT.get() != Environment::Development || DEVELOPMENT_REMOTE.get()
+}
+
+/// `klaviyo.segment_ttl`, in seconds.
+pub fn segment_ttl() -> i32 {
+    match (SEGMENT_TTL.get(), ENVIRONMENT.get()) {
+        (-1, Environment::Development) => 0,
+        (-1, Environment::Staging) => 60,
+        (-1, Environment::Production) => 300,
+        (seconds, _) => seconds,
+    }
+}
