@@ -2481,6 +2481,132 @@ $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_in_segment(text, text, text) IS
     'Whether somebody is in a segment, by his e-mail address; what is known of the segment is as new as for klaviyo_segment_members()';
 
+-- Clean-ups: who has not been heard of for long is suppressed, by a rule over what was read of Klaviyo.
+
+CREATE TABLE klaviyo.clean_up (
+    account    text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
+    name       text NOT NULL,
+    rule       text NOT NULL,
+    owner      text NOT NULL,
+    cap        integer NOT NULL,
+    dry_run    boolean NOT NULL,
+    every      interval,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, name),
+    CONSTRAINT clean_up_cap_check CHECK (cap > 0),
+    CONSTRAINT clean_up_every_check CHECK (every >= interval '1 hour')
+);
+COMMENT ON TABLE klaviyo.clean_up IS 'Rules by which profiles are suppressed, see klaviyo_set_clean_up()';
+COMMENT ON COLUMN klaviyo.clean_up.account IS 'Account';
+COMMENT ON COLUMN klaviyo.clean_up.name IS 'What it is called';
+COMMENT ON COLUMN klaviyo.clean_up.rule IS 'The condition, over a row of klaviyo.profile';
+COMMENT ON COLUMN klaviyo.clean_up.owner IS 'Who has said so: it is found out with his rights whom it is true of';
+COMMENT ON COLUMN klaviyo.clean_up.cap IS 'If it is true of more profiles than that, nobody is suppressed';
+COMMENT ON COLUMN klaviyo.clean_up.dry_run IS 'Whether it is only shown of whom it is true';
+COMMENT ON COLUMN klaviyo.clean_up.every IS 'Time between two runs; NULL: it runs when klaviyo_run_clean_up() is called';
+COMMENT ON COLUMN klaviyo.clean_up.created_at IS 'When it was added';
+COMMENT ON COLUMN klaviyo.clean_up.changed_at IS 'When klaviyo_set_clean_up() last changed it';
+
+CREATE TABLE klaviyo.clean_up_run (
+    run_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account      text NOT NULL,
+    name         text NOT NULL,
+    dry_run      boolean NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    started_at   timestamptz,
+    ended_at     timestamptz,
+    outcome      text,
+    found        integer,
+    error        text,
+    CONSTRAINT clean_up_run_outcome_check CHECK (outcome IN ('shown', 'suppressed', 'capped', 'failed'))
+);
+CREATE UNIQUE INDEX clean_up_run_open_idx ON klaviyo.clean_up_run (account, name) WHERE ended_at IS NULL;
+CREATE INDEX clean_up_run_requested_idx ON klaviyo.clean_up_run (account, name, requested_at);
+CREATE INDEX clean_up_run_ended_at_idx ON klaviyo.clean_up_run (ended_at);
+COMMENT ON TABLE klaviyo.clean_up_run IS 'What came of clean-ups, for klaviyo.delivery_retention';
+COMMENT ON COLUMN klaviyo.clean_up_run.run_id IS 'Number';
+COMMENT ON COLUMN klaviyo.clean_up_run.account IS 'Account';
+COMMENT ON COLUMN klaviyo.clean_up_run.name IS 'Clean-up';
+COMMENT ON COLUMN klaviyo.clean_up_run.dry_run IS 'Whether it is only to show of whom the rule is true';
+COMMENT ON COLUMN klaviyo.clean_up_run.requested_at IS 'When it was asked for, or its time came';
+COMMENT ON COLUMN klaviyo.clean_up_run.started_at IS 'When it began';
+COMMENT ON COLUMN klaviyo.clean_up_run.ended_at IS 'When it ended';
+COMMENT ON COLUMN klaviyo.clean_up_run.outcome IS 'shown: it was a dry run; suppressed: that is queued; capped: the rule is true of more than cap, so nobody is suppressed; failed';
+COMMENT ON COLUMN klaviyo.clean_up_run.found IS 'Of how many profiles the rule is true; one more than cap where it is true of more';
+COMMENT ON COLUMN klaviyo.clean_up_run.error IS 'Why it has failed';
+
+CREATE TABLE klaviyo.clean_up_profile (
+    run_id     bigint NOT NULL REFERENCES klaviyo.clean_up_run ON DELETE CASCADE,
+    profile_id text NOT NULL,
+    message_id uuid,
+    PRIMARY KEY (run_id, profile_id)
+);
+COMMENT ON TABLE klaviyo.clean_up_profile IS 'Of whom a clean-up''s rule was true';
+COMMENT ON COLUMN klaviyo.clean_up_profile.run_id IS 'Run';
+COMMENT ON COLUMN klaviyo.clean_up_profile.profile_id IS 'Who, see klaviyo.profile';
+COMMENT ON COLUMN klaviyo.clean_up_profile.message_id IS 'The message that suppresses him; NULL where none does';
+
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.clean_up', '');
+
+CREATE FUNCTION @extschema@.klaviyo_set_clean_up(
+    name    text,
+    rule    text DEFAULT NULL,
+    every   interval DEFAULT NULL,
+    cap     integer DEFAULT NULL,
+    dry_run boolean DEFAULT NULL,
+    account text DEFAULT NULL
+) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'klaviyo_set_clean_up';
+COMMENT ON FUNCTION @extschema@.klaviyo_set_clean_up(text, text, interval, integer, boolean, text) IS
+    'Has profiles be found of which rule is true, a condition over a row of klaviyo.profile, which is called row; and, unless it is a dry run, which is the default, have them be suppressed, if they are no more than cap (1000). Every so often, or when klaviyo_run_clean_up() is called. What is NULL stays as it is';
+
+-- Takes: which; whether only to show, as it was set unless that is said. Returns: the number of its run. Touches: clean_up_run.
+CREATE FUNCTION @extschema@.klaviyo_run_clean_up(name text, dry_run boolean DEFAULT NULL, account text DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    known klaviyo.clean_up;
+    run   bigint;
+BEGIN
+    account := coalesce(account, 'default');
+    SELECT c.* INTO known FROM klaviyo.clean_up AS c WHERE c.account = account AND c.name = name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'account "%" has no clean-up "%"', account, name
+            USING ERRCODE = 'KS097', HINT = 'klaviyo.clean_up has those there are; klaviyo_set_clean_up() adds one.';
+    END IF;
+    INSERT INTO klaviyo.clean_up_run (account, name, dry_run) VALUES (account, name, coalesce(dry_run, known.dry_run))
+    ON CONFLICT DO NOTHING
+    RETURNING run_id INTO run;
+    IF run IS NULL THEN
+        RAISE EXCEPTION 'clean-up "%" runs already', name USING ERRCODE = 'KS098', HINT = 'klaviyo.clean_up_run shows when it has ended.';
+    END IF;
+    PERFORM klaviyo.wake_runner();
+    RETURN run;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_run_clean_up(text, boolean, text) IS
+    'Has a clean-up run now, once this transaction has committed. Returns the number of the run: klaviyo.clean_up_run says what came of it, klaviyo.clean_up_profile of whom the rule was true';
+
+CREATE FUNCTION @extschema@.klaviyo_remove_clean_up(name text, account text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    account := coalesce(account, 'default');
+    DELETE FROM klaviyo.clean_up AS c WHERE c.account = account AND c.name = name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'account "%" has no clean-up "%"', account, name
+            USING ERRCODE = 'KS097', HINT = 'klaviyo.clean_up has those there are.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_remove_clean_up(text, text) IS 'Has a clean-up run no more; what it has done stays, and the record of it';
+
 CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -2879,7 +3005,9 @@ BEGIN
                             'klaviyo.profile'::pg_catalog.regclass, 'klaviyo.event'::pg_catalog.regclass, 'klaviyo.list'::pg_catalog.regclass,
                             'klaviyo.list_member'::pg_catalog.regclass, 'klaviyo.segment'::pg_catalog.regclass,
                             'klaviyo.segment_member'::pg_catalog.regclass, 'klaviyo.flow'::pg_catalog.regclass, 'klaviyo.metric'::pg_catalog.regclass,
-                            'klaviyo.job'::pg_catalog.regclass, 'klaviyo.read_read_id_seq'::pg_catalog.regclass)
+                            'klaviyo.job'::pg_catalog.regclass, 'klaviyo.clean_up'::pg_catalog.regclass, 'klaviyo.clean_up_run'::pg_catalog.regclass,
+                            'klaviyo.clean_up_profile'::pg_catalog.regclass, 'klaviyo.read_read_id_seq'::pg_catalog.regclass,
+                            'klaviyo.clean_up_run_run_id_seq'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             FROM pg_catalog.pg_proc AS p
@@ -2932,7 +3060,8 @@ BEGIN
                             '@extschema@.klaviyo_remove_job'::pg_catalog.regproc, 'klaviyo.segment_ttl'::pg_catalog.regproc,
                             'klaviyo.wish_for_segment'::pg_catalog.regproc, 'klaviyo.fresh_segment'::pg_catalog.regproc,
                             '@extschema@.klaviyo_segment_members'::pg_catalog.regproc, '@extschema@.klaviyo_in_segment'::pg_catalog.regproc,
-                            'klaviyo.wake_runner'::pg_catalog.regproc)
+                            '@extschema@.klaviyo_set_clean_up'::pg_catalog.regproc, '@extschema@.klaviyo_run_clean_up'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_remove_clean_up'::pg_catalog.regproc, 'klaviyo.wake_runner'::pg_catalog.regproc)
         ) AS o (name, acl)
         CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS g
         WHERE g.grantee <> (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync')
@@ -2949,12 +3078,14 @@ GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.answer, klaviyo.campaign, kla
 GRANT INSERT (webhook, account), UPDATE (account, changed_at), DELETE ON klaviyo.webhook TO klaviyo_admin;
 -- Pulls' rights.
 GRANT SELECT ON
-    klaviyo.event, klaviyo.flow, klaviyo.job, klaviyo.job_mark, klaviyo.job_plan, klaviyo.job_run, klaviyo.list,
-    klaviyo.list_member, klaviyo.metric, klaviyo.profile, klaviyo.segment, klaviyo.segment_member
+    klaviyo.clean_up, klaviyo.clean_up_profile, klaviyo.clean_up_run, klaviyo.event, klaviyo.flow, klaviyo.job, klaviyo.job_mark,
+    klaviyo.job_plan, klaviyo.job_run, klaviyo.list, klaviyo.list_member, klaviyo.metric, klaviyo.profile, klaviyo.segment,
+    klaviyo.segment_member
 TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
     klaviyo.refuse_unknown_job, @extschema@.klaviyo_set_job, klaviyo.begin_job, @extschema@.klaviyo_run_job,
-    @extschema@.klaviyo_pause_job, @extschema@.klaviyo_resume_job, @extschema@.klaviyo_remove_job, klaviyo.wake_runner
+    @extschema@.klaviyo_pause_job, @extschema@.klaviyo_resume_job, @extschema@.klaviyo_remove_job,
+    @extschema@.klaviyo_set_clean_up, @extschema@.klaviyo_run_clean_up, @extschema@.klaviyo_remove_clean_up, klaviyo.wake_runner
 TO klaviyo_admin;
 GRANT INSERT (account, job, every, names, since), UPDATE (every, names, since, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_in_segment TO klaviyo_reader, klaviyo_writer;

@@ -38,7 +38,8 @@ extension_sql_file!("../sql/37_backfill.sql", name = "backfill", requires = ["ca
 extension_sql_file!("../sql/38_webhooks.sql", name = "webhooks", requires = ["backfill"]);
 extension_sql_file!("../sql/39_pulls.sql", name = "pulls", requires = ["webhooks"]);
 extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["pulls"]);
-extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["results"]);
+extension_sql_file!("../sql/41_clean_ups.sql", name = "clean_ups", requires = ["results"]);
+extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["clean_ups"]);
 extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["account_check"]);
 extension_sql_file!("../sql/55_health.sql", name = "health", requires = ["dead_letters"]);
 extension_sql_file!("../sql/57_metrics.sql", name = "metrics", requires = ["health"]);

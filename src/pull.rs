@@ -1,9 +1,11 @@
-//! What Klaviyo has, read now and then into tables of ours. `sql/39_pulls.sql` has the tables and says what is to be read.
+//! What Klaviyo has, read now and then into tables of ours. `sql/39_pulls.sql` has the tables and says what is to be read; what
+//! [`clean_up`] makes of it stands in `sql/41_clean_ups.sql`.
 //!
 //! The runner does it, for triggers of users may stand on these tables. It writes down which page it wants ([`read`]); the worker
 //! asks Klaviyo for it, in what its limits leave, and writes down the answer; the runner takes that, and how far the run is
 //! stands in the same transaction. So whatever ends in between, nothing is taken twice and nothing left out.
 
+pub mod clean_up;
 pub mod due;
 mod mirror;
 mod plan;
@@ -12,3 +14,4 @@ pub mod read;
 pub mod retention;
 pub mod run;
 pub mod segment;
+mod sqlstate;

@@ -3,6 +3,7 @@
 mod accounts;
 mod alarms;
 mod board;
+mod cleaner;
 mod daily;
 mod database;
 mod direct_calls;

@@ -46,6 +46,10 @@ impl Table {
         }
     }
 
+    pub fn oid(&self) -> pg_sys::Oid {
+        self.0.oid()
+    }
+
     pub fn owner(&self) -> pg_sys::Oid {
         self.class().relowner
     }

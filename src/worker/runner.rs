@@ -10,6 +10,7 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 
+use super::cleaner::{self, Cleaning};
 use super::handlers::{Handlers, Telling};
 use super::process::{self, attempt, transaction};
 use super::puller::{self, Pulling};
@@ -19,7 +20,7 @@ use super::version::Extension;
 use crate::capture::backfill::{self, chunk, notes};
 use crate::inbound;
 use crate::outbox::{purge, waiting};
-use crate::pull::due;
+use crate::pull::{clean_up, due};
 
 /// Rows of a chunk: few at first, for nobody knows what they take.
 const FIRST: usize = 16;
@@ -108,7 +109,8 @@ pub fn is_missing(slot: &Slot) -> bool {
                 Ok(!backfill::running()?.is_empty()
                     || purge::is_due()?
                     || inbound::handlers::is_due()?
-                    || due::is_any()?)
+                    || due::is_any()?
+                    || clean_up::is_any()?)
             }))
 }
 
@@ -166,16 +168,20 @@ impl Runner {
             }
             let running = transaction(c"looking for backfills", backfill::running);
             let (purging, telling) = (self.purger.work(), self.handlers.work());
-            let pulling = puller::work(slot);
-            let rests =
-                purging == Purging::Nothing && telling == Telling::Nothing && pulling == Pulling::Nothing;
+            let (pulling, cleaning) = (puller::work(slot), cleaner::work());
+            let rests = purging == Purging::Nothing
+                && telling == Telling::Nothing
+                && pulling == Pulling::Nothing
+                && cleaning == Cleaning::Nothing;
             if running.is_empty() && rests && !forget() {
                 return;
             }
             // What was queued of those that have ended still takes room.
             self.backfills.retain(|id, it| running.contains(id) || it.waiting() > 0);
-            let mut worked =
-                purging == Purging::Piece || telling == Telling::Call || pulling == Pulling::Page;
+            let mut worked = purging == Purging::Piece
+                || telling == Telling::Call
+                || pulling == Pulling::Page
+                || cleaning == Cleaning::Run;
             for id in running {
                 if process::is_terminating() {
                     return;

@@ -43,9 +43,10 @@ enum Step {
     ForgetKeys,
     DeleteOldDiscarded,
     DeleteOldDeletions,
+    DeleteOldCleanUps,
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
@@ -61,6 +62,7 @@ const STEPS: [Step; 15] = [
     Step::ForgetKeys,
     Step::DeleteOldDiscarded,
     Step::DeleteOldDeletions,
+    Step::DeleteOldCleanUps,
 ];
 
 /// Where the round stands.
@@ -176,6 +178,7 @@ impl Upkeep {
             Step::ForgetUniqueIds => unique_id.map_or(Ok(0), unique_ids::forget),
             Step::DeleteOldDiscarded => delivery.map_or(Ok(0), retention::delete_old_discarded),
             Step::DeleteOldDeletions => deletion.map_or(Ok(0), retention::delete_old_deletions),
+            Step::DeleteOldCleanUps => delivery.map_or(Ok(0), pull::clean_up::delete_old),
             Step::ForgetKeys => {
                 if self.done == 0 && notes::stop_largest()? {
                     log!(
@@ -233,6 +236,9 @@ impl Upkeep {
             Step::DeleteOldDiscarded => {
                 log!("klaviyo_sync: forgot discarded messages older than klaviyo.delivery_retention: {done}");
             }
+            Step::DeleteOldCleanUps => {
+                log!("klaviyo_sync: forgot clean-ups older than klaviyo.delivery_retention: {done}");
+            }
             Step::DeleteOldDeletions => {
                 log!(
                     "klaviyo_sync: dropped requests for deletion older than klaviyo.deletion_retention: {done}"
@@ -260,6 +266,7 @@ impl Step {
             Self::ForgetKeys => "keys of captured rows",
             Self::DeleteOldDiscarded => "discarded messages",
             Self::DeleteOldDeletions => "old requests for deletion",
+            Self::DeleteOldCleanUps => "old clean-ups",
         }
     }
 }

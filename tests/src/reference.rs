@@ -24,6 +24,10 @@ mod mapping_sqlstate;
 #[path = "../../src/inbound/sqlstate.rs"]
 mod handler_sqlstate;
 
+/// Those of clean-ups.
+#[path = "../../src/pull/sqlstate.rs"]
+mod clean_up_sqlstate;
+
 /// Makes it, on a cluster of its own.
 pub fn generate() -> String {
     // Every setting is at its default, and none is hidden because the library came too late.
@@ -34,8 +38,10 @@ pub fn generate() -> String {
         Fault::ALL.iter().map(|fault| json!({"sqlstate": fault.sqlstate(), "code": fault.code()})).collect();
     let refusal = |of: &'static str| move |(sqlstate, what): &(&str, &str)| json!({"sqlstate": sqlstate, "what": what, "source": of});
     let mappings = mapping_sqlstate::ALL.iter().map(refusal("mapping a table"));
-    let refusals: Vec<_> =
-        mappings.chain(handler_sqlstate::ALL.iter().map(refusal("`klaviyo_on_webhook()`"))).collect();
+    let refusals: Vec<_> = mappings
+        .chain(handler_sqlstate::ALL.iter().map(refusal("`klaviyo_on_webhook()`")))
+        .chain(clean_up_sqlstate::ALL.iter().map(refusal("`klaviyo_set_clean_up()`")))
+        .collect();
     let kinds: Vec<_> = kind::ALL.iter().map(|kind| described(*kind)).collect();
     let mut psql = cluster
         .psql_command("reference")

@@ -281,6 +281,11 @@ fn it_listens_where_it_is_to_and_ends_with_its_database() {
         query::<String>(&mut served.db, role, &[]),
         "EXECUTE gateway_health, EXECUTE gateway_metrics, EXECUTE gateway_webhook"
     );
+    // It has these rights, and no others.
+    sql(&mut served.db, "REVOKE EXECUTE ON FUNCTION klaviyo.gateway_metrics FROM klaviyo_gateway");
+    assert_eq!((served.get("/metrics").0, served.get("/health").0), (503, 200));
+    sql(&mut served.db, "GRANT EXECUTE ON FUNCTION klaviyo.gateway_metrics TO klaviyo_gateway");
+    assert_eq!(served.get("/metrics").0, 200);
     // Elsewhere, where somebody is, and then is not.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
@@ -308,5 +313,5 @@ fn it_listens_where_it_is_to_and_ends_with_its_database() {
     // A database that is dropped is not held up.
     let mut postgres = served.shop.cluster.connect("postgres");
     drop(served.db);
-    sql(&mut postgres, "DROP DATABASE shop WITH (FORCE)");
+    sql(&mut postgres, "DROP DATABASE shop");
 }
