@@ -34,6 +34,7 @@ enum Step {
     DeleteOldAnswers,
     DeleteOldJobs,
     DeleteOldCampaigns,
+    DeleteOldCounts,
     DeleteOldWebhookEvents,
     DeleteOldEvents,
     DeleteOldDeadLetters,
@@ -46,13 +47,14 @@ enum Step {
     DeleteOldCleanUps,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
     Step::DeleteOldAnswers,
     Step::DeleteOldJobs,
     Step::DeleteOldCampaigns,
+    Step::DeleteOldCounts,
     Step::DeleteOldWebhookEvents,
     Step::DeleteOldEvents,
     Step::DeleteOldDeadLetters,
@@ -162,6 +164,7 @@ impl Upkeep {
             Step::DeleteOldAnswers => delivery.map_or(Ok(0), retention::delete_old_answers),
             Step::DeleteOldJobs => delivery.map_or(Ok(0), import::delete_old),
             Step::DeleteOldCampaigns => campaign.map_or(Ok(0), outbox::campaign::delete_old),
+            Step::DeleteOldCounts => campaign.map_or(Ok(0), pull::retention::delete_old_counts),
             Step::DeleteOldWebhookEvents => webhook.map_or(Ok(0), inbound::retention::delete_old),
             Step::DeleteOldEvents => event.map_or(Ok(0), pull::retention::delete_old_events),
             Step::DeleteOldDeadLetters => dead_letter.map_or(Ok(0), retention::delete_old_dead_letters),
@@ -213,6 +216,11 @@ impl Upkeep {
             Step::DeleteOldCampaigns => {
                 log!("klaviyo_sync: forgot campaigns older than klaviyo.campaign_retention: {done}");
             }
+            Step::DeleteOldCounts => {
+                log!(
+                    "klaviyo_sync: forgot what was counted of campaigns longer ago than klaviyo.campaign_retention: {done}"
+                );
+            }
             Step::DeleteOldWebhookEvents => {
                 log!("klaviyo_sync: dropped webhooks' events older than klaviyo.webhook_retention: {done}");
             }
@@ -258,6 +266,7 @@ impl Step {
             Self::DeleteOldAnswers => "old answers",
             Self::DeleteOldJobs => "old import jobs",
             Self::DeleteOldCampaigns => "old campaigns",
+            Self::DeleteOldCounts => "old counts of campaigns",
             Self::DeleteOldWebhookEvents => "old events of webhooks",
             Self::DeleteOldEvents => "old events that were read",
             Self::DeleteOldDeadLetters => "old dead letters",

@@ -38,6 +38,18 @@ impl Request {
         Self::of(events.iter().map(event).collect())
     }
 
+    /// Of events by their ids, topics, profiles and properties, as they happened now.
+    pub fn telling(events: &[(&str, &str, &str, Value)]) -> Self {
+        let event = |(id, topic, profile, properties): &(&str, &str, &str, Value)| {
+            let profile = json!({"data": {"type": "profile", "id": profile}});
+            let attributes = json!({"datetime": time(0), "event_properties": properties});
+            let payload =
+                json!({"data": {"id": id, "attributes": attributes, "relationships": {"profile": profile}}});
+            json!({"external_id": id, "topic": topic, "payload": payload})
+        };
+        Self::of(events.iter().map(event).collect())
+    }
+
     fn of(events: Vec<Value>) -> Self {
         let body = json!({"data": events, "meta": {"klaviyo_account_id": "A", "klaviyo_webhook_id": "W"}});
         Self::signed(body.to_string().into_bytes(), time(0), SECRET)
