@@ -276,6 +276,10 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_sync_pause,
     @extschema@.klaviyo_sync_profiles,
     @extschema@.klaviyo_sync_resume,
+    @extschema@.klaviyo_webhook_create,
+    @extschema@.klaviyo_webhook_delete,
+    @extschema@.klaviyo_webhook_list,
+    @extschema@.klaviyo_webhook_topics,
     -- What those of them that are SECURITY INVOKER, and the constraints and the trigger of account, call.
     klaviyo.adopt_mappings,
     klaviyo.begin_job,

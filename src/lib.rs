@@ -40,7 +40,12 @@ extension_sql_file!("../sql/39_pulls.sql", name = "pulls", requires = ["webhooks
 extension_sql_file!("../sql/40_results.sql", name = "results", requires = ["pulls"]);
 extension_sql_file!("../sql/41_clean_ups.sql", name = "clean_ups", requires = ["results"]);
 extension_sql_file!("../sql/42_mirrored_webhooks.sql", name = "mirrored_webhooks", requires = ["clean_ups"]);
-extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["mirrored_webhooks"]);
+extension_sql_file!(
+    "../sql/43_manage_webhooks.sql",
+    name = "manage_webhooks",
+    requires = ["mirrored_webhooks"]
+);
+extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["manage_webhooks"]);
 extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["account_check"]);
 extension_sql_file!("../sql/55_health.sql", name = "health", requires = ["dead_letters"]);
 extension_sql_file!("../sql/57_metrics.sql", name = "metrics", requires = ["health"]);

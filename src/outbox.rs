@@ -1,5 +1,5 @@
 //! The tables of messages: `outbox`, `retry`, `delivery`, `dead_letter`, `superseded`, `bulk_job`, `sent_unique_id`, `deletion`,
-//! `accepted_deletion`, `discarded`, `answer`, `campaign`, and those of marks. Nobody else in Rust reads or writes them.
+//! `accepted_deletion`, `discarded`, `answer`, `campaign`, `message_secret`, and those of marks. Nobody else in Rust reads or writes them.
 
 pub mod campaign;
 pub mod claim;
@@ -10,6 +10,7 @@ pub mod named;
 pub mod purge;
 pub mod remove;
 pub mod retention;
+pub mod secrets;
 pub mod settle;
 pub mod unique_ids;
 pub mod waiting;

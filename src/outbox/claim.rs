@@ -14,7 +14,7 @@ use pgrx::spi::{self, SpiTupleTable};
 use crate::outbox::campaign;
 use crate::outbox::mark::Marks;
 use crate::outbox::remove::Removal;
-use crate::outbox::unique_ids;
+use crate::outbox::{secrets, unique_ids};
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, micros_column, rows};
 
@@ -94,6 +94,14 @@ pub struct Aside {
     key: Vec<String>,
     enqueued_at: SystemTime,
     pub outcome: Outcome,
+}
+
+impl Aside {
+    /// Of a message that was read, and is not handed over after all.
+    pub fn new(account: &str, message: &Message, outcome: Outcome) -> Self {
+        let (key, enqueued_at) = (message.key.clone(), message.enqueued_at);
+        Self { account: account.to_owned(), key, enqueued_at, outcome }
+    }
 }
 
 /// How a row of the outbox was found.
@@ -206,6 +214,7 @@ impl Claimer {
         self.net(&mut claimed)?;
         campaign::resolve(&mut claimed)?;
         self.deletions(&mut claimed, behind)?;
+        secrets::fill_in(&mut claimed)?;
         let look_again_in = self.room.looks_further_in();
         claimed.look_again_in = claimed.look_again_in.into_iter().chain(look_again_in).min();
         Ok(claimed)

@@ -19,7 +19,7 @@ use super::slots::{Slot, shared};
 use super::version::Extension;
 use crate::capture::backfill::{self, chunk, notes};
 use crate::inbound;
-use crate::outbox::{purge, waiting};
+use crate::outbox::{purge, secrets, waiting};
 use crate::pull::{clean_up, due};
 
 /// Rows of a chunk: few at first, for nobody knows what they take.
@@ -110,7 +110,8 @@ pub fn is_missing(slot: &Slot) -> bool {
                     || purge::is_due()?
                     || inbound::handlers::is_due()?
                     || due::is_any()?
-                    || clean_up::is_any()?)
+                    || clean_up::is_any()?
+                    || secrets::is_any()?)
             }))
 }
 
@@ -169,6 +170,7 @@ impl Runner {
             let running = transaction(c"looking for backfills", backfill::running);
             let (purging, telling) = (self.purger.work(), self.handlers.work());
             let (pulling, cleaning) = (puller::work(slot), cleaner::work());
+            let adopted = adopt();
             let rests = purging == Purging::Nothing
                 && telling == Telling::Nothing
                 && pulling == Pulling::Nothing
@@ -181,7 +183,8 @@ impl Runner {
             let mut worked = purging == Purging::Piece
                 || telling == Telling::Call
                 || pulling == Pulling::Page
-                || cleaning == Cleaning::Run;
+                || cleaning == Cleaning::Run
+                || adopted;
             for id in running {
                 if process::is_terminating() {
                     return;
@@ -206,6 +209,12 @@ impl Runner {
         let most = if kind == "event" { EVENTS_WAITING } else { PROFILES_WAITING };
         waiting + size <= most && self.backfills.entry(id).or_default().queue(id)
     }
+}
+
+/// Has webhooks that Klaviyo has made for us be known. Whether there were any.
+fn adopt() -> bool {
+    transaction(c"looking for webhooks", secrets::is_any)
+        && attempt(c"adopting webhooks", |_| true, secrets::adopt).is_ok_and(|adopted| adopted > 0)
 }
 
 /// Forgets what is noted for nothing. Whether there was anything.

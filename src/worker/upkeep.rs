@@ -45,9 +45,10 @@ enum Step {
     DeleteOldDiscarded,
     DeleteOldDeletions,
     DeleteOldCleanUps,
+    ForgetSecrets,
 }
 
-const STEPS: [Step; 17] = [
+const STEPS: [Step; 18] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
@@ -65,6 +66,7 @@ const STEPS: [Step; 17] = [
     Step::DeleteOldDiscarded,
     Step::DeleteOldDeletions,
     Step::DeleteOldCleanUps,
+    Step::ForgetSecrets,
 ];
 
 /// Where the round stands.
@@ -182,6 +184,7 @@ impl Upkeep {
             Step::DeleteOldDiscarded => delivery.map_or(Ok(0), retention::delete_old_discarded),
             Step::DeleteOldDeletions => deletion.map_or(Ok(0), retention::delete_old_deletions),
             Step::DeleteOldCleanUps => delivery.map_or(Ok(0), pull::clean_up::delete_old),
+            Step::ForgetSecrets => outbox::secrets::forget(),
             Step::ForgetKeys => {
                 if self.done == 0 && notes::stop_largest()? {
                     log!(
@@ -200,7 +203,7 @@ impl Upkeep {
             return;
         }
         match step {
-            Step::AddDays | Step::CountDeadLetters | Step::ForgetKeys => {}
+            Step::AddDays | Step::CountDeadLetters | Step::ForgetKeys | Step::ForgetSecrets => {}
             Step::DropDays => log!(
                 "klaviyo_sync: dropped the deliveries of days older than klaviyo.delivery_retention: {done}"
             ),
@@ -276,6 +279,7 @@ impl Step {
             Self::DeleteOldDiscarded => "discarded messages",
             Self::DeleteOldDeletions => "old requests for deletion",
             Self::DeleteOldCleanUps => "old clean-ups",
+            Self::ForgetSecrets => "secrets of messages",
         }
     }
 }

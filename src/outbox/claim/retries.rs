@@ -8,7 +8,7 @@ use delivery::{Failure, Message, kind};
 use pgrx::spi;
 
 use super::{CHUNK, Claimed, Claimer, LATE_SHARE, id, time, unknown_kind};
-use crate::outbox::campaign;
+use crate::outbox::{campaign, secrets};
 use crate::pg;
 use crate::pg::spi::{arg, column, json_column, micros_column, rows};
 
@@ -41,6 +41,7 @@ impl Claimer {
         self.tried(TRIED, 0, i64::MAX, &mut claimed)?;
         campaign::resolve(&mut claimed)?;
         self.deletions(&mut claimed, false)?;
+        secrets::fill_in(&mut claimed)?;
         Ok(claimed)
     }
 

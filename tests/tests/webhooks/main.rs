@@ -1,6 +1,7 @@
 //! Webhooks that Klaviyo sends: what is signed is kept, each event once; nothing else is, whoever tries, and however often.
 
 mod handlers;
+mod managed;
 mod mirrored;
 mod request;
 
