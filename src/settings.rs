@@ -9,7 +9,7 @@ mod environment;
 mod gateway;
 mod pulls;
 
-pub use environment::{may_call_others, segment_ttl};
+pub use environment::{may_call_others, rate_share, segment_ttl};
 pub use gateway::{Gateway, gateway, is_gateway_database};
 pub use pulls::pull_overlap_us;
 

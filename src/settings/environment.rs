@@ -19,6 +19,9 @@ static ENVIRONMENT: GucSetting<Environment> = GucSetting::<Environment>::new(Env
 /// A developer's machine has a copy of the shop's data, and no business with its customers.
 static DEVELOPMENT_REMOTE: GucSetting<bool> = GucSetting::<bool>::new(false);
 
+/// By the environment, unless it is said: whoever tries things out leaves most of a budget to those who do not.
+static RATE_SHARE: GucSetting<f64> = GucSetting::<f64>::new(-1.0);
+
 /// By the environment, unless it is said.
 static SEGMENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(-1);
 
@@ -29,7 +32,7 @@ pub(super) fn define() {
     GucRegistry::define_enum_guc(
         c"klaviyo.environment",
         c"What this server is for: development, staging or production.",
-        c"In development calls go to this machine only, as to klaviyo-sandbox. See also klaviyo.segment_ttl.",
+        c"In development calls go to this machine only, as to klaviyo-sandbox. See also klaviyo.rate_share and klaviyo.segment_ttl.",
         &ENVIRONMENT,
         GucContext::Sighup,
         GucFlags::default(),
@@ -39,6 +42,16 @@ pub(super) fn define() {
         c"Whether calls go to other machines in development, too.",
         c"Klaviyo is one.",
         &DEVELOPMENT_REMOTE,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_float_guc(
+        c"klaviyo.rate_share",
+        c"The part of each account's rate_share that this server uses; -1: by the environment.",
+        c"That is 0.1 in development, 0.5 in staging, 1 in production.",
+        &RATE_SHARE,
+        -1.0,
+        1.0,
         GucContext::Sighup,
         GucFlags::default(),
     );
@@ -67,6 +80,16 @@ pub(super) fn define() {
 /// Whether calls may go to another machine.
 pub fn may_call_others() -> bool {
     ENVIRONMENT.get() != Environment::Development || DEVELOPMENT_REMOTE.get()
+}
+
+/// `klaviyo.rate_share`. What is no part, 0 among it, is as good as not said.
+pub fn rate_share() -> f64 {
+    match (RATE_SHARE.get(), ENVIRONMENT.get()) {
+        (share, _) if share > 0.0 => share,
+        (_, Environment::Development) => 0.1,
+        (_, Environment::Staging) => 0.5,
+        (_, Environment::Production) => 1.0,
+    }
 }
 
 /// `klaviyo.segment_ttl`, in seconds.

@@ -185,7 +185,7 @@ impl Accounts {
             options.push(AccountOptions {
                 name: account.name.as_str().into(),
                 session: session.ok(),
-                rate_share: account.rate_share,
+                rate_share: account.rate_share * settings::rate_share(),
                 place: board::place(slot, &account.name, &names),
                 stale: account.stale,
             });

@@ -585,3 +585,16 @@ fn in_development_calls_stay_on_this_machine() {
     let tried = "SELECT count(*) FROM klaviyo.retry WHERE attempts > 0";
     shop.eventually("it is tried", PATIENCE, || count(&mut db, tried) == 1);
 }
+
+/// Whoever tries things out leaves a part of the limits to those who do not.
+#[test]
+fn in_staging_half_of_the_limits_is_used() {
+    let shop = Shop::builder().rate_share(1.0).setting("klaviyo.environment", "staging").start();
+    let mut db = shop.connect();
+    sql(&mut db, "SELECT klaviyo_track_event('Placed Order', 'ada@shop.example')");
+    shop.drain_soon();
+    let calls = "SELECT minute_calls FROM klaviyo.lane WHERE lane = 'events'";
+    assert_eq!(count(&mut db, calls), 1_750);
+    shop.cluster.set("klaviyo.rate_share", "1");
+    shop.eventually("all is used", PATIENCE, || count(&mut db, calls) == 3_500);
+}
