@@ -478,6 +478,14 @@ AS $$
     CROSS JOIN LATERAL (
         SELECT count(*) AS events FROM klaviyo.webhook_dead_letter AS l WHERE l.handler_id = h.handler_id
     ) AS d
+    UNION ALL
+    SELECT 'webhook', w.account, CASE WHEN cardinality(s.secrets) > 0 THEN 'ok' ELSE 'critical' END,
+           format('%s: secret from %s', w.webhook, coalesce('file ' || w.secret_file, 'environment variable ' || w.secret_env))
+               || CASE WHEN cardinality(s.secrets) > 0 THEN '' ELSE ', which has none that the server can read' END,
+           CASE WHEN cardinality(s.secrets) = 0 THEN 'The server''s user must be able to read it, and a line must have 16 bytes. Until then its requests are refused.' END
+    FROM klaviyo.webhook AS w
+    CROSS JOIN LATERAL (SELECT klaviyo.server_secrets(w.secret_file, w.secret_env) AS secrets) AS s
+    WHERE num_nonnulls(w.secret_file, w.secret_env) = 1
 $$;
 COMMENT ON FUNCTION klaviyo.webhook_health() IS 'The checks of klaviyo_health() that are about functions which are told what webhooks bring';
 

@@ -1459,16 +1459,21 @@ COMMENT ON FUNCTION klaviyo.wake_runner() IS
 
 -- A secret in a table of its own, as an account's key.
 CREATE TABLE klaviyo.webhook (
-    webhook    text PRIMARY KEY,
-    account    text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    changed_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT webhook_webhook_check CHECK (webhook ~ '^(flow:)?[A-Za-z0-9_.-]{1,128}$')
+    webhook     text PRIMARY KEY,
+    account     text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
+    secret_file text,
+    secret_env  text,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    changed_at  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT webhook_webhook_check CHECK (webhook ~ '^(flow:)?[A-Za-z0-9_.-]{1,128}$'),
+    CONSTRAINT webhook_secret_check CHECK (num_nonnulls(secret_file, secret_env) < 2)
 );
 CREATE INDEX webhook_account_idx ON klaviyo.webhook (account);
 COMMENT ON TABLE klaviyo.webhook IS 'Webhooks whose requests are taken, see klaviyo_set_webhook()';
 COMMENT ON COLUMN klaviyo.webhook.webhook IS 'Klaviyo''s id of a system webhook, or flow: and the name of a flow''s';
 COMMENT ON COLUMN klaviyo.webhook.account IS 'Account it is of';
+COMMENT ON COLUMN klaviyo.webhook.secret_file IS 'File of the server that has its secrets, a line each; NULL: none has';
+COMMENT ON COLUMN klaviyo.webhook.secret_env IS 'Environment variable of the server that has them';
 COMMENT ON COLUMN klaviyo.webhook.created_at IS 'When it was added';
 COMMENT ON COLUMN klaviyo.webhook.changed_at IS 'When klaviyo_set_webhook() last changed it';
 
@@ -1586,11 +1591,17 @@ AS 'MODULE_PATHNAME', 'klaviyo_webhook_events';
 COMMENT ON FUNCTION klaviyo.webhook_events(bytea, text, text) IS
     'What is in a request of Klaviyo''s, or of a flow''s webhook, and whom each event names; NULL where that cannot be read';
 
--- Takes: a webhook and its secret; for how long the one before is taken as well. Touches: webhook_secret.
+CREATE FUNCTION klaviyo.server_secrets(file text, variable text) RETURNS text[]
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'klaviyo_server_secrets';
+COMMENT ON FUNCTION klaviyo.server_secrets(text, text) IS 'The secrets that a file, or an environment variable, of the server has; none where it cannot be read';
+
+-- Takes: a webhook and its secret; for how long the one before is taken as well. Touches: webhook, webhook_secret.
 CREATE FUNCTION klaviyo.store_webhook_secret(webhook text, secret text, old_secret_for interval) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+    UPDATE klaviyo.webhook AS w SET secret_file = NULL, secret_env = NULL WHERE w.webhook = store_webhook_secret.webhook;
     INSERT INTO klaviyo.webhook_secret AS s (webhook, secret)
     VALUES (store_webhook_secret.webhook, store_webhook_secret.secret)
     ON CONFLICT ON CONSTRAINT webhook_secret_pkey DO UPDATE
@@ -1610,9 +1621,11 @@ COMMENT ON FUNCTION klaviyo.store_webhook_secret(text, text, interval) IS 'Store
 -- SECURITY INVOKER, as klaviyo_set_account().
 CREATE FUNCTION @extschema@.klaviyo_set_webhook(
     webhook        text,
-    secret         text,
+    secret         text DEFAULT NULL,
     account        text DEFAULT NULL,
-    old_secret_for interval DEFAULT '1 day'
+    old_secret_for interval DEFAULT '1 day',
+    secret_file    text DEFAULT NULL,
+    secret_env     text DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -1624,10 +1637,20 @@ BEGIN
             USING ERRCODE = 'KS080', DETAIL = 'It is neither an id of Klaviyo''s nor flow: with a name of letters, digits, points, hyphens or underscores.',
                   HINT = 'Pass Klaviyo''s id of the webhook, or flow:welcome for a webhook of a flow.';
     END IF;
-    IF secret IS NULL OR octet_length(secret) NOT BETWEEN 16 AND 512 THEN
+    IF num_nonnulls(secret, secret_file, secret_env) > 1
+       OR num_nonnulls(secret, secret_file, secret_env) = 0 AND NOT EXISTS (SELECT FROM klaviyo.webhook AS w WHERE w.webhook = webhook) THEN
+        RAISE EXCEPTION 'a webhook has one secret'
+            USING ERRCODE = 'KS081', DETAIL = 'It is given itself, or by a file or a variable of the server that has it.',
+                  HINT = 'Pass one of secret, secret_file and secret_env.';
+    END IF;
+    IF octet_length(secret) NOT BETWEEN 16 AND 512 THEN
         RAISE EXCEPTION 'argument "secret" is no secret'
             USING ERRCODE = 'KS081', DETAIL = 'It must have 16 to 512 bytes.',
                   HINT = 'Make one that nobody can guess, as by gen_random_uuid() twice.';
+    END IF;
+    IF num_nonnulls(secret_file, secret_env) = 1 AND NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN
+        RAISE EXCEPTION 'only a superuser may name a file or a variable of the server'
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Have a superuser say it, or give the secret itself.';
     END IF;
     -- Of one that is known it stays as it is, unless it is said.
     account := coalesce(account, (SELECT w.account FROM klaviyo.webhook AS w WHERE w.webhook = webhook), 'default');
@@ -1636,12 +1659,19 @@ BEGIN
     END IF;
     INSERT INTO klaviyo.webhook AS w (webhook, account) VALUES (webhook, account)
     ON CONFLICT ON CONSTRAINT webhook_pkey DO UPDATE SET account = excluded.account, changed_at = now();
+    IF secret IS NULL THEN
+        IF num_nonnulls(secret_file, secret_env) = 1 THEN
+            UPDATE klaviyo.webhook AS w SET secret_file = secret_file, secret_env = secret_env WHERE w.webhook = webhook;
+            DELETE FROM klaviyo.webhook_secret AS s WHERE s.webhook = webhook;
+        END IF;
+        RETURN;
+    END IF;
     PERFORM klaviyo.store_webhook_secret(webhook, secret, greatest(coalesce(old_secret_for, interval '0'), interval '0'));
     RAISE NOTICE 'the secret was given in a statement: statement logs, pg_stat_activity and psql''s history may hold it';
 END
 $$;
-COMMENT ON FUNCTION @extschema@.klaviyo_set_webhook(text, text, text, interval) IS
-    'Has requests of a webhook be taken that are signed with that secret, or, of a flow''s webhook, bring it. The secret before is taken for old_secret_for as well, so that it can be changed here first and then at Klaviyo; the same again, for 0, ends that. The account is default, or stays as it is';
+COMMENT ON FUNCTION @extschema@.klaviyo_set_webhook(text, text, text, interval, text, text) IS
+    'Has requests of a webhook be taken that are signed with that secret, or, of a flow''s webhook, bring it. The secret before is taken for old_secret_for as well, so that it can be changed here first and then at Klaviyo; the same again, for 0, ends that. A secret_file or secret_env of the server, which only a superuser names, has secrets of 16 bytes or more, a line each, all of which are taken. The account is default, or stays as it is';
 
 CREATE FUNCTION @extschema@.klaviyo_remove_webhook(webhook text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -1701,6 +1731,9 @@ BEGIN
     INTO secrets
     FROM klaviyo.webhook_secret AS s
     WHERE s.webhook = known.webhook;
+    IF num_nonnulls(known.secret_file, known.secret_env) = 1 THEN
+        secrets := klaviyo.server_secrets(known.secret_file, known.secret_env);
+    END IF;
 
     IF known.webhook LIKE 'flow:%' THEN
         -- Of digests nobody learns by the time how far they are alike.
@@ -2939,6 +2972,14 @@ AS $$
     CROSS JOIN LATERAL (
         SELECT count(*) AS events FROM klaviyo.webhook_dead_letter AS l WHERE l.handler_id = h.handler_id
     ) AS d
+    UNION ALL
+    SELECT 'webhook', w.account, CASE WHEN cardinality(s.secrets) > 0 THEN 'ok' ELSE 'critical' END,
+           format('%s: secret from %s', w.webhook, coalesce('file ' || w.secret_file, 'environment variable ' || w.secret_env))
+               || CASE WHEN cardinality(s.secrets) > 0 THEN '' ELSE ', which has none that the server can read' END,
+           CASE WHEN cardinality(s.secrets) = 0 THEN 'The server''s user must be able to read it, and a line must have 16 bytes. Until then its requests are refused.' END
+    FROM klaviyo.webhook AS w
+    CROSS JOIN LATERAL (SELECT klaviyo.server_secrets(w.secret_file, w.secret_env) AS secrets) AS s
+    WHERE num_nonnulls(w.secret_file, w.secret_env) = 1
 $$;
 COMMENT ON FUNCTION klaviyo.webhook_health() IS 'The checks of klaviyo_health() that are about functions which are told what webhooks bring';
 
@@ -3277,7 +3318,7 @@ BEGIN
                             'klaviyo.webhook_time'::pg_catalog.regproc, 'klaviyo.webhook_events'::pg_catalog.regproc,
                             '@extschema@.klaviyo_on_webhook'::pg_catalog.regproc, '@extschema@.klaviyo_off_webhook'::pg_catalog.regproc,
                             '@extschema@.klaviyo_redrive_webhook'::pg_catalog.regproc,
-                            'klaviyo.store_webhook_secret'::pg_catalog.regproc, 'klaviyo.webhook_health'::pg_catalog.regproc, 'klaviyo.job_health'::pg_catalog.regproc, 'klaviyo.names_deleted'::pg_catalog.regproc,
+                            'klaviyo.store_webhook_secret'::pg_catalog.regproc, 'klaviyo.webhook_health'::pg_catalog.regproc, 'klaviyo.job_health'::pg_catalog.regproc, 'klaviyo.names_deleted'::pg_catalog.regproc, 'klaviyo.server_secrets'::pg_catalog.regproc,
                             '@extschema@.klaviyo_call'::pg_catalog.regproc, '@extschema@.klaviyo_create_coupon_code'::pg_catalog.regproc,
                             '@extschema@.klaviyo_delete_catalog_category'::pg_catalog.regproc, '@extschema@.klaviyo_delete_catalog_item'::pg_catalog.regproc,
                             '@extschema@.klaviyo_delete_catalog_variant'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_catalog_category'::pg_catalog.regproc,

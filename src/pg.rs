@@ -5,6 +5,7 @@ pub mod expression;
 pub mod function;
 pub mod jsonb;
 pub mod scoped;
+pub mod server;
 pub mod spi;
 pub mod table;
 pub mod transaction;

@@ -10,6 +10,7 @@ use crate::pg::function::{Arguments, Returned, sql_function};
 
 sql_function!(klaviyo_is_webhook_signed, pg_finfo_klaviyo_is_webhook_signed, is_webhook_signed);
 sql_function!(klaviyo_webhook_time, pg_finfo_klaviyo_webhook_time, webhook_time);
+sql_function!(klaviyo_server_secrets, pg_finfo_klaviyo_server_secrets, server_secrets);
 sql_function!(klaviyo_webhook_events, pg_finfo_klaviyo_webhook_events, webhook_events);
 
 /// `klaviyo.is_webhook_signed(body, sent_at, signature, secrets)`
@@ -19,6 +20,18 @@ fn is_webhook_signed(arguments: &Arguments) -> Returned {
     let secrets: Vec<Option<String>> = arguments.get(3).unwrap_or_default();
     let secrets = secrets.iter().flatten().map(String::as_bytes);
     Ok(webhook::is_signed(body, text(1), text(2), secrets).into_datum())
+}
+
+/// Bytes that are read of who has secrets, and that one of them has at least.
+const MOST: u64 = 4_096;
+const LEAST: usize = 16;
+
+/// `klaviyo.server_secrets(file, variable)`
+fn server_secrets(arguments: &Arguments) -> Returned {
+    let file = arguments.get::<String>(0).and_then(|path| pg::server::file(&path, MOST).ok());
+    let text = file.or_else(|| std::env::var(arguments.get::<String>(1)?).ok()).unwrap_or_default();
+    let lines = text.lines().map(str::trim).filter(|line| line.len() >= LEAST);
+    Ok(lines.map(str::to_owned).collect::<Vec<String>>().into_datum())
 }
 
 /// `klaviyo.webhook_time(sent_at)`

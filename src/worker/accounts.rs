@@ -1,7 +1,6 @@
 //! Accounts as the worker needs them: who may send, with which key, and why not.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -301,7 +300,7 @@ fn check_running(account: &Row) -> Result<(), String> {
 /// The private key. The reasons name its source, never the key.
 fn private_key(account: &Row) -> Result<String, String> {
     if let Some(file) = &account.key_file {
-        return read_key_file(file).map_err(|error| {
+        return pg::server::file(file, KEY_FILE).map_err(|error| {
             format!("The private key cannot be read from file \"{file}\": {error}. The server's user must be able to read it.")
         });
     }
@@ -312,16 +311,6 @@ fn private_key(account: &Row) -> Result<String, String> {
     }
     let key = account.key.clone();
     key.ok_or_else(|| "The account has no private key: give it one with klaviyo_set_account().".to_owned())
-}
-
-fn read_key_file(file: &str) -> Result<String, std::io::Error> {
-    // Opening a pipe would wait for its writer.
-    if !std::fs::metadata(file)?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
-    }
-    let mut key = String::new();
-    std::fs::File::open(file)?.take(KEY_FILE).read_to_string(&mut key)?;
-    Ok(key)
 }
 
 /// Reads what a fresh worker must know of the past. Of each lane as many calls may have been made without leaving a trace

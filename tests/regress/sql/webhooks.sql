@@ -52,6 +52,38 @@ SELECT klaviyo_set_webhook('01W', NULL);
 SELECT klaviyo_set_webhook('01W', 'a secret of 16 b', 'none');
 SELECT klaviyo_remove_webhook('02W');
 
+-- A secret that the server has, in a file of a line each, which only a superuser names.
+SELECT klaviyo_set_webhook('03W');
+SELECT klaviyo_set_webhook('03W', 'a secret of 16 b', secret_file => '/tmp/x');
+CREATE ROLE webhooks_admin IN ROLE klaviyo_admin;
+SET ROLE webhooks_admin;
+SELECT klaviyo_set_webhook('03W', secret_file => '/etc/passwd');
+UPDATE klaviyo.webhook SET secret_file = '/etc/passwd';
+SELECT klaviyo.server_secrets('/etc/passwd', NULL);
+RESET ROLE;
+DROP ROLE webhooks_admin;
+SELECT current_setting('data_directory') || '/webhook.secrets' AS file \gset
+COPY (VALUES ('a secret of 16 b'), ('too short'), ('another of 16 by')) TO :'file';
+SELECT klaviyo_set_webhook('03W', secret_file => :'file');
+SELECT receive('03W', body('03W', 'f1'), 'a secret of 16 b') AS one, receive('03W', body('03W', 'f2'), 'another of 16 by') AS other;
+SELECT receive('03W', body('03W', 'f3'), 'too short');
+SELECT count(*) FROM klaviyo.webhook_secret WHERE webhook = '03W';
+SELECT status FROM klaviyo_health() WHERE name = 'webhook';
+SELECT klaviyo_set_webhook('03W', secret_file => '/nowhere');
+SELECT receive('03W', body('03W', 'f4'), 'a secret of 16 b');
+SELECT status, value FROM klaviyo_health() WHERE name = 'webhook';
+SELECT klaviyo_set_webhook('03W', secret_env => 'NO_SUCH_VARIABLE');
+SELECT status, value FROM klaviyo_health() WHERE name = 'webhook';
+-- One that is given takes its place
+SELECT klaviyo_set_webhook('03W', 'a third of 16 byt');
+SELECT webhook, secret_file, secret_env FROM klaviyo.webhook WHERE webhook = '03W';
+SELECT receive('03W', body('03W', 'f5'), 'a third of 16 byt') AS given;
+-- Another account, and the same secret
+SELECT klaviyo_set_webhook('03W', account => 'other');
+SELECT receive('03W', body('03W', 'f6'), 'a third of 16 byt', 'other') AS theirs;
+SELECT klaviyo_remove_webhook('03W');
+DELETE FROM klaviyo.webhook_event;
+
 -- What is signed is kept, each event once.
 SELECT receive('01W', body('01W', 'e1', 'e2'), 'a secret of 16 b');
 SELECT receive('01W', body('01W', 'e1', 'e2'), 'a secret of 16 b') AS again;
