@@ -101,7 +101,7 @@ struct Worker {
     /// Accounts that the HTTP thread sends for.
     sending: HashSet<Arc<str>>,
     /// Pages that the HTTP thread is to ask for.
-    reading: HashSet<i64>,
+    reading: HashMap<i64, String>,
     /// That no background worker is free for a runner the log knows.
     lacks_runner: bool,
     /// The same of a gateway.
@@ -147,7 +147,7 @@ impl Worker {
             over: VecDeque::new(),
             held_until: None,
             sending: HashSet::new(),
-            reading: HashSet::new(),
+            reading: HashMap::new(),
             lacks_runner: false,
             lacks_gateway: false,
             database: transaction(c"looking for the database's name", || Ok(pg::database_name())),
@@ -229,7 +229,7 @@ impl Worker {
                     Found::AnotherVersion => break,
                 }
             }
-            if self.slot.take_reads() || reconfigure {
+            if self.slot.take_reads() {
                 self.hand_over_reads()?;
             }
             if self.slot.runner().is_none() && self.slot.take_want_of_runner() {
@@ -308,18 +308,26 @@ impl Worker {
         self.lacks_gateway = !started;
     }
 
-    /// Looks for what others have left in our tables: states put aside, accounts removed, a backlog too large.
+    /// Looks for what others have left in our tables: states put aside, accounts removed, a backlog too large, pages to be read.
     fn look(&mut self) -> Result<(), String> {
         self.slot.set_low_water(self.claimer.low_water());
-        let removals = transaction(c"looking around", || {
+        let known = self.known_reads();
+        let (removals, reads) = transaction(c"looking around", || {
             self.recorder.look()?;
             self.alarms.look()?;
-            self.remover.look()
+            Ok((self.remover.look()?, read::open(&known)?))
         });
+        if !reads.is_empty() {
+            // Once their accounts are known to the HTTP thread.
+            self.slot.ask_to_read();
+        }
         for removal in removals {
             self.claimer.remove(&removal);
             // What was read before: its rows become dead letters.
             self.claimed.iter_mut().for_each(|claimed| claimed.forget(&removal.account));
+            // With it are forgotten the reads of another account of that name: they are handed over anew.
+            self.reading.retain(|_, account| *account != removal.account);
+            self.slot.ask_to_read();
             self.tell(Command::Forget { account: removal.account.into() })?;
         }
         Ok(())
@@ -401,12 +409,16 @@ impl Worker {
 
     /// Has pages be asked for that jobs want.
     fn hand_over_reads(&mut self) -> Result<(), String> {
-        let known: Vec<i64> = self.reading.iter().copied().collect();
+        let known = self.known_reads();
         for (account, read) in transaction(c"looking for reads", || read::open(&known)) {
-            self.reading.insert(read.id);
+            self.reading.insert(read.id, account.clone());
             self.tell(Command::Read { account: account.into(), reads: vec![read] })?;
         }
         Ok(())
+    }
+
+    fn known_reads(&self) -> Vec<i64> {
+        self.reading.keys().copied().collect()
     }
 
     fn is_held(&self) -> bool {
