@@ -162,15 +162,21 @@ fn kept_answer(endpoint: &'static Endpoint, answer: Answer) -> Verdict {
 /// Levels of an answer that is kept: whoever reads it goes down them one by one, and no answer of Klaviyo's has so many.
 const DEPTH: usize = 100;
 
-/// Whether a text that may be JSON has no more levels than that, brackets within its strings counted.
+/// Whether a text that may be JSON has no more levels than that. Brackets in its strings, which people write, are none.
 fn is_flat(text: &str) -> bool {
-    let step = |depth: usize, byte: u8| match byte {
-        b'[' | b'{' if depth == DEPTH => None,
-        b'[' | b'{' => Some(depth + 1),
-        b']' | b'}' => Some(depth.saturating_sub(1)),
-        _ => Some(depth),
-    };
-    text.bytes().try_fold(0, step).is_some()
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string && depth == DEPTH => return false,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
 }
 
 /// An answer that says that all is well, and cannot be read.

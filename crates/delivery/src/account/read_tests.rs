@@ -37,6 +37,18 @@ fn the_answer_is_told() {
     assert!(account.reads.is_empty());
 }
 
+/// What somebody has written into it has no levels.
+#[test]
+fn an_answer_with_many_brackets_in_its_texts_is_told() {
+    let text = r#"[{\"["#.repeat(100);
+    let body = format!(r#"{{"data":["{text}"]}}"#);
+    let (_, answers) = ended(answer(200, &body));
+    assert_eq!(answers, [ReadAnswer { id: 7, result: Ok(body) }]);
+    let deep = "[".repeat(101) + &"]".repeat(101);
+    let (_, answers) = ended(answer(200, &deep));
+    assert!(answers[0].result.is_err());
+}
+
 #[test]
 fn why_there_is_none_is_told() {
     let error =
