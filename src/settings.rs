@@ -10,7 +10,7 @@ mod gateway;
 mod pulls;
 
 pub use environment::{may_call_others, rate_share, segment_ttl};
-pub use gateway::{Gateway, gateway, is_gateway_database};
+pub use gateway::{Gateway, gateway};
 pub use pulls::pull_overlap_us;
 
 /// What happens to a message that Klaviyo would never take.

@@ -48,7 +48,7 @@ pub(super) fn define() {
     GucRegistry::define_float_guc(
         c"klaviyo.rate_share",
         c"The part of each account's rate_share that this server uses; -1: by the environment.",
-        c"That is 0.1 in development, 0.5 in staging, 1 in production.",
+        c"That is 0.1 in development, 0.5 in staging, 1 in production. Less than 0.01 counts as that.",
         &RATE_SHARE,
         -1.0,
         1.0,
@@ -82,10 +82,13 @@ pub fn may_call_others() -> bool {
     ENVIRONMENT.get() != Environment::Development || DEVELOPMENT_REMOTE.get()
 }
 
-/// `klaviyo.rate_share`. What is no part, 0 among it, is as good as not said.
+/// The least part that is used: a limit of 0 would send nothing, for which there is `klaviyo.enabled`.
+const LEAST_SHARE: f64 = 0.01;
+
+/// `klaviyo.rate_share`.
 pub fn rate_share() -> f64 {
     match (RATE_SHARE.get(), ENVIRONMENT.get()) {
-        (share, _) if share > 0.0 => share,
+        (share, _) if share >= 0.0 => share.max(LEAST_SHARE),
         (_, Environment::Development) => 0.1,
         (_, Environment::Staging) => 0.5,
         (_, Environment::Production) => 1.0,

@@ -22,6 +22,8 @@ static TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 pub struct Gateway {
     /// Address and port, or a port of 127.0.0.1.
     pub listen: String,
+    /// The database it is of.
+    pub database: String,
     pub bounds: Bounds,
 }
 
@@ -67,17 +69,14 @@ pub(super) fn define() {
 /// What the settings say of it now; none where there is to be none.
 pub fn gateway() -> Option<Gateway> {
     let listen = LISTEN.get()?.to_str().ok()?.trim().to_owned();
+    let database = DATABASE.get()?.to_str().ok()?.to_owned();
     (!listen.is_empty()).then(|| Gateway {
         listen,
+        database,
         bounds: Bounds {
             connections: usize::try_from(MAX_CONNECTIONS.get()).unwrap_or(1),
             body: super::webhook_max_bytes(),
             time: Duration::from_millis(TIMEOUT.get().unsigned_abs().into()),
         },
     })
-}
-
-/// Whether it is of that database.
-pub fn is_gateway_database(name: &str) -> bool {
-    DATABASE.get().is_some_and(|database| database.to_str() == Ok(name))
 }

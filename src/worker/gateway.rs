@@ -6,7 +6,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway::{Gateway, Reply, Wants};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -24,7 +24,8 @@ use crate::settings;
 
 const ROLE: &str = "SELECT r.oid FROM pg_roles AS r WHERE r.rolname = 'klaviyo_gateway'";
 
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
+/// One request is answered after the other: one that would wait for somebody's lock is in the way of all others.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
 
 const WEBHOOK: &str = "SELECT klaviyo.gateway_webhook($1, $2::jsonb, $3)";
 const HEALTH: &str = "SELECT klaviyo.gateway_health()::text";
@@ -33,8 +34,8 @@ const METRICS: &str = "SELECT klaviyo.gateway_metrics()";
 /// Before it tries again to listen where it could not.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What nobody need wake it for.
-const LONG: Duration = Duration::from_secs(3_600);
+/// How often it looks whether the extension is still there, which nobody tells it.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// The content type that Prometheus asks for (its text format, version 0.0.4).
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -64,13 +65,19 @@ pub unsafe extern "C-unwind" fn klaviyo_gateway_main(argument: pg_sys::Datum) {
     }
     process::connect(Some(slot.database()));
     let extension = transaction(c"looking for the extension", Extension::find);
+    let extension = extension.filter(Extension::is_ours);
     let role = transaction(c"looking for the role", || value::<pg_sys::Oid>(ROLE, &[]));
-    if extension.is_some_and(|extension| extension.is_ours())
-        && let (Some(role), Some(wanted)) = (role, settings::gateway())
-        && let Some(listener) = listen(&wanted)
-        && let Err(error) = serve(listener, &wanted, role)
+    let wanted = settings::gateway();
+    if let (Some(extension), Some(role), Some(wanted)) = (extension, role, &wanted)
+        && let Some(listener) = listen(wanted)
+        && let Err(error) = serve(listener, wanted, role, extension)
     {
         log!("klaviyo_sync: the gateway has ended: {error}");
+    }
+    if settings::gateway() != wanted {
+        // There may be to be another, now.
+        slot.leave_gateway(process::pid());
+        slot.tell(true);
     }
     process::end(0);
 }
@@ -100,7 +107,7 @@ pub fn start(number: usize) -> bool {
 
 /// Whether a slot, of a database of that name, needs one that it has not.
 pub fn is_missing(slot: &Slot, database: &str) -> bool {
-    slot.gateway().is_none() && settings::gateway().is_some() && settings::is_gateway_database(database)
+    slot.gateway().is_none() && settings::gateway().is_some_and(|wanted| wanted.database == database)
 }
 
 /// The address and port that the setting says.
@@ -136,7 +143,12 @@ fn listen(wanted: &settings::Gateway) -> Option<TcpListener> {
     None
 }
 
-fn serve(listener: TcpListener, wanted: &settings::Gateway, role: pg_sys::Oid) -> Result<(), String> {
+fn serve(
+    listener: TcpListener,
+    wanted: &settings::Gateway,
+    role: pg_sys::Oid,
+    extension: Extension,
+) -> Result<(), String> {
     let (mut bell, ringer) = UnixStream::pair().map_err(|error| error.to_string())?;
     for end in [&bell, &ringer] {
         end.set_nonblocking(true).map_err(|error| error.to_string())?;
@@ -145,8 +157,16 @@ fn serve(listener: TcpListener, wanted: &settings::Gateway, role: pg_sys::Oid) -
     let started = delivery::with_signals_blocked(|| Gateway::start(listener, wanted.bounds, ringer))?;
     let gateway = started.map_err(|error| error.to_string())?;
     log!("klaviyo_sync: the gateway listens on {address}");
+    let mut look_at = Instant::now() + LOOK;
     while !process::is_terminating() {
-        let reloaded = process::wait(LONG, Some(bell.as_raw_fd()));
+        let wait = look_at.saturating_duration_since(Instant::now());
+        let reloaded = process::wait(wait, Some(bell.as_raw_fd()));
+        if Instant::now() >= look_at {
+            if transaction(c"looking for the extension", Extension::find).as_ref() != Some(&extension) {
+                return Ok(());
+            }
+            look_at = Instant::now() + LOOK;
+        }
         // Nothing to read, or all of it read: either ends it.
         let mut bytes = [0; 256];
         while bell.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
