@@ -15,7 +15,7 @@ CREATE TABLE klaviyo.job_plan (
     CONSTRAINT job_plan_job_check CHECK (
         job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics') OR job LIKE 'segment:%'
     ),
-    CONSTRAINT job_plan_every_check CHECK (every >= interval '1 minute')
+    CONSTRAINT job_plan_every_check CHECK (every BETWEEN interval '1 minute' AND interval '1000 years')
 );
 COMMENT ON TABLE klaviyo.job_plan IS 'What is read of Klaviyo, and how often, see klaviyo_set_job()';
 COMMENT ON COLUMN klaviyo.job_plan.account IS 'Account';
@@ -34,6 +34,8 @@ CREATE TABLE klaviyo.job_run (
     run_at          timestamptz,
     started_at      timestamptz,
     step            text,
+    step_started_at timestamptz,
+    step_lacks_rows boolean NOT NULL DEFAULT false,
     item            text,
     read_from       timestamptz,
     cursor          text,
@@ -62,6 +64,8 @@ COMMENT ON COLUMN klaviyo.job_run.job IS 'Job';
 COMMENT ON COLUMN klaviyo.job_run.run_at IS 'When a run was asked for that is not under way yet; NULL: the next begins when its time comes';
 COMMENT ON COLUMN klaviyo.job_run.started_at IS 'When the run began that is under way; NULL: none is';
 COMMENT ON COLUMN klaviyo.job_run.step IS 'What is being read: metrics, listing or members';
+COMMENT ON COLUMN klaviyo.job_run.step_started_at IS 'When that was begun';
+COMMENT ON COLUMN klaviyo.job_run.step_lacks_rows IS 'Whether some of its rows cannot be read, so that nobody knows what is no more';
 COMMENT ON COLUMN klaviyo.job_run.item IS 'Of which metric, list, segment or channel, by Klaviyo''s id; empty: of all';
 COMMENT ON COLUMN klaviyo.job_run.read_from IS 'From when on it is read; NULL: from the beginning';
 COMMENT ON COLUMN klaviyo.job_run.cursor IS 'Klaviyo''s name of the next page; NULL: it is the first';
@@ -172,7 +176,8 @@ CREATE TABLE klaviyo.profile (
 );
 CREATE INDEX profile_email_idx ON klaviyo.profile (lower(email), account);
 CREATE INDEX profile_phone_number_idx ON klaviyo.profile (phone_number, account);
-CREATE INDEX profile_external_id_idx ON klaviyo.profile (external_id, account);
+-- However long it is.
+CREATE INDEX profile_external_id_idx ON klaviyo.profile USING hash (external_id);
 COMMENT ON TABLE klaviyo.profile IS 'Profiles as Klaviyo has them, as of the last runs of the jobs profiles, lists and segments';
 COMMENT ON COLUMN klaviyo.profile.account IS 'Account';
 COMMENT ON COLUMN klaviyo.profile.profile_id IS 'Klaviyo''s id';
@@ -194,6 +199,16 @@ COMMENT ON COLUMN klaviyo.profile.created_at IS 'When Klaviyo made it';
 COMMENT ON COLUMN klaviyo.profile.updated_at IS 'When Klaviyo last changed it';
 COMMENT ON COLUMN klaviyo.profile.last_event_at IS 'When its last event happened';
 COMMENT ON COLUMN klaviyo.profile.pulled_at IS 'When it last changed here';
+
+CREATE TABLE klaviyo.deleted_profile (
+    message_id uuid NOT NULL REFERENCES klaviyo.deletion ON DELETE CASCADE,
+    digest     bytea NOT NULL,
+    PRIMARY KEY (message_id, digest)
+);
+CREATE INDEX deleted_profile_digest_idx ON klaviyo.deleted_profile (digest);
+COMMENT ON TABLE klaviyo.deleted_profile IS 'Which profiles were purged here since their deletion was asked for: what Klaviyo still tells of them is not read again';
+COMMENT ON COLUMN klaviyo.deleted_profile.message_id IS 'The request, see klaviyo.deletion';
+COMMENT ON COLUMN klaviyo.deleted_profile.digest IS 'Which: SHA-256 of the account''s person_salt and Klaviyo''s id';
 
 CREATE TABLE klaviyo.event (
     account     text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
@@ -344,6 +359,7 @@ COMMENT ON COLUMN klaviyo.metric.updated_at IS 'When Klaviyo last changed it';
 COMMENT ON COLUMN klaviyo.metric.pulled_at IS 'When it last changed here';
 
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', $$WHERE job NOT LIKE 'segment:%'$$);
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.deleted_profile', '');
 
 CREATE VIEW klaviyo.job AS
 SELECT p.account, p.job,
@@ -426,9 +442,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = account) THEN
         PERFORM klaviyo.refuse_unknown_account(account);
     END IF;
-    IF every < interval '1 minute' THEN
+    IF every NOT BETWEEN interval '1 minute' AND interval '1000 years' THEN
         RAISE EXCEPTION 'a job cannot run every %', every
-            USING ERRCODE = 'KS091', DETAIL = 'Between the beginnings of two runs there must be a minute at least.',
+            USING ERRCODE = 'KS091', DETAIL = 'Between the beginnings of two runs there must be a minute at least, and 1000 years at the most.',
                   HINT = 'Klaviyo''s limits are better kept for what goes out; klaviyo_run_job() runs it now.';
     END IF;
     IF names IS NOT NULL AND (job NOT IN ('events', 'lists', 'segments') OR job = 'events' AND names = '{}'
@@ -442,23 +458,27 @@ BEGIN
         RAISE EXCEPTION 'argument "since" does not go with job "%"', job
             USING ERRCODE = 'KS091', DETAIL = 'Only profiles and events are read by time.';
     END IF;
+    IF since = 'infinity' THEN
+        RAISE EXCEPTION 'argument "since" leaves out everything'
+            USING ERRCODE = 'KS091', HINT = 'klaviyo_pause_job() has a job read nothing; since => ''-infinity'' leaves out nothing.';
+    END IF;
     SELECT p.* INTO before FROM klaviyo.job_plan AS p WHERE p.account = account AND p.job = job;
     INSERT INTO klaviyo.job_plan AS p (account, job, every, names, since)
-    VALUES (account, job, coalesce(every, usual), CASE WHEN NOT all_ THEN names END, since)
+    VALUES (account, job, coalesce(every, usual), CASE WHEN NOT all_ THEN names END, nullif(since, '-infinity'))
     ON CONFLICT ON CONSTRAINT job_plan_pkey DO UPDATE
     SET every = coalesce(every, p.every), names = CASE WHEN names IS NULL THEN p.names WHEN NOT all_ THEN names END,
-        since = coalesce(since, p.since), changed_at = now()
+        since = nullif(coalesce(since, p.since), '-infinity'), changed_at = now()
     RETURNING p.* INTO plan;
     -- What is read by another plan than it was begun with would be neither the one nor the other.
     IF before.account IS NULL OR (plan.names, plan.since) IS DISTINCT FROM (before.names, before.since) THEN
-        PERFORM klaviyo.begin_job(account, job, plan.since < before.since, true);
+        PERFORM klaviyo.begin_job(account, job, coalesce(plan.since, '-infinity') < before.since, true);
     ELSE
         PERFORM klaviyo.wake_runner();
     END IF;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_set_job(text, interval, text[], timestamptz, text) IS
-    'Has profiles, events, lists, segments, campaigns, flows or metrics be read of Klaviyo into the tables of these names in schema klaviyo, now and then every so often: profiles and events every 15 minutes, lists, segments and campaigns every hour, flows and metrics every day, unless it says otherwise. names are those of metrics whose events, or of lists or segments whose members are read, {*} for all; since leaves out what is older. What is NULL stays as it is';
+    'Has profiles, events, lists, segments, campaigns, flows or metrics be read of Klaviyo into the tables of these names in schema klaviyo, now and then every so often: profiles and events every 15 minutes, lists, segments and campaigns every hour, flows and metrics every day, unless it says otherwise. names are those of metrics whose events, or of lists or segments whose members are read, {*} for all; since leaves out what is older, -infinity nothing. What is NULL stays as it is';
 
 -- Takes: a job; whether all is to be read anew; whether a run that is under way is to be given up. Touches: job_run, job_mark, job_seen.
 CREATE FUNCTION klaviyo.begin_job(account text, job text, anew boolean, give_up boolean) RETURNS void

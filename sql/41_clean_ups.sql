@@ -12,7 +12,7 @@ CREATE TABLE klaviyo.clean_up (
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, name),
     CONSTRAINT clean_up_cap_check CHECK (cap > 0),
-    CONSTRAINT clean_up_every_check CHECK (every >= interval '1 hour')
+    CONSTRAINT clean_up_every_check CHECK (every BETWEEN interval '1 hour' AND interval '1000 years')
 );
 COMMENT ON TABLE klaviyo.clean_up IS 'Rules by which profiles are suppressed, see klaviyo_set_clean_up()';
 COMMENT ON COLUMN klaviyo.clean_up.account IS 'Account';

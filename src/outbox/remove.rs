@@ -4,6 +4,7 @@
 use pgrx::spi;
 
 use crate::pg;
+use crate::pg::scoped::without_triggers;
 use crate::pg::spi::{arg, column, rows, run, value};
 
 /// Rows looked at in one go.
@@ -112,7 +113,7 @@ impl Remover {
             *pass = Some((last, until));
             return Ok(Step::More);
         }
-        run(FORGET, &[arg(account.as_str()), arg(*before)])?;
+        without_triggers(|| run(FORGET, &[arg(account.as_str()), arg(*before)]))?;
         Ok(Step::Done(self.pending.remove(at).removal))
     }
 }

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, c_int};
 use std::time::Duration;
 
-use pgrx::pg_sys;
+use pgrx::{Spi, pg_sys, spi};
 
 use super::SEARCH_PATH;
 
@@ -67,6 +67,15 @@ pub fn with_statement_timeout<R>(timeout: Duration, run: impl FnOnce() -> R) -> 
     unsafe { enable_timeout_after(STATEMENT_TIMEOUT, milliseconds) };
     let _armed = Armed;
     run()
+}
+
+/// Runs statements that call nobody's triggers, unless they are `ENABLE ALWAYS` or `ENABLE REPLICA`; and none of foreign keys
+/// either. In the transaction of a process of ours.
+pub fn without_triggers<R>(run: impl FnOnce() -> Result<R, spi::Error>) -> Result<R, spi::Error> {
+    Spi::run("SET LOCAL session_replication_role = replica")?;
+    let result = run()?;
+    Spi::run("SET LOCAL session_replication_role = DEFAULT")?;
+    Ok(result)
 }
 
 /// Runs something with our own `search_path`.

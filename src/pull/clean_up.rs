@@ -24,11 +24,12 @@ const CAP: i32 = 1_000;
 const LONGEST: usize = 128;
 
 /// How long it may take to find out whom a rule is true of: the runner does nothing else meanwhile.
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 const CALLER: &str = "SELECT current_user::text";
 const HAS_ACCOUNT: &str = "SELECT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = $1)";
-const IS_TOO_OFTEN: &str = "SELECT $1 < interval '1 hour' AND $1 <> interval '0'";
+const IS_OUT_OF_BOUNDS: &str =
+    "SELECT $1 NOT BETWEEN interval '1 hour' AND interval '1000 years' AND $1 <> interval '0'";
 
 /// An interval of 0 is none.
 const STORE: &str = "
@@ -99,11 +100,15 @@ const SUPPRESS: &str = "
     FROM pg_catalog.pg_extension AS e
     WHERE e.extname = 'klaviyo_sync'";
 
+/// But the last of each clean-up there is: by that its next is found.
 const DELETE_OLD: &str = "
     DELETE FROM klaviyo.clean_up_run AS r
     WHERE r.run_id = ANY (ARRAY(
         SELECT o.run_id FROM klaviyo.clean_up_run AS o
         WHERE o.ended_at < pg_catalog.now() - $1 * interval '1 minute'
+          AND (NOT EXISTS (SELECT FROM klaviyo.clean_up AS c WHERE c.account = o.account AND c.name = o.name)
+               OR EXISTS (SELECT FROM klaviyo.clean_up_run AS l
+                          WHERE l.account = o.account AND l.name = o.name AND l.run_id > o.run_id))
         ORDER BY o.ended_at
         LIMIT 100
     ))";
@@ -128,9 +133,9 @@ fn set(arguments: &Arguments) -> Returned {
             "",
         ));
     }
-    if done(value::<bool>(IS_TOO_OFTEN, &[arg(every)])).unwrap_or_default() {
-        let detail = "Between two runs there must be an hour; 0 is for none but those that are asked for.";
-        return Err(refused("argument \"every\" is too short", detail.to_owned(), ""));
+    if done(value::<bool>(IS_OUT_OF_BOUNDS, &[arg(every)])).unwrap_or_default() {
+        let detail = "Between two runs there must be an hour at least, and 1000 years at the most; 0 is for none but those that are asked for.";
+        return Err(refused("argument \"every\" is out of bounds", detail.to_owned(), ""));
     }
     let rule = text(1).map(|rule| understand(&rule)).transpose()?;
     let owner = done(value::<String>(CALLER, &[])).unwrap_or_default();
@@ -209,9 +214,13 @@ pub fn is_any() -> Result<bool, spi::Error> {
     Ok(value::<bool>(ANY, &[])?.unwrap_or_default())
 }
 
+/// Has those run whose time has come.
+pub fn schedule() -> Result<(), spi::Error> {
+    run(SCHEDULE, &[]).map(drop)
+}
+
 /// The next run, which begins now: written down before it does, so that one that ends its process is not begun for ever.
 pub fn begin() -> Result<Option<i64>, spi::Error> {
-    run(SCHEDULE, &[])?;
     let mut next: Option<(i64, bool)> = None;
     rows(NEXT, &[], |row| next = Some((column(row, 1), column(row, 2))))?;
     match next {

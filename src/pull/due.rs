@@ -49,7 +49,7 @@ const FORGET: &str = "
 const FORGET_WAITED_FOR: &str = concat!(
     "DELETE FROM klaviyo.job_plan AS p WHERE (p.account, p.job) IN (SELECT r.account, r.job ",
     waited_for!(),
-    ")"
+    " FOR UPDATE SKIP LOCKED)"
 );
 
 const BEGIN: &str = "

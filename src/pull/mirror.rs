@@ -7,6 +7,7 @@ use pgrx::spi;
 use serde_json::Value;
 
 use crate::outbox::named;
+use crate::pg::scoped::without_triggers;
 use crate::pg::spi::{arg, run};
 use crate::settings;
 
@@ -23,6 +24,35 @@ macro_rules! names_deleted {
         )"
     };
 }
+
+/// Whether a row is of a profile that was purged here for that, or that was read and not taken.
+macro_rules! is_deleted {
+    ($profile:literal) => {
+        concat!(
+            "EXISTS (
+                SELECT FROM klaviyo.account AS a
+                JOIN klaviyo.deleted_profile AS g ON g.digest = klaviyo.person_digest(a.person_salt, ",
+            $profile,
+            ")
+                JOIN klaviyo.deletion AS d USING (message_id)
+                WHERE a.name = $1 AND d.account = $1 AND d.dropped_at IS NULL AND d.readmitted_seq IS NULL
+                  AND ($3 IS NULL OR d.requested_at > pg_catalog.now() - $3 * interval '1 minute')
+            )"
+        )
+    };
+}
+
+/// Profiles of those whose data was to be deleted: their events name nobody.
+const REMEMBER: &str = "
+    INSERT INTO klaviyo.deleted_profile (message_id, digest)
+    SELECT DISTINCT d.message_id, klaviyo.person_digest(a.person_salt, r.id)
+    FROM jsonb_to_recordset($2::jsonb) AS r (id text, people text[])
+    CROSS JOIN LATERAL unnest(r.people) AS n (identifier)
+    JOIN klaviyo.account AS a ON a.name = $1
+    JOIN klaviyo.deletion AS d ON d.account = a.name AND d.digest = klaviyo.person_digest(a.person_salt, n.identifier)
+    WHERE d.dropped_at IS NULL AND d.readmitted_seq IS NULL
+      AND ($3 IS NULL OR d.requested_at > pg_catalog.now() - $3 * interval '1 minute')
+    ON CONFLICT DO NOTHING";
 
 /// Of two that were read the one that Klaviyo has changed last is right, whichever comes first.
 const PROFILES: &str = concat!(
@@ -41,7 +71,7 @@ const PROFILES: &str = concat!(
         ORDER BY f.id, f.updated_at DESC NULLS LAST
     ) AS r
     WHERE NOT ",
-    names_deleted!(),
+    is_deleted!("r.id"),
     "
     ON CONFLICT ON CONSTRAINT profile_pkey DO UPDATE
     SET email = excluded.email, phone_number = excluded.phone_number, external_id = excluded.external_id,
@@ -67,6 +97,8 @@ const EVENTS: &str = concat!(
     )
     WHERE r.happened_at IS NOT NULL AND NOT ",
     names_deleted!(),
+    " AND NOT ",
+    is_deleted!("r.profile_id"),
     "
     ORDER BY r.id
     ON CONFLICT ON CONSTRAINT event_pkey DO NOTHING"
@@ -199,7 +231,8 @@ const SEEN: &str = "
     SELECT DISTINCT $1, $3, f.id FROM jsonb_to_recordset($2::jsonb) AS f (id text)
     ON CONFLICT DO NOTHING";
 
-/// Of a table whatever the run has not seen, where `$3` says of which.
+/// Of a table whatever the run has not seen, where `$3` says of which. Who has become a member since it was begun (`$4`), as a
+/// webhook has told, may not have been on the page that was read before.
 macro_rules! remove {
     ($table:literal, $id:literal, $of:literal) => {
         concat!(
@@ -221,18 +254,17 @@ const REMOVE_LISTS: &str = remove!("list", "list_id", "$3 = ''");
 const REMOVE_SEGMENTS: &str = remove!("segment", "segment_id", "$3 = ''");
 const REMOVE_FLOWS: &str = remove!("flow", "flow_id", "$3 = ''");
 const REMOVE_METRICS: &str = remove!("metric", "metric_id", "$3 = ''");
-const REMOVE_LIST_MEMBERS: &str = remove!("list_member", "profile_id", "t.list_id = $3");
-const REMOVE_SEGMENT_MEMBERS: &str = remove!("segment_member", "profile_id", "t.segment_id = $3");
+const REMOVE_LIST_MEMBERS: &str = remove!("list_member", "profile_id", "t.list_id = $3 AND t.pulled_at < $4");
+const REMOVE_SEGMENT_MEMBERS: &str =
+    remove!("segment_member", "profile_id", "t.segment_id = $3 AND t.pulled_at < $4");
 /// What is of no pull the worker knows of, and forgets in time.
 const REMOVE_CAMPAIGNS: &str =
     remove!("campaign", "campaign_id", "t.channel = $3 AND t.pulled_at IS NOT NULL AND NOT t.followed");
 
 const UNSEE: &str = "DELETE FROM klaviyo.job_seen AS s WHERE s.account = $1 AND s.job = $2";
 
-const LIST_IS_READ: &str =
-    "UPDATE klaviyo.list AS l SET members_pulled_at = $3 WHERE l.account = $1 AND l.list_id = $2";
-const SEGMENT_IS_READ: &str =
-    "UPDATE klaviyo.segment AS s SET members_pulled_at = $3 WHERE s.account = $1 AND s.segment_id = $2";
+const LIST_IS_READ: &str = "UPDATE klaviyo.list AS l SET members_pulled_at = greatest(l.members_pulled_at, $3) WHERE l.account = $1 AND l.list_id = $2";
+const SEGMENT_IS_READ: &str = "UPDATE klaviyo.segment AS s SET members_pulled_at = greatest(s.members_pulled_at, $3) WHERE s.account = $1 AND s.segment_id = $2";
 
 /// Writes a page. Returns how many rows that has changed. `asked_at` is when it was asked for, in microseconds since 1970.
 pub fn write(
@@ -247,10 +279,14 @@ pub fn write(
     let records = || arg(records.as_str());
     let stragglers = || arg(settings::straggler_minutes());
     match listing {
-        Listing::Profiles { .. } => run(PROFILES, &[arg(account), records(), stragglers()]),
+        Listing::Profiles { .. } => {
+            run(REMEMBER, &[arg(account), records(), stragglers()])?;
+            run(PROFILES, &[arg(account), records(), stragglers()])
+        }
         Listing::ListMembers(id) | Listing::SegmentMembers(id) => {
             let members =
                 if matches!(listing, Listing::ListMembers(_)) { LIST_MEMBERS } else { SEGMENT_MEMBERS };
+            run(REMEMBER, &[arg(account), records(), stragglers()])?;
             let profiles = run(PROFILES, &[arg(account), records(), stragglers()])?;
             Ok(profiles + run(members, &[arg(account), records(), arg(*id)])?)
         }
@@ -262,7 +298,8 @@ pub fn write(
         Listing::Campaigns { channel } => {
             run(LOCK_CAMPAIGNS, &[arg(account), records()])?;
             let asked_at = arg(crate::pg::timestamp(asked_at));
-            run(CAMPAIGNS, &[arg(account), records(), arg(*channel), asked_at])
+            // The worker would wait for whatever a trigger does with these rows.
+            without_triggers(|| run(CAMPAIGNS, &[arg(account), records(), arg(*channel), asked_at]))
         }
     }
 }
@@ -299,8 +336,12 @@ pub fn remove(account: &str, job: &str, listing: &Listing<'_>, began_at: i64) ->
         Listing::Campaigns { channel } => (REMOVE_CAMPAIGNS, *channel),
         Listing::Profiles { .. } | Listing::Events { .. } => return Ok(0),
     };
-    let removed = run(statement, &[arg(account), arg(job), arg(item)])?;
     let began_at = || arg(crate::pg::timestamp(began_at));
+    let remove = || run(statement, &[arg(account), arg(job), arg(item), began_at()]);
+    let removed = match listing {
+        Listing::Campaigns { .. } => without_triggers(remove)?,
+        _ => remove()?,
+    };
     match listing {
         Listing::ListMembers(id) => run(LIST_IS_READ, &[arg(account), arg(*id), began_at()])?,
         Listing::SegmentMembers(id) => run(SEGMENT_IS_READ, &[arg(account), arg(*id), began_at()])?,

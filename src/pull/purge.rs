@@ -20,10 +20,19 @@ const NEXT_PROFILES: &str = "
     ORDER BY p.account, p.profile_id
     LIMIT $3";
 
-/// With all that is known of them.
+/// With all that is known of them. That they are gone is remembered without saying whose they were.
 const DELETE_PROFILES: &str = "
-    WITH gone AS (
-        SELECT g.account, g.profile_id FROM unnest($1::text[], $2::text[]) AS g (account, profile_id)
+    WITH named AS (
+        SELECT n.account, n.profile_id, n.identifier FROM unnest($1::text[], $2::text[], $3::text[]) AS n (account, profile_id, identifier)
+    ), gone AS (
+        SELECT DISTINCT n.account, n.profile_id FROM named AS n
+    ), remembered AS (
+        INSERT INTO klaviyo.deleted_profile (message_id, digest)
+        SELECT DISTINCT d.message_id, klaviyo.person_digest(a.person_salt, n.profile_id)
+        FROM named AS n
+        JOIN klaviyo.account AS a ON a.name = n.account
+        JOIN klaviyo.deletion AS d ON d.account = a.name AND d.digest = klaviyo.person_digest(a.person_salt, n.identifier)
+        ON CONFLICT DO NOTHING
     ), events AS (
         DELETE FROM klaviyo.event AS e USING gone AS g WHERE e.account = g.account AND e.profile_id = g.profile_id
     ), on_lists AS (
@@ -50,16 +59,23 @@ pub fn profiles(
     after: At,
     is_theirs: &dyn Fn(&str, &[String], i64) -> bool,
 ) -> Result<Option<At>, spi::Error> {
-    let (mut last, mut theirs) = (after.clone(), Vec::new());
+    let mut last = after.clone();
+    let (mut accounts, mut ids, mut identifiers) = (Vec::new(), Vec::new(), Vec::new());
     let read = rows(NEXT_PROFILES, &[arg(after.0), arg(after.1), arg(PROFILES)], |row| {
         last = (column(row, 1), column(row, 2));
         let text = |number| row.get::<String>(number).ok().flatten();
         let people = key::of(text(3).as_deref(), text(4).as_deref(), None);
         if is_theirs(&last.0, &people, micros_column(row, 5)) {
-            theirs.push(last.clone());
+            for identifier in people {
+                accounts.push(last.0.clone());
+                ids.push(last.1.clone());
+                identifiers.push(identifier);
+            }
         }
     })?;
-    delete(DELETE_PROFILES, theirs)?;
+    if !ids.is_empty() {
+        run(DELETE_PROFILES, &[arg(accounts), arg(ids), arg(identifiers)])?;
+    }
     Ok((i64::try_from(read) == Ok(PROFILES)).then_some(last))
 }
 
@@ -72,14 +88,9 @@ pub fn events(after: At, is_theirs: &dyn Fn(&str, &[String], i64) -> bool) -> Re
             theirs.push(last.clone());
         }
     })?;
-    delete(DELETE_EVENTS, theirs)?;
-    Ok((i64::try_from(read) == Ok(EVENTS)).then_some(last))
-}
-
-fn delete(statement: &'static str, theirs: Vec<At>) -> Result<(), spi::Error> {
-    if theirs.is_empty() {
-        return Ok(());
+    if !theirs.is_empty() {
+        let (accounts, ids): (Vec<String>, Vec<String>) = theirs.into_iter().unzip();
+        run(DELETE_EVENTS, &[arg(accounts), arg(ids)])?;
     }
-    let (accounts, ids): (Vec<String>, Vec<String>) = theirs.into_iter().unzip();
-    run(statement, &[arg(accounts), arg(ids)]).map(drop)
+    Ok((i64::try_from(read) == Ok(EVENTS)).then_some(last))
 }

@@ -31,8 +31,8 @@ const TAKEN: &str = "
 
 /// Nobody is waited for: who has the row may keep it for long.
 const LOAD: &str = "
-    SELECT r.step, r.item, r.read_from, r.cursor, r.read_until, r.page_size, r.restarts, r.failures, r.started_at, r.rows_unreadable > 0,
-           p.names, p.since
+    SELECT r.step, r.item, r.read_from, r.cursor, r.read_until, r.page_size, r.restarts, r.failures, r.started_at, r.step_lacks_rows,
+           p.names, p.since, coalesce(r.step_started_at, r.started_at)
     FROM klaviyo.job_run AS r
     JOIN klaviyo.job_plan AS p USING (account, job)
     WHERE r.account = $1 AND r.job = $2 AND r.started_at IS NOT NULL
@@ -43,12 +43,12 @@ const STORE: &str = "
     SET step = $3, item = $4, read_from = $5, cursor = $6, read_until = $7, page_size = $8, restarts = $9, failures = $10,
         again_at = CASE WHEN $11 IS NOT NULL THEN pg_catalog.clock_timestamp() + $11 * interval '1 second' END, error = $12,
         pages = r.pages + $13, rows_read = r.rows_read + $14, rows_changed = r.rows_changed + $15,
-        rows_removed = r.rows_removed + $16, rows_unreadable = r.rows_unreadable + $17
+        rows_removed = r.rows_removed + $16, rows_unreadable = r.rows_unreadable + $17, step_lacks_rows = $18, step_started_at = $19
     WHERE r.account = $1 AND r.job = $2";
 
 const END: &str = "
     UPDATE klaviyo.job_run AS r
-    SET started_at = NULL, step = NULL, item = NULL, read_from = NULL, cursor = NULL, read_until = NULL, again_at = NULL,
+    SET started_at = NULL, step = NULL, step_started_at = NULL, step_lacks_rows = false, item = NULL, read_from = NULL, cursor = NULL, read_until = NULL, again_at = NULL,
         failures = 0, error = NULL, last_started_at = r.started_at, last_ended_at = pg_catalog.clock_timestamp(),
         last_outcome = $3, last_error = $4
     WHERE r.account = $1 AND r.job = $2";
@@ -91,6 +91,9 @@ const UNKNOWN_SEGMENTS: &str = "
     SELECT string_agg(n.name, ', ' ORDER BY n.name)
     FROM unnest($2::text[]) AS n (name)
     WHERE NOT EXISTS (SELECT FROM klaviyo.segment AS s WHERE s.account = $1 AND n.name IN (s.segment_id, s.name))";
+
+const UNREADABLE: &str =
+    "some of what Klaviyo has answered cannot be read, so nobody knows who else is in it";
 
 /// An answer that a job waits for.
 pub struct Answered {
@@ -198,7 +201,8 @@ struct Run {
     page_size: usize,
     restarts: i32,
     failures: i32,
-    /// Some rows cannot be read, so nobody knows what is no more.
+    step_started_at: i64,
+    /// Some rows of the step cannot be read, so nobody knows what is no more.
     lacks_rows: bool,
     /// What was to be read is not there any more.
     is_gone: bool,
@@ -233,6 +237,7 @@ impl Run {
                 lacks_rows: column(row, 10),
                 names: row.get::<Vec<String>>(11).ok().flatten(),
                 since: time(12),
+                step_started_at: micros_column(row, 13),
                 is_gone: false,
                 over: false,
             });
@@ -256,8 +261,8 @@ impl Run {
                 self.page_size = size / 2;
                 self.store(&Counts::default(), None)?;
             }
-            // It is gone since it was listed.
-            (_, Some(404)) if self.step == Step::Members => {
+            // It is gone since it was listed. Whoever waits for it is told so.
+            (_, Some(404)) if self.step == Step::Members && self.kind != Job::Segment => {
                 self.is_gone = true;
                 self.next_item(&mut Counts::default())?;
             }
@@ -284,6 +289,7 @@ impl Run {
             mirror::see(&self.account, &self.job, &page)?;
         }
         self.failures = 0;
+        self.lacks_rows |= counts.unreadable > 0;
         self.read_until = self.read_until.max(page.latest);
         self.cursor = page.next.take();
         if self.cursor.is_none() {
@@ -296,9 +302,9 @@ impl Run {
 
     /// Goes on to what comes after what has been read to its end, or ends the run.
     fn next_item(&mut self, counts: &mut Counts) -> Result<(), spi::Error> {
-        if !self.lacks_rows && counts.unreadable == 0 && !self.is_gone {
+        if !self.lacks_rows && !self.is_gone {
             let listing = self.listing();
-            counts.removed = mirror::remove(&self.account, &self.job, &listing, self.started_at)? as i64;
+            counts.removed = mirror::remove(&self.account, &self.job, &listing, self.step_started_at)? as i64;
         }
         mirror::unsee(&self.account, &self.job)?;
         self.mark()?;
@@ -321,8 +327,11 @@ impl Run {
             }
             None => {
                 self.store(counts, None)?;
-                let unknown = self.unknown()?;
-                self.end(unknown.as_deref())
+                let failure = match self.kind {
+                    Job::Segment if self.lacks_rows => Some(UNREADABLE.to_owned()),
+                    _ => self.unknown()?,
+                };
+                self.end(failure.as_deref())
             }
         }
     }
@@ -348,6 +357,7 @@ impl Run {
     /// Begins with something.
     fn enter(&mut self, step: Step, item: &str) -> Result<(), spi::Error> {
         (self.step, self.item, self.cursor, self.read_until) = (step, item.to_owned(), None, None);
+        (self.step_started_at, self.lacks_rows) = (pg::now(), false);
         let marked = match self.kind.goes_by_time() && step == Step::Listing {
             true => value::<TimestampWithTimeZone>(MARKED, &self.ids())?,
             false => None,
@@ -424,6 +434,8 @@ impl Run {
             arg(changed),
             arg(removed),
             arg(unreadable),
+            arg(self.lacks_rows),
+            arg(pg::timestamp(self.step_started_at)),
         ];
         run(STORE, &args).map(drop)
     }

@@ -1,16 +1,21 @@
 //! Reading what Klaviyo has: a part of the runner's work, a page at a time.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
 use super::process::{self, attempt, transaction};
 use super::slots::Slot;
+use crate::pg::scoped::with_statement_timeout;
 use crate::pull::{due, run, segment};
 use crate::settings;
 
 /// How long pages are taken before the runner looks for other work.
 const TURN: Duration = Duration::from_millis(200);
+
+/// How long a page may take to be written, with whatever triggers on these tables do.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is waited for of others. The worker, which writes to klaviyo.campaign as well, looks for a deadlock after 200 ms, and is
 /// not to be the one that finds it.
@@ -39,14 +44,17 @@ pub fn work(slot: &Slot) -> Pulling {
     while began.elapsed() < TURN && !process::is_terminating() {
         let Some(answered) = transaction(c"looking for pages", || run::answered(&busy)) else { break };
         let backoff = settings::policy().backoff;
+        // A trigger that hangs is cancelled. It may catch that, and go on; that the process ends it cannot.
+        process::end_after(TIMEOUT * 2);
         let taken = attempt(
             c"pulling",
             |_| true,
             || {
                 Spi::run(LOCK_TIMEOUT)?;
-                run::take(&answered, backoff)
+                with_statement_timeout(TIMEOUT, || run::take(&answered, backoff))
             },
         );
+        process::end_no_more();
         match taken {
             Ok(true) => {
                 pulling = Pulling::Page;
@@ -66,18 +74,23 @@ pub fn work(slot: &Slot) -> Pulling {
         // Whoever waits asks again.
         log!("klaviyo_sync: segments that somebody waits for cannot be read: {error}");
     }
-    transaction(c"forgetting pages", due::forget);
+    if let Err(error) = attempt(c"forgetting pages", |_| true, due::forget) {
+        log!("klaviyo_sync: pages that nobody waits for cannot be forgotten: {error}");
+    }
     for (account, job) in transaction(c"looking for jobs", due::jobs) {
-        let gone_on = attempt(
-            c"pulling",
-            |_| true,
-            || {
-                Spi::run(LOCK_TIMEOUT)?;
-                run::go_on(&account, &job)
-            },
-        );
+        let code = Cell::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
+        let forgive = |error| {
+            code.set(error);
+            true
+        };
+        let gone_on = attempt(c"pulling", forgive, || {
+            Spi::run(LOCK_TIMEOUT)?;
+            run::go_on(&account, &job)
+        });
         match gone_on {
             Ok(gone_on) => asked |= gone_on,
+            // Somebody has its rows; it is come to again.
+            Err(_) if code.get() == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
             Err(error) => log!("klaviyo_sync: job {job} of account {account} cannot go on: {error}"),
         }
     }

@@ -15,6 +15,7 @@ use super::daily;
 use super::process::{NO_ROOM_PAUSE, attempt, is_lack_of_room};
 use crate::outbox::settle::Settler;
 use crate::outbox::{campaign, import};
+use crate::pg::scoped::without_triggers;
 use crate::pull::read;
 
 /// What is not recorded yet.
@@ -110,7 +111,11 @@ impl Recorder {
             self.settler.settle(&self.outcomes)?;
             self.lanes.iter().try_for_each(|(account, lane)| daily::note(account, lane))?;
             self.imports.iter().try_for_each(|(account, report)| import::record(account, report))?;
-            self.campaigns.iter().try_for_each(|(account, news)| campaign::record(account, news))?;
+            if !self.campaigns.is_empty() {
+                without_triggers(|| {
+                    self.campaigns.iter().try_for_each(|(account, news)| campaign::record(account, news))
+                })?;
+            }
             self.reads.iter().try_for_each(read::record)?;
             self.found.iter().try_for_each(|(account, findings)| accounts.found(account, findings))?;
             self.states.iter().try_for_each(|(account, state)| accounts.note(account, state))

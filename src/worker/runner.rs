@@ -103,16 +103,27 @@ pub fn start(number: usize) -> bool {
 
 /// Whether a slot needs one that it has not.
 pub fn is_missing(slot: &Slot) -> bool {
-    slot.runner().is_none()
-        && (slot.has_wishes()
-            || transaction(c"looking for the runner's work", || {
-                Ok(!backfill::running()?.is_empty()
-                    || purge::is_due()?
-                    || inbound::handlers::is_due()?
-                    || due::is_any()?
-                    || clean_up::is_any()?
-                    || secrets::is_any()?)
-            }))
+    slot.runner().is_none() && (slot.has_wishes() || has_work())
+}
+
+/// What cannot be found out is no reason to deliver nothing.
+fn has_work() -> bool {
+    let found = attempt(
+        c"looking for the runner's work",
+        |_| true,
+        || {
+            Ok(!backfill::running()?.is_empty()
+                || purge::is_due()?
+                || inbound::handlers::is_due()?
+                || due::is_any()?
+                || clean_up::is_any()?
+                || secrets::is_any()?)
+        },
+    );
+    found.unwrap_or_else(|error| {
+        log!("klaviyo_sync: whether there is work for the runner cannot be found out: {error}");
+        false
+    })
 }
 
 #[derive(Default)]

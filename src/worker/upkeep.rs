@@ -11,6 +11,7 @@ use super::process::attempt;
 use crate::capture::backfill::notes;
 use crate::inbound;
 use crate::outbox::{self, import, retention, unique_ids};
+use crate::pg::scoped::without_triggers;
 use crate::pull;
 use crate::settings::{self, Retention};
 
@@ -20,10 +21,8 @@ const ROUND: Duration = Duration::from_secs(3_600);
 /// Until the next round when a step has failed: most likely somebody held a lock.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// A lock is asked for no longer than this, for who comes after us waits as long. Event triggers are made to fire for people who change the schema;
-/// in the worker nothing of the user's runs.
+/// A lock is asked for no longer than this, for who comes after us waits as long.
 const BOUNDS: &str = "SET LOCAL lock_timeout = '100ms'";
-const NO_EVENT_TRIGGERS: &str = "SET LOCAL session_replication_role = replica";
 
 /// The steps of a round, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,24 +150,28 @@ impl Upkeep {
         }
     }
 
-    /// A piece of a step, in the transaction the caller has begun. Returns how much it did: 0 when nothing is left.
+    /// A piece of a step, in the transaction the caller has begun. Returns how much it did: 0 when nothing is left. In the worker
+    /// nothing of the user's runs: no event trigger, and no trigger of his on a table that was read of Klaviyo.
     fn run(&mut self, step: Step) -> Result<usize, spi::Error> {
         Spi::run(BOUNDS)?;
-        if matches!(step, Step::AddDays | Step::DropDays) {
-            Spi::run(NO_EVENT_TRIGGERS)?;
-        }
         let Retention { delivery, dead_letter, dead_letters, unique_id, deletion, campaign, webhook, event } =
             self.retention;
         match step {
-            Step::AddDays => retention::add_day(),
-            Step::DropDays => delivery.map_or(Ok(0), retention::drop_day),
+            Step::AddDays => without_triggers(retention::add_day),
+            Step::DropDays => {
+                delivery.map_or(Ok(0), |minutes| without_triggers(|| retention::drop_day(minutes)))
+            }
             Step::DeleteStrays => delivery.map_or(Ok(0), retention::delete_strays),
             Step::DeleteOldAnswers => delivery.map_or(Ok(0), retention::delete_old_answers),
             Step::DeleteOldJobs => delivery.map_or(Ok(0), import::delete_old),
-            Step::DeleteOldCampaigns => campaign.map_or(Ok(0), outbox::campaign::delete_old),
-            Step::DeleteOldCounts => campaign.map_or(Ok(0), pull::retention::delete_old_counts),
+            Step::DeleteOldCampaigns => {
+                campaign.map_or(Ok(0), |minutes| without_triggers(|| outbox::campaign::delete_old(minutes)))
+            }
+            Step::DeleteOldCounts => campaign
+                .map_or(Ok(0), |minutes| without_triggers(|| pull::retention::delete_old_counts(minutes))),
             Step::DeleteOldWebhookEvents => webhook.map_or(Ok(0), inbound::retention::delete_old),
-            Step::DeleteOldEvents => event.map_or(Ok(0), pull::retention::delete_old_events),
+            Step::DeleteOldEvents => event
+                .map_or(Ok(0), |minutes| without_triggers(|| pull::retention::delete_old_events(minutes))),
             Step::DeleteOldDeadLetters => dead_letter.map_or(Ok(0), retention::delete_old_dead_letters),
             Step::CountDeadLetters => {
                 self.surplus = dead_letters.map_or(Ok(0), retention::surplus_dead_letters)?;
