@@ -263,8 +263,12 @@ const REMOVE_CAMPAIGNS: &str =
 
 const UNSEE: &str = "DELETE FROM klaviyo.job_seen AS s WHERE s.account = $1 AND s.job = $2";
 
-const LIST_IS_READ: &str = "UPDATE klaviyo.list AS l SET members_pulled_at = greatest(l.members_pulled_at, $3) WHERE l.account = $1 AND l.list_id = $2";
-const SEGMENT_IS_READ: &str = "UPDATE klaviyo.segment AS s SET members_pulled_at = greatest(s.members_pulled_at, $3) WHERE s.account = $1 AND s.segment_id = $2";
+const LIST_IS_READ: &str = "
+    UPDATE klaviyo.list AS l SET members_pulled_at = greatest(l.members_pulled_at, $3)
+    WHERE l.account = $1 AND l.list_id = $2";
+const SEGMENT_IS_READ: &str = "
+    UPDATE klaviyo.segment AS s SET members_pulled_at = greatest(s.members_pulled_at, $3)
+    WHERE s.account = $1 AND s.segment_id = $2";
 
 /// Writes a page. Returns how many rows that has changed. `asked_at` is when it was asked for, in microseconds since 1970.
 pub fn write(

@@ -23,7 +23,8 @@ const NEXT_PROFILES: &str = "
 /// With all that is known of them. That they are gone is remembered without saying whose they were.
 const DELETE_PROFILES: &str = "
     WITH named AS (
-        SELECT n.account, n.profile_id, n.identifier FROM unnest($1::text[], $2::text[], $3::text[]) AS n (account, profile_id, identifier)
+        SELECT n.account, n.profile_id, n.identifier
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS n (account, profile_id, identifier)
     ), gone AS (
         SELECT DISTINCT n.account, n.profile_id FROM named AS n
     ), remembered AS (

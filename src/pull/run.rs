@@ -43,13 +43,14 @@ const STORE: &str = "
     SET step = $3, item = $4, read_from = $5, cursor = $6, read_until = $7, page_size = $8, restarts = $9, failures = $10,
         again_at = CASE WHEN $11 IS NOT NULL THEN pg_catalog.clock_timestamp() + $11 * interval '1 second' END, error = $12,
         pages = r.pages + $13, rows_read = r.rows_read + $14, rows_changed = r.rows_changed + $15,
-        rows_removed = r.rows_removed + $16, rows_unreadable = r.rows_unreadable + $17, step_lacks_rows = $18, step_started_at = $19
+        rows_removed = r.rows_removed + $16, rows_unreadable = r.rows_unreadable + $17, step_lacks_rows = $18,
+        step_started_at = $19
     WHERE r.account = $1 AND r.job = $2";
 
 const END: &str = "
     UPDATE klaviyo.job_run AS r
-    SET started_at = NULL, step = NULL, step_started_at = NULL, step_lacks_rows = false, item = NULL, read_from = NULL, cursor = NULL, read_until = NULL, again_at = NULL,
-        failures = 0, error = NULL, last_started_at = r.started_at, last_ended_at = pg_catalog.clock_timestamp(),
+    SET started_at = NULL, step = NULL, step_started_at = NULL, step_lacks_rows = false, item = NULL, read_from = NULL,
+        cursor = NULL, read_until = NULL, again_at = NULL, failures = 0, error = NULL, last_started_at = r.started_at, last_ended_at = pg_catalog.clock_timestamp(),
         last_outcome = $3, last_error = $4
     WHERE r.account = $1 AND r.job = $2";
 
