@@ -11,17 +11,27 @@ use crate::pg::scoped::without_triggers;
 use crate::pg::spi::{arg, run};
 use crate::settings;
 
-/// Whether a row names somebody whose data was to be deleted: Klaviyo may take a while until it has done so. `$3` are the
+/// A request for deletion (`d`) for which what Klaviyo tells is not taken: Klaviyo may take a while until it has done so. `$3` are the
 /// minutes of `klaviyo.straggler_time`, NULL for ever.
+macro_rules! still_holds {
+    () => {
+        "d.dropped_at IS NULL AND d.readmitted_seq IS NULL
+         AND ($3 IS NULL OR d.requested_at > pg_catalog.now() - $3 * interval '1 minute')"
+    };
+}
+
+/// Whether a row names somebody whose data was to be deleted.
 macro_rules! names_deleted {
     () => {
-        "EXISTS (
-            SELECT FROM unnest(r.people) AS n (identifier)
-            JOIN klaviyo.account AS a ON a.name = $1
-            JOIN klaviyo.deletion AS d ON d.account = a.name AND d.digest = klaviyo.person_digest(a.person_salt, n.identifier)
-            WHERE d.dropped_at IS NULL AND d.readmitted_seq IS NULL
-              AND ($3 IS NULL OR d.requested_at > pg_catalog.now() - $3 * interval '1 minute')
-        )"
+        concat!(
+            "EXISTS (
+                SELECT FROM unnest(r.people) AS n (identifier)
+                JOIN klaviyo.account AS a ON a.name = $1
+                JOIN klaviyo.deletion AS d ON d.account = a.name AND d.digest = klaviyo.person_digest(a.person_salt, n.identifier)
+                WHERE ",
+            still_holds!(),
+            ")"
+        )
     };
 }
 
@@ -35,24 +45,25 @@ macro_rules! is_deleted {
             $profile,
             ")
                 JOIN klaviyo.deletion AS d USING (message_id)
-                WHERE a.name = $1 AND d.account = $1 AND d.dropped_at IS NULL AND d.readmitted_seq IS NULL
-                  AND ($3 IS NULL OR d.requested_at > pg_catalog.now() - $3 * interval '1 minute')
-            )"
+                WHERE a.name = $1 AND d.account = $1 AND ",
+            still_holds!(),
+            ")"
         )
     };
 }
 
 /// Profiles of those whose data was to be deleted: their events name nobody.
-const REMEMBER: &str = "
-    INSERT INTO klaviyo.deleted_profile (message_id, digest)
+const REMEMBER: &str = concat!(
+    "INSERT INTO klaviyo.deleted_profile (message_id, digest)
     SELECT DISTINCT d.message_id, klaviyo.person_digest(a.person_salt, r.id)
     FROM jsonb_to_recordset($2::jsonb) AS r (id text, people text[])
     CROSS JOIN LATERAL unnest(r.people) AS n (identifier)
     JOIN klaviyo.account AS a ON a.name = $1
     JOIN klaviyo.deletion AS d ON d.account = a.name AND d.digest = klaviyo.person_digest(a.person_salt, n.identifier)
-    WHERE d.dropped_at IS NULL AND d.readmitted_seq IS NULL
-      AND ($3 IS NULL OR d.requested_at > pg_catalog.now() - $3 * interval '1 minute')
-    ON CONFLICT DO NOTHING";
+    WHERE ",
+    still_holds!(),
+    " ON CONFLICT DO NOTHING"
+);
 
 /// Of two that were read the one that Klaviyo has changed last is right, whichever comes first.
 const PROFILES: &str = concat!(
@@ -282,16 +293,16 @@ pub fn write(
     let records = Value::from(page.records.clone()).to_string();
     let records = || arg(records.as_str());
     let stragglers = || arg(settings::straggler_minutes());
+    let write_profiles = || {
+        run(REMEMBER, &[arg(account), records(), stragglers()])?;
+        run(PROFILES, &[arg(account), records(), stragglers()])
+    };
     match listing {
-        Listing::Profiles { .. } => {
-            run(REMEMBER, &[arg(account), records(), stragglers()])?;
-            run(PROFILES, &[arg(account), records(), stragglers()])
-        }
+        Listing::Profiles { .. } => write_profiles(),
         Listing::ListMembers(id) | Listing::SegmentMembers(id) => {
             let members =
                 if matches!(listing, Listing::ListMembers(_)) { LIST_MEMBERS } else { SEGMENT_MEMBERS };
-            run(REMEMBER, &[arg(account), records(), stragglers()])?;
-            let profiles = run(PROFILES, &[arg(account), records(), stragglers()])?;
+            let profiles = write_profiles()?;
             Ok(profiles + run(members, &[arg(account), records(), arg(*id)])?)
         }
         Listing::Events { .. } => run(EVENTS, &[arg(account), records(), stragglers()]),
