@@ -1,12 +1,11 @@
 //! Telling users' functions what webhooks bring: a part of the runner's work, a call at a time.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::process::{self, attempt, transaction};
+use super::process::{self, attempt, attempt_any, transaction};
 use crate::inbound::handlers::{self, Task};
 use crate::settings;
 
@@ -115,20 +114,15 @@ impl Handlers {
                 return self.pause(task, AGAIN);
             }
         }
-        let code = Cell::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
-        let forgive = |error| {
-            code.set(error);
-            true
-        };
         let timeout = settings::webhook_handler_timeout();
         let began = Instant::now();
         // It may catch that it is cancelled, and go on; that the process ends it cannot.
         process::end_after(timeout.saturating_mul(2) + GRACE);
-        let called = attempt(c"webhook handler", forgive, || handlers::call(task, timeout));
+        let called = attempt_any(c"webhook handler", || handlers::call(task, timeout));
         process::end_no_more();
         let took = began.elapsed();
-        let has_hung = called.is_err() && code.get() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED;
-        if let Err(error) = called {
+        let has_hung = matches!(called, Err((PgSqlErrorCode::ERRCODE_QUERY_CANCELED, _)));
+        if let Err((_, error)) = called {
             note(|| handlers::failed(task, &error, task.attempts + 1 >= most));
         }
         if has_hung {

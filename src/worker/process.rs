@@ -1,5 +1,6 @@
 //! What both kinds of process share: signals, waiting, transactions.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
@@ -283,6 +284,19 @@ pub fn attempt<T>(
             .execute()
     };
     bracket(activity, raised)
+}
+
+/// Runs `body` in a transaction that nothing ends the process for, as [`attempt`]. An error is handed back with its code.
+pub fn attempt_any<T>(
+    activity: &CStr,
+    body: impl FnOnce() -> Result<T, spi::Error>,
+) -> Result<T, (PgSqlErrorCode, String)> {
+    let code = Cell::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
+    let forgive = |error| {
+        code.set(error);
+        true
+    };
+    attempt(activity, forgive, body).map_err(|message| (code.get(), message))
 }
 
 /// Disk or memory that somebody may free. Ending would help nobody: what is under way would be sent again.

@@ -1,11 +1,10 @@
 //! Reading what Klaviyo has: a part of the runner's work, a page at a time.
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::process::{self, attempt, transaction};
+use super::process::{self, attempt, attempt_any, transaction};
 use super::slots::Slot;
 use crate::pg::scoped::with_statement_timeout;
 use crate::pull::{due, run, segment};
@@ -78,20 +77,15 @@ pub fn work(slot: &Slot) -> Pulling {
         log!("klaviyo_sync: pages that nobody waits for cannot be forgotten: {error}");
     }
     for (account, job) in transaction(c"looking for jobs", due::jobs) {
-        let code = Cell::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
-        let forgive = |error| {
-            code.set(error);
-            true
-        };
-        let gone_on = attempt(c"pulling", forgive, || {
+        let gone_on = attempt_any(c"pulling", || {
             Spi::run(LOCK_TIMEOUT)?;
             run::go_on(&account, &job)
         });
         match gone_on {
             Ok(gone_on) => asked |= gone_on,
             // Somebody has its rows; it is come to again.
-            Err(_) if code.get() == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
-            Err(error) => log!("klaviyo_sync: job {job} of account {account} cannot go on: {error}"),
+            Err((PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, _)) => {}
+            Err((_, error)) => log!("klaviyo_sync: job {job} of account {account} cannot go on: {error}"),
         }
     }
     if asked {

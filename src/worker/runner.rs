@@ -2,7 +2,6 @@
 //! of delivery: backfills, and handlers of webhooks. And what reads all history, for its length. The worker starts it when
 //! there is something to do; it ends when there is not.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 
 use super::cleaner::{self, Cleaning};
 use super::handlers::{Handlers, Telling};
-use super::process::{self, attempt, transaction};
+use super::process::{self, attempt, attempt_any, transaction};
 use super::puller::{self, Pulling};
 use super::purger::{Purger, Purging};
 use super::slots::{Slot, shared};
@@ -240,12 +239,7 @@ impl Backfill {
         let key =
             if self.size == 1 { attempt(c"backfill", |_| true, || chunk::next_key(id)) } else { Ok(None) };
         let began = Instant::now();
-        let code = Cell::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR);
-        let forgive = |error| {
-            code.set(error);
-            true
-        };
-        match attempt(c"backfill", forgive, || chunk::queue(id, self.size)) {
+        match attempt_any(c"backfill", || chunk::queue(id, self.size)) {
             Ok(Some(done)) => {
                 self.kind = done.kind;
                 self.account = done.account;
@@ -257,8 +251,8 @@ impl Backfill {
                 done.more
             }
             Ok(None) => self.wait(),
-            Err(error) => {
-                let fault = Fault::of(code.get(), began.elapsed());
+            Err((code, error)) => {
+                let fault = Fault::of(code, began.elapsed());
                 self.failed(id, fault, key.ok().flatten(), &error)
             }
         }
