@@ -580,10 +580,11 @@ LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'klaviyo_segment_ttl';
 COMMENT ON FUNCTION klaviyo.segment_ttl() IS 'How old what is known of a segment''s members may be, in seconds: klaviyo.segment_ttl, or what klaviyo.environment says';
 
-CREATE FUNCTION klaviyo.wish_for_segment(account text, segment_id text) RETURNS void
+CREATE FUNCTION klaviyo.wish_for_segment(account text, segment_id text, oldest timestamptz) RETURNS void
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_wish_for_segment';
-COMMENT ON FUNCTION klaviyo.wish_for_segment(text, text) IS 'Has the members of a segment be read at once, whatever becomes of the transaction';
+COMMENT ON FUNCTION klaviyo.wish_for_segment(text, text, timestamptz) IS
+    'Has the members of a segment be read at once, unless they are known as of then, whatever becomes of the transaction';
 
 -- Takes: an account, and a segment by its name or Klaviyo's id. Returns: its id, once what is known of its members is as new as it is
 -- to be: as of klaviyo.segment_ttl before the statement began.
@@ -630,7 +631,7 @@ BEGIN
                       DETAIL = coalesce(failure, format('They were not read within klaviyo.segment_timeout, %s.', current_setting('klaviyo.segment_timeout'))),
                       HINT = 'See klaviyo_health(). Where older is good enough, let klaviyo.segment_ttl be longer.';
         END IF;
-        PERFORM klaviyo.wish_for_segment(account, known.segment_id);
+        PERFORM klaviyo.wish_for_segment(account, known.segment_id, oldest);
         PERFORM pg_sleep(0.02);
         SELECT s.* INTO known FROM klaviyo.segment AS s WHERE s.account = account AND s.segment_id = known.segment_id;
         IF NOT FOUND THEN

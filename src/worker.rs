@@ -20,7 +20,7 @@ mod slots;
 mod upkeep;
 mod version;
 
-pub use slots::MAX_DATABASES;
+pub use slots::{MAX_DATABASES, Wish};
 
 use delivery::gauges::AccountGauges;
 
@@ -77,10 +77,10 @@ pub fn before(statement: Statement) {
     }
 }
 
-/// Has the runner of this database read what that stands for.
-pub fn wish(digest: u64) {
+/// Has the runner of this database read a segment.
+pub fn wish(wish: Wish) {
     if let Some(slot) = slots::shared().and_then(|shared| shared.slot_of(pg::database())) {
-        slot.wish(digest);
+        slot.wish(wish);
     }
 }
 

@@ -1,9 +1,12 @@
 //! Small questions to, and nudges of, the server.
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{IntoDatum, pg_sys};
 
+use crate::pg;
 use crate::pg::function::{Arguments, Returned, sql_function};
 use crate::pg::transaction::{AtCommit, at_commit, is_current};
+use crate::worker::Wish;
 
 sql_function!(klaviyo_wake_worker, pg_finfo_klaviyo_wake_worker, wake_worker);
 sql_function!(klaviyo_wake_runner, pg_finfo_klaviyo_wake_runner, wake_runner);
@@ -34,10 +37,12 @@ fn segment_ttl(_: &Arguments) -> Returned {
     Ok(crate::settings::segment_ttl().into_datum())
 }
 
-/// `klaviyo.wish_for_segment(account, segment_id)`
+/// `klaviyo.wish_for_segment(account, segment_id, oldest)`
 fn wish_for_segment(arguments: &Arguments) -> Returned {
     let text = |number| arguments.get::<String>(number).unwrap_or_default();
-    crate::worker::wish(crate::pull::segment::digest(&text(0), &text(1)));
+    let oldest = arguments.get::<TimestampWithTimeZone>(2).map(|time| pg::micros(i64::from(time)));
+    let digest = crate::pull::segment::digest(&text(0), &text(1));
+    crate::worker::wish(Wish { digest, oldest: oldest.unwrap_or_default() });
     Ok(None)
 }
 

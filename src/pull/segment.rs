@@ -2,14 +2,17 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi;
 
+use crate::pg;
 use crate::pg::spi::{arg, column, rows, run};
+use crate::worker::Wish;
 
 /// What the names of such jobs begin with; behind it stands Klaviyo's id.
 pub const JOB: &str = "segment:";
 
-const ALL: &str = "SELECT s.account, s.segment_id FROM klaviyo.segment AS s";
+const ALL: &str = "SELECT s.account, s.segment_id, s.members_pulled_at FROM klaviyo.segment AS s";
 
 /// It has no next run.
 const PLAN: &str = "
@@ -30,12 +33,15 @@ pub fn digest(account: &str, segment: &str) -> u64 {
     hasher.finish().max(1)
 }
 
-/// Has these segments be read. One that is being read already is read anew only if somebody asks again.
-pub fn take(digests: &[u64]) -> Result<(), spi::Error> {
+/// Has segments be read, but for those that were by now. One that is being read already is read anew only if somebody asks again.
+pub fn take(wishes: &[Wish]) -> Result<(), spi::Error> {
     let mut wanted: Vec<(String, String)> = Vec::new();
     rows(ALL, &[], |row| {
         let (account, segment): (String, String) = (column(row, 1), column(row, 2));
-        if digests.contains(&digest(&account, &segment)) {
+        let digest = digest(&account, &segment);
+        let known = row.get::<TimestampWithTimeZone>(3).ok().flatten();
+        let known = known.map(|time| pg::micros(i64::from(time)));
+        if wishes.iter().any(|wish| wish.digest == digest && known.is_none_or(|known| known < wish.oldest)) {
             wanted.push((account, segment));
         }
     })?;

@@ -22,6 +22,22 @@ pub mod state {
     pub const ABSENT: u32 = 2;
 }
 
+/// A segment that somebody waits for.
+#[derive(Clone, Copy)]
+pub struct Wish {
+    /// What stands for it: of its account and id, never 0.
+    pub digest: u64,
+    /// As of when its members are wanted at the least, in microseconds since 1970.
+    pub oldest: i64,
+}
+
+/// Where one is left. All zero is none.
+#[repr(C)]
+struct WishCell {
+    digest: AtomicU64,
+    oldest: AtomicI64,
+}
+
 /// One database's place. All zero is a free one.
 #[repr(C)]
 pub struct Slot {
@@ -34,8 +50,8 @@ pub struct Slot {
     runner_latch: AtomicPtr<pg_sys::Latch>,
     /// There is something for it.
     wants_runner: AtomicBool,
-    /// Segments that somebody waits for, each by a digest of its account and id. All zero is none.
-    wishes: [AtomicU64; MAX_WISHES],
+    /// Segments that somebody waits for.
+    wishes: [WishCell; MAX_WISHES],
     /// The process that listens for HTTP.
     gateway: AtomicI32,
     /// The runner wants pages of Klaviyo.
@@ -304,23 +320,37 @@ impl Slot {
         self.wants_runner.swap(false, SeqCst)
     }
 
-    /// Somebody waits for what that stands for. For the runner.
-    pub fn wish(&self, digest: u64) {
-        if self.wishes.iter().all(|wish| wish.load(SeqCst) != digest) {
-            let is_placed = |wish: &AtomicU64| wish.compare_exchange(0, digest, SeqCst, SeqCst).is_ok();
-            let _ = self.wishes.iter().any(is_placed);
+    /// Somebody waits for a segment. For the runner. Where it is lost, for want of room or since the runner took it half
+    /// written, whoever waits says it again.
+    pub fn wish(&self, wish: Wish) {
+        let known = self.wishes.iter().find(|cell| cell.digest.load(SeqCst) == wish.digest);
+        match known {
+            Some(cell) => {
+                cell.oldest.fetch_max(wish.oldest, SeqCst);
+            }
+            None => {
+                let take =
+                    |cell: &&WishCell| cell.digest.compare_exchange(0, wish.digest, SeqCst, SeqCst).is_ok();
+                if let Some(cell) = self.wishes.iter().find(take) {
+                    cell.oldest.store(wish.oldest, SeqCst);
+                }
+            }
         }
         self.want_runner();
     }
 
     /// What is waited for since the last look.
-    pub fn take_wishes(&self) -> Vec<u64> {
-        self.wishes.iter().map(|wish| wish.swap(0, SeqCst)).filter(|digest| *digest != 0).collect()
+    pub fn take_wishes(&self) -> Vec<Wish> {
+        let taken = self
+            .wishes
+            .iter()
+            .map(|cell| Wish { digest: cell.digest.swap(0, SeqCst), oldest: cell.oldest.load(SeqCst) });
+        taken.filter(|wish| wish.digest != 0).collect()
     }
 
     /// Whether anything is.
     pub fn has_wishes(&self) -> bool {
-        self.wishes.iter().any(|wish| wish.load(SeqCst) != 0)
+        self.wishes.iter().any(|cell| cell.digest.load(SeqCst) != 0)
     }
 
     /// There are pages to be asked for.
