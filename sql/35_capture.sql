@@ -12,7 +12,8 @@ CREATE TABLE klaviyo.mapping (
     table_name text NOT NULL,
     made_at   timestamptz NOT NULL DEFAULT now(),
     paused_at timestamptz,
-    notes_keys boolean NOT NULL DEFAULT false
+    notes_keys boolean NOT NULL DEFAULT false,
+    writes_back boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE klaviyo.mapping IS 'What was said of tables whose rows are sent; see the view sync, which knows the tables';
 COMMENT ON COLUMN klaviyo.mapping.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
@@ -26,6 +27,7 @@ COMMENT ON COLUMN klaviyo.mapping.table_name IS 'Its name, in full, by which it 
 COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached, or last replaced';
 COMMENT ON COLUMN klaviyo.mapping.paused_at IS 'Since when nothing is captured; NULL: not paused';
 COMMENT ON COLUMN klaviyo.mapping.notes_keys IS 'Whether rows that are captured are noted in captured_key, so that no backfill sends them: until one is done';
+COMMENT ON COLUMN klaviyo.mapping.writes_back IS 'Whether what Klaviyo changes is written back into the table: direction is both';
 
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping_id_seq', '');
@@ -109,12 +111,14 @@ CREATE FUNCTION @extschema@.klaviyo_sync_profiles(
     replicated   boolean DEFAULT false,
     name         text DEFAULT 'profile',
     account      text DEFAULT NULL,
-    replace      boolean DEFAULT false
+    replace      boolean DEFAULT false,
+    direction    text DEFAULT 'out',
+    updated_at   text DEFAULT NULL
 ) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'klaviyo_sync_profiles';
-COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, boolean, text, text, boolean) IS
-    'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. on_delete is keep (the default): a row that is deleted changes nothing at Klaviyo; or request_deletion: klaviyo_request_deletion() is called with its email, or its phone_number if it has none. Other arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
+COMMENT ON FUNCTION @extschema@.klaviyo_sync_profiles(regclass, text, text, text, text, text, text, text, text, text, jsonb, jsonb, text, text, boolean, text, text, boolean, text, text) IS
+    'Has rows that are inserted into a table queue the state of a profile, and those that are updated what of it has changed, if anything, by triggers that klaviyo_sync_show() shows. on_delete is keep (the default): a row that is deleted changes nothing at Klaviyo; or request_deletion: klaviyo_request_deletion() is called with its email, or its phone_number if it has none. direction is out (the default), or both: what Klaviyo changes of a profile, as the jobs and klaviyo_pull_profile() read it, is written back into the columns that are mapped as such, where updated_at says when a row was last changed: of a field that both have changed the later value stands, see klaviyo.sync_conflict. Other arguments are as those of klaviyo_sync_events(). Returns the number of the mapping';
 
 CREATE FUNCTION @extschema@.klaviyo_sync_metric(
     relation       regclass,

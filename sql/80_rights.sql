@@ -136,12 +136,15 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_upsert_catalog_variant,
     @extschema@.klaviyo_upsert_changes,
     @extschema@.klaviyo_upsert_profile,
+    @extschema@.klaviyo_upsert_two_way,
     -- What the triggers of a mapping call, as the table's owner.
     klaviyo.bury_row,
     klaviyo.fault_to_bury,
     klaviyo.is_capturing,
     klaviyo.note_keys,
     klaviyo.notes_keys,
+    -- What writes back into a table, as its owner.
+    klaviyo.try_update,
     -- What klaviyo_track_purchase() calls, as whoever calls it.
     klaviyo.id_part,
     klaviyo.items_fault,
@@ -201,12 +204,14 @@ GRANT SELECT ON
     klaviyo.sent_unique_id,
     klaviyo.superseded,
     klaviyo.sync,
+    klaviyo.sync_conflict,
     klaviyo.throughput,
     klaviyo.webhook,
     klaviyo.webhook_dead_letter,
     klaviyo.webhook_event,
     klaviyo.webhook_handler,
-    klaviyo.webhook_task
+    klaviyo.webhook_task,
+    klaviyo.write_back
 TO klaviyo_reader;
 -- All but the digest.
 GRANT SELECT (message_id, seq, account, identifier, requested_at, requested_by, accepted_at, purged_at, dropped_at, readmitted_at, readmitted_seq)

@@ -15,6 +15,7 @@
 //! - [`state`]: whether it captures: paused, or come in a dump.
 //! - [`partitions`]: where else its triggers stand.
 //! - [`statements`]: with whose rights that is done.
+//! - [`write_back`]: what Klaviyo changes, written into the table.
 //! - [`preview`]: what would be sent of the rows there are.
 //! - [`fault`]: what has become wrong with it since.
 
@@ -37,3 +38,4 @@ pub mod state;
 mod statements;
 pub mod table;
 pub mod template;
+pub mod write_back;

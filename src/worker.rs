@@ -19,6 +19,7 @@ mod runner;
 mod slots;
 mod upkeep;
 mod version;
+mod writer;
 
 pub use slots::{MAX_DATABASES, Wish};
 

@@ -17,6 +17,7 @@ use crate::capture::reader::{Reader, Wanted};
 use crate::capture::refusal;
 use crate::capture::table::Table;
 use crate::capture::template::Template;
+use crate::capture::write_back::WriteBack;
 use crate::outbox::enqueue;
 use crate::pg::function::{Arguments, Refusal, Returned, sql_function};
 
@@ -99,11 +100,11 @@ fn map_events(arguments: &Arguments, template: Option<&'static Template>) -> Ret
     }
     let condition = mapper.condition(11)?;
     let action = mapper.action("klaviyo_track_event", Message::Event(call), condition);
-    mapper.attach("event", metric, operations, at, action)
+    mapper.attach("event", metric, operations, at, action, None)
 }
 
 /// `klaviyo_sync_profiles(relation, email, phone_number, external_id, first_name, last_name, organization, title, locale,
-/// image, location, properties, "when", on_delete, replicated, name, account, replace)`
+/// image, location, properties, "when", on_delete, replicated, name, account, replace, direction, updated_at)`
 fn sync_profiles(arguments: &Arguments) -> Returned {
     let mut mapper = Mapper::new(arguments, 14)?;
     let state = mapper.read(&OF_PROFILE)?;
@@ -112,8 +113,10 @@ fn sync_profiles(arguments: &Arguments) -> Returned {
         operations.push(Operation::Delete);
     }
     let condition = mapper.condition(12)?;
-    let action = mapper.action("klaviyo_upsert_changes", Message::Profile(state), condition);
-    mapper.attach("profile", "profile", operations, At::Statement, action)
+    let write_back = mapper.write_back(&state)?;
+    let function = if write_back.is_some() { "klaviyo_upsert_two_way" } else { "klaviyo_upsert_changes" };
+    let action = mapper.action(function, Message::Profile(state), condition);
+    mapper.attach("profile", "profile", operations, At::Statement, action, write_back)
 }
 
 /// Reads the arguments of a mapping.
@@ -240,6 +243,36 @@ impl<'a> Mapper<'a> {
         Ok(true)
     }
 
+    /// What Klaviyo changes is written back, if that is what the mapping says.
+    fn write_back(&mut self, state: &[(String, Sql)]) -> Result<Option<WriteBack>, Refusal> {
+        let direction: &str = self.arguments.get(18).unwrap_or("out");
+        let updated_at: Option<&str> = self.arguments.get(19);
+        match (direction, updated_at) {
+            ("out", None) => return Ok(None),
+            ("out" | "both", _) => {}
+            _ => {
+                return Err(refusal::argument(
+                    "argument \"direction\" does not say which way profiles go",
+                    format!("It is \"{direction}\"."),
+                    "Write out: to Klaviyo; or both: what Klaviyo changes is written back into the table.",
+                ));
+            }
+        }
+        let ("both", Some(updated_at)) = (direction, updated_at) else {
+            return Err(refusal::argument(
+                "of a table that is written back to it must be known when a row was last changed, and of no other",
+                "Arguments direction => 'both' and \"updated_at\" belong together.",
+                "Name the column or expression: direction => 'both', updated_at => 'updated_at'.",
+            ));
+        };
+        let reader = Reader::new(&self.table);
+        let sql = reader.value("updated_at", updated_at, Wanted::Time)?;
+        self.prints_by_settings |= reader.prints_by_settings();
+        self.spec.insert("direction".to_owned(), Value::from(direction));
+        self.spec.insert("updated_at".to_owned(), Value::from(updated_at));
+        WriteBack::of(&self.table, state, sql).map(Some)
+    }
+
     fn condition(&mut self, place: usize) -> Result<Option<String>, Refusal> {
         let Some(text) = self.arguments.get::<&str>(place) else { return Ok(None) };
         self.spec.insert("when".to_owned(), Value::from(text));
@@ -261,13 +294,15 @@ impl<'a> Mapper<'a> {
         operations: Vec<Operation>,
         at: At,
         action: Action,
+        write_back: Option<WriteBack>,
     ) -> Returned {
         let replicated = self.arguments.get(self.last).unwrap_or_default();
         if replicated {
             self.spec.insert("replicated".to_owned(), Value::from(true));
         }
         let prints_by_settings = self.prints_by_settings;
-        let plan = Plan { operations, at, replicated, action, prints_by_settings, boundary: None };
+        let plan =
+            Plan { operations, at, replicated, action, prints_by_settings, boundary: None, write_back };
         let capture = Capture { table: &self.table, plan };
         let name = self.arguments.get(self.last + 1).unwrap_or(default_name);
         let mapping = Mapping { kind, name, account: self.account, spec: Value::Object(self.spec) };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::boundary::Boundary;
 use super::operation::{At, Operation};
 use super::query::Action;
+use super::write_back::WriteBack;
 
 /// What is to be done for rows of a table, and when.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub struct Plan {
     pub prints_by_settings: bool,
     /// None where the table had no primary key to tell it by.
     pub boundary: Option<Boundary>,
+    /// None where what Klaviyo changes is not written back.
+    pub write_back: Option<WriteBack>,
 }
 
 impl Plan {

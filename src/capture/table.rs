@@ -231,6 +231,15 @@ impl Table {
         self.compared(key, |key| &key.not_greater)
     }
 
+    /// Whether it is the row of that primary key, as SQL over it.
+    pub fn is_key(&self, key: &[String]) -> String {
+        let is = |(column, text): (&Key, &String)| {
+            let value = format!("{}::{}", quote_literal(text), column.type_name);
+            format!("\"row\".{} {} {value}", quote_identifier(&column.column), column.equal)
+        };
+        self.key.iter().zip(key).map(is).collect::<Vec<_>>().join(" AND ")
+    }
+
     fn compared(&self, key: &[String], operator: impl Fn(&Key) -> &String) -> String {
         let value =
             |(column, text): (&Key, &String)| format!("{}::{}", quote_literal(text), column.type_name);

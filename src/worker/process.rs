@@ -286,6 +286,15 @@ pub fn attempt<T>(
     bracket(activity, raised)
 }
 
+/// Runs transactions that see what others commit meanwhile, in a process whose transactions else see one moment.
+pub fn with_read_committed<T>(run: impl FnOnce() -> T) -> T {
+    let isolate = |statement| transaction(c"beginning", || Spi::run(statement));
+    isolate("SET default_transaction_isolation = 'read committed'");
+    let result = run();
+    isolate("SET default_transaction_isolation = 'repeatable read'");
+    result
+}
+
 /// Runs `body` in a transaction that nothing ends the process for, as [`attempt`]. An error is handed back with its code.
 pub fn attempt_any<T>(
     activity: &CStr,

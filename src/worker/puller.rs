@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::process::{self, attempt, attempt_any, transaction};
-use super::slots::Slot;
+use super::process::{self, attempt, attempt_any, transaction, with_read_committed};
+use super::slots::{Slot, Wish};
 use crate::pg::scoped::with_statement_timeout;
 use crate::pull::{due, run, segment};
 use crate::settings;
@@ -36,7 +36,10 @@ pub fn work(slot: &Slot) -> Pulling {
         return Pulling::Nothing;
     }
     // Whoever changes a job meanwhile is no reason to begin anew.
-    transaction(c"beginning", || Spi::run("SET default_transaction_isolation = 'read committed'"));
+    with_read_committed(|| pull(slot, &wishes))
+}
+
+fn pull(slot: &Slot, wishes: &[Wish]) -> Pulling {
     let began = Instant::now();
     let (mut pulling, mut busy) = (Pulling::Later, Vec::new());
     let mut asked = false;
@@ -68,7 +71,7 @@ pub fn work(slot: &Slot) -> Pulling {
         }
     }
     if !wishes.is_empty()
-        && let Err(error) = attempt(c"looking for segments", |_| true, || segment::take(&wishes))
+        && let Err(error) = attempt(c"looking for segments", |_| true, || segment::take(wishes))
     {
         // Whoever waits asks again.
         log!("klaviyo_sync: segments that somebody waits for cannot be read: {error}");
@@ -91,7 +94,6 @@ pub fn work(slot: &Slot) -> Pulling {
     if asked {
         slot.ask_to_read();
     }
-    transaction(c"ending", || Spi::run("SET default_transaction_isolation = 'repeatable read'"));
     pulling
 }
 

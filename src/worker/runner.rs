@@ -16,7 +16,9 @@ use super::puller::{self, Pulling};
 use super::purger::{Purger, Purging};
 use super::slots::{Slot, shared};
 use super::version::Extension;
+use super::writer::{self, Writing};
 use crate::capture::backfill::{self, chunk, notes};
+use crate::capture::write_back;
 use crate::inbound;
 use crate::outbox::{purge, secrets, waiting};
 use crate::pull::{clean_up, due};
@@ -116,6 +118,7 @@ fn has_work() -> bool {
                 || inbound::handlers::is_due()?
                 || due::is_any()?
                 || clean_up::is_any()?
+                || write_back::task::is_any()?
                 || secrets::is_any()?)
         },
     );
@@ -179,11 +182,12 @@ impl Runner {
             }
             let running = transaction(c"looking for backfills", backfill::running);
             let (purging, telling) = (self.purger.work(), self.handlers.work());
-            let (pulling, cleaning) = (puller::work(slot), cleaner::work());
+            let (pulling, writing, cleaning) = (puller::work(slot), writer::work(), cleaner::work());
             let adopted = adopt();
             let rests = purging == Purging::Nothing
                 && telling == Telling::Nothing
                 && pulling == Pulling::Nothing
+                && writing == Writing::Nothing
                 && cleaning == Cleaning::Nothing;
             if running.is_empty() && rests && !forget() {
                 return;
@@ -193,6 +197,7 @@ impl Runner {
             let mut worked = purging == Purging::Piece
                 || telling == Telling::Call
                 || pulling == Pulling::Page
+                || writing == Writing::Profile
                 || cleaning == Cleaning::Run
                 || adopted;
             for id in running {

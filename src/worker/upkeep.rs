@@ -9,6 +9,7 @@ use pgrx::spi;
 
 use super::process::attempt;
 use crate::capture::backfill::notes;
+use crate::capture::write_back;
 use crate::inbound;
 use crate::outbox::{self, import, retention, unique_ids};
 use crate::pg::scoped::without_triggers;
@@ -44,10 +45,11 @@ enum Step {
     DeleteOldDiscarded,
     DeleteOldDeletions,
     DeleteOldCleanUps,
+    DeleteOldConflicts,
     ForgetSecrets,
 }
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 19] = [
     Step::AddDays,
     Step::DropDays,
     Step::DeleteStrays,
@@ -65,6 +67,7 @@ const STEPS: [Step; 18] = [
     Step::DeleteOldDiscarded,
     Step::DeleteOldDeletions,
     Step::DeleteOldCleanUps,
+    Step::DeleteOldConflicts,
     Step::ForgetSecrets,
 ];
 
@@ -187,6 +190,7 @@ impl Upkeep {
             Step::DeleteOldDiscarded => delivery.map_or(Ok(0), retention::delete_old_discarded),
             Step::DeleteOldDeletions => deletion.map_or(Ok(0), retention::delete_old_deletions),
             Step::DeleteOldCleanUps => delivery.map_or(Ok(0), pull::clean_up::delete_old),
+            Step::DeleteOldConflicts => write_back::task::delete_old(delivery),
             Step::ForgetSecrets => outbox::secrets::forget(),
             Step::ForgetKeys => {
                 if self.done == 0 && notes::stop_largest()? {
@@ -253,6 +257,9 @@ impl Upkeep {
             Step::DeleteOldCleanUps => {
                 log!("klaviyo_sync: forgot clean-ups older than klaviyo.delivery_retention: {done}");
             }
+            Step::DeleteOldConflicts => {
+                log!("klaviyo_sync: forgot conflicts older than klaviyo.delivery_retention: {done}");
+            }
             Step::DeleteOldDeletions => {
                 log!(
                     "klaviyo_sync: dropped requests for deletion older than klaviyo.deletion_retention: {done}"
@@ -282,6 +289,7 @@ impl Step {
             Self::DeleteOldDiscarded => "discarded messages",
             Self::DeleteOldDeletions => "old requests for deletion",
             Self::DeleteOldCleanUps => "old clean-ups",
+            Self::DeleteOldConflicts => "old conflicts",
             Self::ForgetSecrets => "secrets of messages",
         }
     }

@@ -1,0 +1,478 @@
+//! A profile that has changed at Klaviyo, in a transaction of its own: each of its rows is read and locked with the rights of the
+//! table's owner, compared field by field, and written.
+
+use std::time::Duration;
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::{JsonB, pg_sys, spi};
+
+use super::super::plan::Plan;
+use super::super::table::Table;
+use super::told::while_telling;
+use super::{Field, WriteBack};
+use crate::pg::function::Refusal;
+use crate::pg::scoped::{
+    with_restricted_rights_of, with_search_path, with_settings_of_sessions, with_settings_of_triggers,
+    with_statement_timeout,
+};
+use crate::pg::spi::{arg, column, rows, run, value};
+
+/// Whether there is anything to write back, now or soon.
+const ANY: &str = "
+    SELECT EXISTS (SELECT FROM klaviyo.write_back)
+           AND EXISTS (
+               SELECT FROM klaviyo.write_back AS w
+               JOIN klaviyo.sync AS s ON s.id = w.mapping
+               WHERE s.state = 'on' AND w.not_before < pg_catalog.now() + interval '30 seconds'
+           )";
+
+const DUE: &str = "
+    SELECT s.id, m.plan, s.relation::oid
+    FROM klaviyo.sync AS s
+    JOIN klaviyo.mapping AS m USING (id)
+    WHERE s.state = 'on'
+      AND EXISTS (SELECT FROM klaviyo.write_back AS w WHERE w.mapping = s.id AND w.not_before <= pg_catalog.clock_timestamp())
+    ORDER BY s.id";
+
+const BATCH: &str = "
+    SELECT w.account, w.profile_id, p.external_id, p.email, p.phone_number
+    FROM klaviyo.write_back AS w
+    JOIN klaviyo.profile AS p USING (account, profile_id)
+    WHERE w.mapping = $1 AND w.not_before <= pg_catalog.clock_timestamp()
+    ORDER BY w.account, w.profile_id
+    LIMIT $2";
+
+/// Nobody has it but who purges it.
+const OPEN: &str = "
+    SELECT w.before::text, klaviyo.told_of(to_jsonb(p))::text, p.updated_at, m.plan, m.relation
+    FROM klaviyo.write_back AS w
+    JOIN klaviyo.profile AS p USING (account, profile_id)
+    JOIN klaviyo.mapping AS m ON m.id = w.mapping
+    WHERE w.mapping = $1 AND w.account = $2 AND w.profile_id = $3
+    FOR UPDATE OF w SKIP LOCKED";
+
+const COMPARE: &str = "
+    SELECT c.field, c.outcome
+    FROM klaviyo.compare_profiles($1, $2::jsonb, $3::jsonb, $4::jsonb, $5::jsonb, $6, $7) AS c";
+
+const TOLD: &str = "
+    SELECT jsonb_build_object(
+        'account', $1, 'profile', $3::jsonb,
+        'people', (
+            SELECT jsonb_agg(encode(p.person, 'hex'))
+            FROM (SELECT klaviyo.people_of($1, $2::jsonb) UNION SELECT klaviyo.people_of($1, $3::jsonb)) AS p (person)
+        ))";
+
+const TRY: &str = "SELECT klaviyo.try_update($1, $2::jsonb)";
+
+const RECORD: &str = "
+    INSERT INTO klaviyo.sync_conflict (mapping, account, profile_id, key, field, table_value, table_updated_at, klaviyo_value,
+                                       klaviyo_updated_at, winner, error)
+    VALUES ($1, $2, $3, $4, array_to_string($5, '.'), $6::jsonb #> $5, $7, $8::jsonb #> $5, $9, $10, $11)";
+
+const WITH_FIELD: &str = "SELECT klaviyo.with_field($1::jsonb, $2, $3::jsonb #> $2)::text";
+
+const NOTE: &str = "SELECT true FROM klaviyo.note_own_values($1, $2::jsonb, $3::jsonb)";
+
+/// Both have the same now: whatever Klaviyo has from now on it has from elsewhere.
+const FORGET: &str = "
+    DELETE FROM klaviyo.own_value AS o
+    USING klaviyo.people_of($1, $2::jsonb) AS p (person)
+    WHERE o.account = $1 AND o.person = p.person AND o.field = $3";
+
+const DONE: &str =
+    "DELETE FROM klaviyo.write_back AS w WHERE w.mapping = $1 AND w.account = $2 AND w.profile_id = $3";
+
+const PUT_OFF: &str = "
+    UPDATE klaviyo.write_back AS w
+    SET attempts = w.attempts + 1, error = $4,
+        not_before = pg_catalog.clock_timestamp() + least(power(2, least(w.attempts, 10)), 600) * interval '1 second'
+    WHERE w.mapping = $1 AND w.account = $2 AND w.profile_id = $3";
+
+const EXPIRE: &str = "
+    DELETE FROM klaviyo.own_value AS o
+    WHERE o.ctid = ANY (ARRAY(
+        SELECT e.ctid FROM klaviyo.own_value AS e WHERE e.noted_at < pg_catalog.now() - interval '1 day' LIMIT 10000
+    ))";
+
+const DELETE_OLD: &str = "
+    DELETE FROM klaviyo.sync_conflict AS c
+    WHERE c.conflict_id = ANY (ARRAY(
+        SELECT o.conflict_id FROM klaviyo.sync_conflict AS o
+        WHERE o.found_at < pg_catalog.now() - $1 * interval '1 minute'
+        ORDER BY o.found_at
+        LIMIT 10000
+    ))";
+
+/// What is waited for of others, who may keep a row for long.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
+
+/// Nothing may be put off until the owner's rights are gone: it is done at once.
+const AT_ONCE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+
+/// What Klaviyo would not take is in nobody else's way.
+const ON_INVALID: &str = "SET LOCAL klaviyo.on_invalid = 'dead_letter'";
+
+/// Profiles whose rows are looked for together: where no index finds them, the table is read once for all.
+const TOGETHER: i64 = 500;
+
+/// How long it may take to find them, and to write a row, with whatever triggers do.
+const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT_OF_ROW: Duration = Duration::from_secs(5);
+
+/// Bytes of an error that are kept.
+const KEPT: usize = 2_000;
+
+/// A profile to write back, and the primary keys of its rows.
+pub struct Task {
+    mapping: i32,
+    account: String,
+    profile: String,
+    keys: Vec<Vec<String>>,
+}
+
+/// A mapping that there is something to do for.
+struct Mapping {
+    id: i32,
+    plan: Plan,
+    write_back: WriteBack,
+    table: Table,
+}
+
+/// What becomes of a field, see `klaviyo.compare_profiles()`.
+struct Compared<'a> {
+    field: &'a Field,
+    outcome: String,
+}
+
+/// Whether there is anything to do.
+pub fn is_any() -> Result<bool, spi::Error> {
+    Ok(value::<bool>(ANY, &[])?.unwrap_or_default())
+}
+
+/// The mappings that profiles are to be written back for now.
+pub fn due() -> Result<Vec<i32>, spi::Error> {
+    let mut due = Vec::new();
+    rows(DUE, &[], |row| due.push(column(row, 1)))?;
+    Ok(due)
+}
+
+/// Some of the profiles to be written back for a mapping.
+pub fn next(mapping: i32) -> Result<Vec<Task>, spi::Error> {
+    let Some(mapping) = Mapping::open(mapping)? else { return Ok(Vec::new()) };
+    let mut tasks = Vec::new();
+    let mut identifiers: Vec<[Option<String>; 3]> = Vec::new();
+    rows(BATCH, &[arg(mapping.id), arg(TOGETHER)], |row| {
+        let text = |number| row.get::<String>(number).ok().flatten();
+        tasks.push(Task {
+            mapping: mapping.id,
+            account: column(row, 1),
+            profile: column(row, 2),
+            keys: Vec::new(),
+        });
+        identifiers.push([text(3), text(4), text(5)]);
+    })?;
+    mapping.find(&mut tasks, &identifiers)?;
+    Ok(tasks)
+}
+
+impl Mapping {
+    fn open(id: i32) -> Result<Option<Self>, spi::Error> {
+        let mut found = None;
+        rows(DUE, &[], |row| {
+            if column::<i32>(row, 1) == id {
+                let JsonB(plan) = column(row, 2);
+                found = Self::of(id, plan, column(row, 3));
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn of(id: i32, plan: serde_json::Value, relation: pg_sys::Oid) -> Option<Self> {
+        let plan = Plan::from_json(plan)?;
+        let write_back = plan.write_back.clone()?;
+        let table: Result<Table, Refusal> = Table::open(Some(relation));
+        Some(Self { id, plan, write_back, table: table.ok()? })
+    }
+
+    /// Finds rows by the first identifier that some have.
+    fn find(&self, tasks: &mut [Task], identifiers: &[[Option<String>; 3]]) -> Result<(), spi::Error> {
+        for (name, sql) in &self.write_back.identifiers {
+            let Some(place) = super::FOUND_BY.iter().position(|it| it == name) else { continue };
+            let known = identifiers.iter().map(|identifiers| identifiers[place].clone());
+            let (numbers, wanted): (Vec<i32>, Vec<String>) = (0..)
+                .zip(known)
+                .zip(&*tasks)
+                .filter(|(_, task)| task.keys.is_empty())
+                .filter_map(|((number, known), _)| Some((number, known?)))
+                .unzip();
+            if wanted.is_empty() {
+                continue;
+            }
+            // Klaviyo's are in small letters.
+            let is_it = match name.as_str() {
+                "email" => format!("lower({sql}) = lower(wanted.identifier)"),
+                _ => format!("({sql}) = wanted.identifier"),
+            };
+            let query = format!(
+                "SELECT wanted.number, ARRAY[{key}]
+                 FROM unnest($1::integer[], $2::text[]) AS wanted (number, identifier)
+                 JOIN {rows} AS \"row\" ON {is_it} AND ({condition})",
+                key = self.table.key_texts(),
+                rows = self.table.rows(),
+                condition = self.plan.action.condition.as_deref().unwrap_or("true"),
+            );
+            let found: Vec<(i32, Vec<String>)> = self.as_owner(TIMEOUT, || {
+                Spi::connect_mut(|client| {
+                    let found = client.update(query.as_str(), None, &[arg(numbers), arg(wanted)])?;
+                    found
+                        .map(|row| Ok((row.get(1)?.unwrap_or_default(), row.get(2)?.unwrap_or_default())))
+                        .collect::<Result<_, spi::Error>>()
+                })
+            })?;
+            for (number, key) in found {
+                if let Some(task) = usize::try_from(number).ok().and_then(|number| tasks.get_mut(number)) {
+                    task.keys.push(key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs what was said of the table's rows as its triggers do.
+    fn as_owner<R>(&self, timeout: Duration, run: impl FnOnce() -> R) -> R {
+        let run = || with_settings_of_sessions(|| with_settings_of_triggers(run));
+        with_restricted_rights_of(self.table.owner, || with_statement_timeout(timeout, run))
+    }
+}
+
+/// A row, and what Klaviyo has of the same profile.
+struct Row<'a> {
+    task: &'a Task,
+    mapping: &'a Mapping,
+    key: &'a [String],
+    /// As the mapping says it to Klaviyo.
+    own: String,
+    own_updated_at: Option<TimestampWithTimeZone>,
+    theirs: &'a str,
+    their_updated_at: Option<TimestampWithTimeZone>,
+}
+
+impl Task {
+    /// Writes it into all its rows, in the transaction the caller has begun.
+    pub fn write(&self) -> Result<(), spi::Error> {
+        Spi::run(LOCK_TIMEOUT)?;
+        let mut open = None;
+        rows(OPEN, &self.ids(), |row| {
+            let JsonB(plan) = column(row, 4);
+            let before: Option<String> = row.get(1).ok().flatten();
+            let theirs: String = column(row, 2);
+            let updated_at: Option<TimestampWithTimeZone> = row.get(3).ok().flatten();
+            open = Mapping::of(self.mapping, plan, column(row, 5))
+                .map(|mapping| (mapping, before, theirs, updated_at));
+        })?;
+        let Some((mapping, before, theirs, their_updated_at)) = open else { return Ok(()) };
+        for key in &self.keys {
+            if let Some((own, own_updated_at)) = mapping.lock(key)? {
+                let theirs = &theirs;
+                let mapping = &mapping;
+                let row = Row { task: self, mapping, key, own, own_updated_at, theirs, their_updated_at };
+                row.settle(before.as_deref())?;
+            }
+        }
+        run(DONE, &self.ids()).map(drop)
+    }
+
+    /// Notes why it cannot be written, and tries it again later.
+    pub fn put_off(&self, error: &str) -> Result<(), spi::Error> {
+        let [mapping, account, profile] = self.ids();
+        let error = &error[..error.floor_char_boundary(KEPT)];
+        run(PUT_OFF, &[mapping, account, profile, arg(error)]).map(drop)
+    }
+
+    fn ids(&self) -> [pgrx::datum::DatumWithOid<'_>; 3] {
+        [arg(self.mapping), arg(self.account.as_str()), arg(self.profile.as_str())]
+    }
+}
+
+impl Mapping {
+    /// A row as the mapping says it to Klaviyo, and when it was last changed, from now on locked. None if it is not mapped any more.
+    fn lock(&self, key: &[String]) -> Result<Option<(String, Option<TimestampWithTimeZone>)>, spi::Error> {
+        let query = format!(
+            "SELECT ({state})::text, {updated_at}
+             FROM {rows} AS \"row\"
+             WHERE ({condition}) AND {is_key}
+             FOR UPDATE OF \"row\"",
+            state = self.plan.action.message(),
+            updated_at = self.write_back.updated_at,
+            rows = self.table.rows(),
+            condition = self.plan.action.condition.as_deref().unwrap_or("true"),
+            is_key = self.table.is_key(key),
+        );
+        self.as_owner(TIMEOUT_OF_ROW, || {
+            Spi::connect_mut(|client| {
+                let mut found = client.update(query.as_str(), Some(1), &[])?;
+                match found.next() {
+                    Some(row) => Ok(row.get::<String>(1)?.zip(Some(row.get(2)?))),
+                    None => Ok(None),
+                }
+            })
+        })
+    }
+}
+
+impl Row<'_> {
+    fn settle(&self, before: Option<&str>) -> Result<(), spi::Error> {
+        let compared = self.compare(before)?;
+        let of = |outcomes: &'static [&str]| {
+            let is_one = move |it: &&Compared<'_>| outcomes.contains(&it.outcome.as_str());
+            compared.iter().filter(is_one).map(|it| it.field).collect::<Vec<_>>()
+        };
+        let account = || arg(self.task.account.as_str());
+        for field in of(&["same"]) {
+            run(FORGET, &[account(), arg(self.own.as_str()), arg(field.path.clone())])?;
+        }
+        let lost = of(&["klaviyo"]);
+        if !lost.is_empty() {
+            // It may be on its way to Klaviyo all the same.
+            let new = self.with_theirs(&lost)?;
+            value::<bool>(NOTE, &[account(), arg(new), arg(self.own.as_str())])?;
+        }
+        let refused = self.write(&of(&["written", "klaviyo"]))?;
+        for it in &compared {
+            let error = refused.iter().find(|(field, _)| field.column == it.field.column);
+            let error = error.map(|(_, error)| error.as_str());
+            let winner = match it.outcome.as_str() {
+                "table" => "table",
+                _ if error.is_some() => "table",
+                "klaviyo" => "klaviyo",
+                _ => continue,
+            };
+            self.record(it.field, winner, error)?;
+        }
+        self.repeat(&of(&["repeated", "table"]))
+    }
+
+    fn compare(&self, before: Option<&str>) -> Result<Vec<Compared<'_>>, spi::Error> {
+        let fields = &self.mapping.write_back.fields;
+        let paths: Vec<&Vec<String>> = fields.iter().map(|field| &field.path).collect();
+        let args = [
+            arg(self.task.account.as_str()),
+            arg(serde_json::json!(paths).to_string()),
+            arg(self.own.as_str()),
+            arg(self.theirs),
+            arg(before),
+            arg(self.own_updated_at),
+            arg(self.their_updated_at),
+        ];
+        let mut compared = Vec::new();
+        rows(COMPARE, &args, |row| {
+            let path: Vec<String> = column(row, 1);
+            if let Some(field) = fields.iter().find(|field| field.path == path) {
+                compared.push(Compared { field, outcome: column(row, 2) });
+            }
+        })?;
+        Ok(compared)
+    }
+
+    /// The row as it is told to Klaviyo, but for fields that are as Klaviyo has them.
+    fn with_theirs(&self, fields: &[&Field]) -> Result<String, spi::Error> {
+        let mut own = self.own.clone();
+        for field in fields {
+            let args = [arg(own.as_str()), arg(field.path.clone()), arg(self.theirs)];
+            own = value::<String>(WITH_FIELD, &args)?.unwrap_or_default();
+        }
+        Ok(own)
+    }
+
+    /// Writes fields into their columns. Returns those that these do not take, and why.
+    fn write<'a>(&self, fields: &[&'a Field]) -> Result<Vec<(&'a Field, String)>, spi::Error> {
+        let mut refused = Vec::new();
+        // One by one where not all can be.
+        if !fields.is_empty() && self.update(fields)?.is_some() {
+            for field in fields {
+                refused.extend(self.update(&[field])?.map(|error| (*field, error)));
+            }
+        }
+        Ok(refused)
+    }
+
+    fn update(&self, fields: &[&Field]) -> Result<Option<String>, spi::Error> {
+        let Mapping { table, .. } = self.mapping;
+        let columns: Vec<String> = fields.iter().map(|field| quote_identifier(&field.column)).collect();
+        let values = fields.iter().map(|field| {
+            let path: Vec<String> = field.path.iter().map(quote_literal).collect();
+            format!("{}, $1 #> ARRAY[{}]", quote_literal(&field.column), path.join(", "))
+        });
+        let statement = format!(
+            "UPDATE {rows} AS \"row\" SET ({columns}) = (
+                 SELECT {of_it} FROM jsonb_populate_record(NULL::{sql}, jsonb_build_object({values})) AS it
+             )
+             WHERE {is_key}",
+            rows = table.rows(),
+            columns = columns.join(", "),
+            of_it = columns.iter().map(|column| format!("it.{column}")).collect::<Vec<_>>().join(", "),
+            sql = table.sql(),
+            values = values.collect::<Vec<_>>().join(", "),
+            is_key = table.is_key(self.key),
+        );
+        let told = value::<JsonB>(
+            TOLD,
+            &[arg(self.task.account.as_str()), arg(self.own.as_str()), arg(self.theirs)],
+        )?;
+        let JsonB(told) = told.unwrap_or(JsonB(serde_json::Value::Null));
+        let path = std::ffi::CString::new(format!("{}, pg_temp", quote_identifier(&table.schema)));
+        Spi::run(AT_ONCE)?;
+        with_statement_timeout(TIMEOUT_OF_ROW, || {
+            with_restricted_rights_of(table.owner, || {
+                with_settings_of_sessions(|| {
+                    with_search_path(&path.unwrap_or_default(), || {
+                        while_telling(told, || value::<String>(TRY, &[arg(statement), arg(self.theirs)]))
+                    })
+                })
+            })
+        })
+    }
+
+    fn record(&self, field: &Field, winner: &str, error: Option<&str>) -> Result<(), spi::Error> {
+        let [mapping, account, profile] = self.task.ids();
+        let args = [
+            mapping,
+            account,
+            profile,
+            arg(self.key.to_vec()),
+            arg(field.path.clone()),
+            arg(self.own.as_str()),
+            arg(self.own_updated_at),
+            arg(self.theirs),
+            arg(self.their_updated_at),
+            arg(winner),
+            arg(error),
+        ];
+        run(RECORD, &args).map(drop)
+    }
+
+    /// Has Klaviyo be told of fields that it has otherwise.
+    fn repeat(&self, fields: &[&Field]) -> Result<(), spi::Error> {
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let function = &self.mapping.plan.action.function;
+        let schema = function.rsplit_once('.').map(|(schema, _)| schema).unwrap_or_default();
+        let statement = format!("SELECT {schema}.klaviyo_upsert_changes($1::jsonb, $2::jsonb, $3)");
+        let theirs = self.with_theirs(fields)?;
+        Spi::run(ON_INVALID)?;
+        Spi::run_with_args(
+            &statement,
+            &[arg(self.own.as_str()), arg(theirs), arg(self.task.account.as_str())],
+        )
+    }
+}
+
+/// Deletes conflicts that were found longer ago than so many minutes, and what is noted of values for nothing.
+pub fn delete_old(minutes: Option<i32>) -> Result<usize, spi::Error> {
+    let conflicts = minutes.map_or(Ok(0), |minutes| run(DELETE_OLD, &[arg(minutes)]))?;
+    Ok(conflicts + run(EXPIRE, &[])?)
+}
