@@ -2458,7 +2458,7 @@ DECLARE
     others  bigint;
     failure text;
     oldest  timestamptz := statement_timestamp() - klaviyo.segment_ttl() * interval '1 second';
-    until   timestamptz := clock_timestamp() + current_setting('klaviyo.segment_timeout')::interval;
+    until   timestamptz := clock_timestamp() + current_setting('klaviyo.pull_timeout')::interval;
 BEGIN
     account := coalesce(account, 'default');
     SELECT s.* INTO known FROM klaviyo.segment AS s WHERE s.account = account AND s.segment_id = segment;
@@ -2488,7 +2488,7 @@ BEGIN
         IF failure IS NOT NULL OR clock_timestamp() > until THEN
             RAISE EXCEPTION 'the members of segment "%" cannot be read', segment
                 USING ERRCODE = 'KS095',
-                      DETAIL = coalesce(failure, format('They were not read within klaviyo.segment_timeout, %s.', current_setting('klaviyo.segment_timeout'))),
+                      DETAIL = coalesce(failure, format('They were not read within klaviyo.pull_timeout, %s.', current_setting('klaviyo.pull_timeout'))),
                       HINT = 'See klaviyo_health(). Where older is good enough, let klaviyo.segment_ttl be longer.';
         END IF;
         PERFORM klaviyo.wish_for_segment(account, known.segment_id, oldest);
@@ -2519,7 +2519,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_segment_members(text, text) IS
-    'Who is in a segment, named as Klaviyo has it or by its id. What is older than klaviyo.segment_ttl is read of Klaviyo first, once a statement, for klaviyo.segment_timeout at the most';
+    'Who is in a segment, named as Klaviyo has it or by its id. What is older than klaviyo.segment_ttl is read of Klaviyo first, once a statement, for klaviyo.pull_timeout at the most';
 
 CREATE FUNCTION @extschema@.klaviyo_in_segment(segment text, email text, account text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER

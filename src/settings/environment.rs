@@ -66,7 +66,7 @@ pub(super) fn define() {
         GucFlags::UNIT_S,
     );
     GucRegistry::define_int_guc(
-        c"klaviyo.segment_timeout",
+        c"klaviyo.pull_timeout",
         c"How long a statement waits until a segment's members were read.",
         c"Then it fails.",
         &SEGMENT_TIMEOUT,

@@ -557,12 +557,12 @@ fn a_segment_is_read_when_it_is_asked_for() {
         let error = db.simple_query("SELECT klaviyo_in_segment('VIP', 'ada@shop.example')").unwrap_err();
         let error = error.as_db_error().expect("an error of the server's");
         assert_eq!(error.code().code(), "KS095");
-        assert!(!error.detail().unwrap_or_default().contains("klaviyo.segment_timeout"), "{error:?}");
+        assert!(!error.detail().unwrap_or_default().contains("klaviyo.pull_timeout"), "{error:?}");
     }
     shop.sandbox.set_faults(&[Fault::status(503).path("/api/segments")]);
-    sql(&mut db, "SET klaviyo.segment_timeout = '300ms'");
+    sql(&mut db, "SET klaviyo.pull_timeout = '300ms'");
     assert_eq!(refused(&mut db, "SELECT klaviyo_in_segment('VIP', 'ada@shop.example')"), "KS095");
-    sql(&mut db, "SET klaviyo.segment_timeout = '10min'; SET statement_timeout = '300ms'");
+    sql(&mut db, "SET klaviyo.pull_timeout = '10min'; SET statement_timeout = '300ms'");
     assert_eq!(refused(&mut db, "SELECT klaviyo_in_segment('VIP', 'ada@shop.example')"), "57014");
     sql(&mut db, "RESET statement_timeout");
     shop.sandbox.set_faults(&[]);

@@ -84,7 +84,7 @@ fn queued(db: &mut Client) -> i64 {
 fn conflicts(db: &mut Client) -> String {
     query(
         db,
-        "SELECT coalesce(string_agg(concat_ws(' ', field, table_value, klaviyo_value, winner, error), '; ' ORDER BY field), '')
+        "SELECT coalesce(string_agg(concat_ws(' ', field, table_value, klaviyo_value, winner, error), '; ' ORDER BY field, table_value), '')
          FROM klaviyo.sync_conflict",
         &[],
     )

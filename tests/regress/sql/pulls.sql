@@ -109,7 +109,7 @@ SELECT profile_id, email FROM klaviyo_segment_members('VIP');
 SELECT klaviyo_in_segment('Silver', 'ada@shop.example');
 SELECT klaviyo_in_segment('Twice', 'ada@shop.example');
 SELECT count(*) FROM klaviyo_segment_members(NULL);
-SET klaviyo.segment_timeout = '50ms';
+SET klaviyo.pull_timeout = '50ms';
 SELECT klaviyo_in_segment('Gone', 'ada@shop.example');
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT klaviyo_in_segment('Gone', 'ada@shop.example');

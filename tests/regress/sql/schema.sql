@@ -55,7 +55,8 @@ SELECT n.nspname AS schema, p.proname AS function, pg_get_function_arguments(p.o
 -- Triggers (enabled: O, or A for always), and no policies; rules are the views'.
 SELECT pg_get_triggerdef(t.oid) AS trigger, t.tgenabled AS enabled
   FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
- WHERE c.relnamespace = 'klaviyo'::regnamespace AND NOT t.tgisinternal;
+ WHERE c.relnamespace = 'klaviyo'::regnamespace AND NOT t.tgisinternal
+ ORDER BY 1;
 SELECT p.polname FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE c.relnamespace = 'klaviyo'::regnamespace;
 SELECT r.rulename FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE c.relnamespace = 'klaviyo'::regnamespace;
 
