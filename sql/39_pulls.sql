@@ -13,13 +13,13 @@ CREATE TABLE klaviyo.job_plan (
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, job),
     CONSTRAINT job_plan_job_check CHECK (
-        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics') OR job LIKE 'segment:%'
+        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics') OR job ~ '^(segment|profile):'
     ),
     CONSTRAINT job_plan_every_check CHECK (every BETWEEN interval '1 minute' AND interval '1000 years')
 );
 COMMENT ON TABLE klaviyo.job_plan IS 'What is read of Klaviyo, and how often, see klaviyo_set_job()';
 COMMENT ON COLUMN klaviyo.job_plan.account IS 'Account';
-COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics; segment: and its id for one that a statement waits for, which klaviyo.job leaves out';
+COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics; segment: and its id, or profile: and its address, for one that a statement waits for, which klaviyo.job leaves out';
 COMMENT ON COLUMN klaviyo.job_plan.every IS 'Time between the beginnings of two runs';
 COMMENT ON COLUMN klaviyo.job_plan.names IS 'Metrics of which events are read, or lists or segments of which members are, by name or Klaviyo''s id; NULL: all';
 COMMENT ON COLUMN klaviyo.job_plan.since IS 'What was last updated, or has happened, before that is not read; NULL: all is';
@@ -358,7 +358,7 @@ COMMENT ON COLUMN klaviyo.metric.created_at IS 'When it was made';
 COMMENT ON COLUMN klaviyo.metric.updated_at IS 'When Klaviyo last changed it';
 COMMENT ON COLUMN klaviyo.metric.pulled_at IS 'When it last changed here';
 
-SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', $$WHERE job NOT LIKE 'segment:%'$$);
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', $$WHERE job !~ '^(segment|profile):'$$);
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.deleted_profile', '');
 
 CREATE VIEW klaviyo.job AS
@@ -372,7 +372,7 @@ SELECT p.account, p.job,
        r.last_started_at, r.last_ended_at, p.paused_at
 FROM klaviyo.job_plan AS p
 LEFT JOIN klaviyo.job_run AS r USING (account, job)
-WHERE p.job NOT LIKE 'segment:%';
+WHERE p.job !~ '^(segment|profile):';
 COMMENT ON VIEW klaviyo.job IS 'Jobs that read what Klaviyo has, how far each is, and how its last run has ended';
 COMMENT ON COLUMN klaviyo.job.account IS 'Account';
 COMMENT ON COLUMN klaviyo.job.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics';
@@ -580,11 +580,11 @@ LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'klaviyo_segment_ttl';
 COMMENT ON FUNCTION klaviyo.segment_ttl() IS 'How old what is known of a segment''s members may be, in seconds: klaviyo.segment_ttl, or what klaviyo.environment says';
 
-CREATE FUNCTION klaviyo.wish_for_segment(account text, segment_id text, oldest timestamptz) RETURNS void
+CREATE FUNCTION klaviyo.wish(account text, job text, oldest timestamptz) RETURNS void
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'klaviyo_wish_for_segment';
-COMMENT ON FUNCTION klaviyo.wish_for_segment(text, text, timestamptz) IS
-    'Has the members of a segment be read at once, unless they are known as of then, whatever becomes of the transaction';
+AS 'MODULE_PATHNAME', 'klaviyo_wish';
+COMMENT ON FUNCTION klaviyo.wish(text, text, timestamptz) IS
+    'Has a segment, or a profile, be read at once, unless it was as of then, whatever becomes of the transaction';
 
 -- Takes: an account, and a segment by its name or Klaviyo's id. Returns: its id, once what is known of its members is as new as it is
 -- to be: as of klaviyo.segment_ttl before the statement began.
@@ -631,7 +631,7 @@ BEGIN
                       DETAIL = coalesce(failure, format('They were not read within klaviyo.pull_timeout, %s.', current_setting('klaviyo.pull_timeout'))),
                       HINT = 'See klaviyo_health(). Where older is good enough, let klaviyo.segment_ttl be longer.';
         END IF;
-        PERFORM klaviyo.wish_for_segment(account, known.segment_id, oldest);
+        PERFORM klaviyo.wish(account, 'segment:' || known.segment_id, oldest);
         PERFORM pg_sleep(0.02);
         SELECT s.* INTO known FROM klaviyo.segment AS s WHERE s.account = account AND s.segment_id = known.segment_id;
         IF NOT FOUND THEN
@@ -678,3 +678,46 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_in_segment(text, text, text) IS
     'Whether somebody is in a segment, by his e-mail address; what is known of the segment is as new as for klaviyo_segment_members()';
+
+-- One profile -------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.klaviyo_pull_profile(email text, account text DEFAULT NULL) RETURNS SETOF klaviyo.profile
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    began timestamptz := clock_timestamp();
+    until timestamptz := began + current_setting('klaviyo.pull_timeout')::interval;
+    run   klaviyo.job_run;
+BEGIN
+    account := coalesce(account, 'default');
+    email := lower(btrim(email));
+    IF NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = account) THEN
+        PERFORM klaviyo.refuse_unknown_account(account);
+    ELSIF email IS NULL OR email !~ '^[^[:space:]]+@[^[:space:]]+$' OR octet_length(email) > 254 THEN
+        RAISE EXCEPTION 'argument "email" is no e-mail address'
+            USING ERRCODE = 'KS002', HINT = 'Pass the address that Klaviyo knows the profile by.';
+    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the profile cannot be read for this transaction, which cannot see what is new'
+            USING ERRCODE = 'KS095', HINT = 'Ask in a transaction that is READ COMMITTED.';
+    END IF;
+    LOOP
+        SELECT r.* INTO run
+        FROM klaviyo.job_run AS r
+        WHERE r.account = account AND r.job = 'profile:' || email AND r.last_started_at >= began;
+        EXIT WHEN run.last_outcome = 'complete';
+        IF run.last_outcome = 'failed' OR clock_timestamp() > until THEN
+            RAISE EXCEPTION 'the profile cannot be read'
+                USING ERRCODE = 'KS095',
+                      DETAIL = coalesce(run.last_error, format('It was not read within klaviyo.pull_timeout, %s.', current_setting('klaviyo.pull_timeout'))),
+                      HINT = 'See klaviyo_health().';
+        END IF;
+        PERFORM klaviyo.wish(account, 'profile:' || email, began);
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    RETURN QUERY SELECT p.* FROM klaviyo.profile AS p WHERE p.account = account AND lower(p.email) = email;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_pull_profile(text, text) IS
+    'Reads a profile of Klaviyo now, and returns it as it then stands in klaviyo.profile: no row if Klaviyo has none of that address. Waits for klaviyo.pull_timeout at the most. Tables of two-way mappings are written to soon after';

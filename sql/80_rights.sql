@@ -259,6 +259,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_pause_account,
     @extschema@.klaviyo_pause_job,
     @extschema@.klaviyo_preview,
+    @extschema@.klaviyo_pull_profile,
     @extschema@.klaviyo_receive_webhook,
     @extschema@.klaviyo_redrive,
     @extschema@.klaviyo_redrive_webhook,

@@ -1873,13 +1873,13 @@ CREATE TABLE klaviyo.job_plan (
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, job),
     CONSTRAINT job_plan_job_check CHECK (
-        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics') OR job LIKE 'segment:%'
+        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics') OR job ~ '^(segment|profile):'
     ),
     CONSTRAINT job_plan_every_check CHECK (every BETWEEN interval '1 minute' AND interval '1000 years')
 );
 COMMENT ON TABLE klaviyo.job_plan IS 'What is read of Klaviyo, and how often, see klaviyo_set_job()';
 COMMENT ON COLUMN klaviyo.job_plan.account IS 'Account';
-COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics; segment: and its id for one that a statement waits for, which klaviyo.job leaves out';
+COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics; segment: and its id, or profile: and its address, for one that a statement waits for, which klaviyo.job leaves out';
 COMMENT ON COLUMN klaviyo.job_plan.every IS 'Time between the beginnings of two runs';
 COMMENT ON COLUMN klaviyo.job_plan.names IS 'Metrics of which events are read, or lists or segments of which members are, by name or Klaviyo''s id; NULL: all';
 COMMENT ON COLUMN klaviyo.job_plan.since IS 'What was last updated, or has happened, before that is not read; NULL: all is';
@@ -2218,7 +2218,7 @@ COMMENT ON COLUMN klaviyo.metric.created_at IS 'When it was made';
 COMMENT ON COLUMN klaviyo.metric.updated_at IS 'When Klaviyo last changed it';
 COMMENT ON COLUMN klaviyo.metric.pulled_at IS 'When it last changed here';
 
-SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', $$WHERE job NOT LIKE 'segment:%'$$);
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', $$WHERE job !~ '^(segment|profile):'$$);
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.deleted_profile', '');
 
 CREATE VIEW klaviyo.job AS
@@ -2232,7 +2232,7 @@ SELECT p.account, p.job,
        r.last_started_at, r.last_ended_at, p.paused_at
 FROM klaviyo.job_plan AS p
 LEFT JOIN klaviyo.job_run AS r USING (account, job)
-WHERE p.job NOT LIKE 'segment:%';
+WHERE p.job !~ '^(segment|profile):';
 COMMENT ON VIEW klaviyo.job IS 'Jobs that read what Klaviyo has, how far each is, and how its last run has ended';
 COMMENT ON COLUMN klaviyo.job.account IS 'Account';
 COMMENT ON COLUMN klaviyo.job.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics';
@@ -2440,11 +2440,11 @@ LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'klaviyo_segment_ttl';
 COMMENT ON FUNCTION klaviyo.segment_ttl() IS 'How old what is known of a segment''s members may be, in seconds: klaviyo.segment_ttl, or what klaviyo.environment says';
 
-CREATE FUNCTION klaviyo.wish_for_segment(account text, segment_id text, oldest timestamptz) RETURNS void
+CREATE FUNCTION klaviyo.wish(account text, job text, oldest timestamptz) RETURNS void
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'klaviyo_wish_for_segment';
-COMMENT ON FUNCTION klaviyo.wish_for_segment(text, text, timestamptz) IS
-    'Has the members of a segment be read at once, unless they are known as of then, whatever becomes of the transaction';
+AS 'MODULE_PATHNAME', 'klaviyo_wish';
+COMMENT ON FUNCTION klaviyo.wish(text, text, timestamptz) IS
+    'Has a segment, or a profile, be read at once, unless it was as of then, whatever becomes of the transaction';
 
 -- Takes: an account, and a segment by its name or Klaviyo's id. Returns: its id, once what is known of its members is as new as it is
 -- to be: as of klaviyo.segment_ttl before the statement began.
@@ -2491,7 +2491,7 @@ BEGIN
                       DETAIL = coalesce(failure, format('They were not read within klaviyo.pull_timeout, %s.', current_setting('klaviyo.pull_timeout'))),
                       HINT = 'See klaviyo_health(). Where older is good enough, let klaviyo.segment_ttl be longer.';
         END IF;
-        PERFORM klaviyo.wish_for_segment(account, known.segment_id, oldest);
+        PERFORM klaviyo.wish(account, 'segment:' || known.segment_id, oldest);
         PERFORM pg_sleep(0.02);
         SELECT s.* INTO known FROM klaviyo.segment AS s WHERE s.account = account AND s.segment_id = known.segment_id;
         IF NOT FOUND THEN
@@ -2538,6 +2538,49 @@ END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_in_segment(text, text, text) IS
     'Whether somebody is in a segment, by his e-mail address; what is known of the segment is as new as for klaviyo_segment_members()';
+
+-- One profile -------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.klaviyo_pull_profile(email text, account text DEFAULT NULL) RETURNS SETOF klaviyo.profile
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    began timestamptz := clock_timestamp();
+    until timestamptz := began + current_setting('klaviyo.pull_timeout')::interval;
+    run   klaviyo.job_run;
+BEGIN
+    account := coalesce(account, 'default');
+    email := lower(btrim(email));
+    IF NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = account) THEN
+        PERFORM klaviyo.refuse_unknown_account(account);
+    ELSIF email IS NULL OR email !~ '^[^[:space:]]+@[^[:space:]]+$' OR octet_length(email) > 254 THEN
+        RAISE EXCEPTION 'argument "email" is no e-mail address'
+            USING ERRCODE = 'KS002', HINT = 'Pass the address that Klaviyo knows the profile by.';
+    ELSIF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the profile cannot be read for this transaction, which cannot see what is new'
+            USING ERRCODE = 'KS095', HINT = 'Ask in a transaction that is READ COMMITTED.';
+    END IF;
+    LOOP
+        SELECT r.* INTO run
+        FROM klaviyo.job_run AS r
+        WHERE r.account = account AND r.job = 'profile:' || email AND r.last_started_at >= began;
+        EXIT WHEN run.last_outcome = 'complete';
+        IF run.last_outcome = 'failed' OR clock_timestamp() > until THEN
+            RAISE EXCEPTION 'the profile cannot be read'
+                USING ERRCODE = 'KS095',
+                      DETAIL = coalesce(run.last_error, format('It was not read within klaviyo.pull_timeout, %s.', current_setting('klaviyo.pull_timeout'))),
+                      HINT = 'See klaviyo_health().';
+        END IF;
+        PERFORM klaviyo.wish(account, 'profile:' || email, began);
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    RETURN QUERY SELECT p.* FROM klaviyo.profile AS p WHERE p.account = account AND lower(p.email) = email;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.klaviyo_pull_profile(text, text) IS
+    'Reads a profile of Klaviyo now, and returns it as it then stands in klaviyo.profile: no row if Klaviyo has none of that address. Waits for klaviyo.pull_timeout at the most. Tables of two-way mappings are written to soon after';
 
 -- Clean-ups: who has not been heard of for long is suppressed, by a rule over what was read of Klaviyo.
 
@@ -3680,20 +3723,22 @@ BEGIN
                             'klaviyo.begin_job'::pg_catalog.regproc, '@extschema@.klaviyo_run_job'::pg_catalog.regproc,
                             '@extschema@.klaviyo_pause_job'::pg_catalog.regproc, '@extschema@.klaviyo_resume_job'::pg_catalog.regproc,
                             '@extschema@.klaviyo_remove_job'::pg_catalog.regproc, 'klaviyo.segment_ttl'::pg_catalog.regproc,
-                            'klaviyo.wish_for_segment'::pg_catalog.regproc, 'klaviyo.fresh_segment'::pg_catalog.regproc,
+                            'klaviyo.wish'::pg_catalog.regproc, 'klaviyo.fresh_segment'::pg_catalog.regproc,
                             '@extschema@.klaviyo_segment_members'::pg_catalog.regproc, '@extschema@.klaviyo_in_segment'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_set_clean_up'::pg_catalog.regproc, '@extschema@.klaviyo_run_clean_up'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_remove_clean_up'::pg_catalog.regproc, 'klaviyo.webhook_event_time'::pg_catalog.regproc,
-                            'klaviyo.count_campaign_event'::pg_catalog.regproc, 'klaviyo.mirror_consent_event'::pg_catalog.regproc,
-                            'klaviyo.mirror_list_event'::pg_catalog.regproc, '@extschema@.klaviyo_mirror_webhooks'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_webhook_create'::pg_catalog.regproc, '@extschema@.klaviyo_webhook_delete'::pg_catalog.regproc,
-                            '@extschema@.klaviyo_webhook_list'::pg_catalog.regproc, '@extschema@.klaviyo_webhook_topics'::pg_catalog.regproc,
-                            'klaviyo.fields_of'::pg_catalog.regproc, 'klaviyo.field_text'::pg_catalog.regproc, 'klaviyo.people_of'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_pull_profile'::pg_catalog.regproc, '@extschema@.klaviyo_set_clean_up'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_run_clean_up'::pg_catalog.regproc, '@extschema@.klaviyo_remove_clean_up'::pg_catalog.regproc,
+                            'klaviyo.webhook_event_time'::pg_catalog.regproc, 'klaviyo.count_campaign_event'::pg_catalog.regproc,
+                            'klaviyo.mirror_consent_event'::pg_catalog.regproc, 'klaviyo.mirror_list_event'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_mirror_webhooks'::pg_catalog.regproc, '@extschema@.klaviyo_webhook_create'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_webhook_delete'::pg_catalog.regproc, '@extschema@.klaviyo_webhook_list'::pg_catalog.regproc,
+                            '@extschema@.klaviyo_webhook_topics'::pg_catalog.regproc, 'klaviyo.fields_of'::pg_catalog.regproc,
+                            'klaviyo.field_text'::pg_catalog.regproc, 'klaviyo.people_of'::pg_catalog.regproc,
                             'klaviyo.value_digest'::pg_catalog.regproc, 'klaviyo.with_field'::pg_catalog.regproc,
                             'klaviyo.note_own_values'::pg_catalog.regproc, 'klaviyo.told'::pg_catalog.regproc,
                             '@extschema@.klaviyo_upsert_two_way'::pg_catalog.regproc, 'klaviyo.note_write_backs'::pg_catalog.regproc,
                             'klaviyo.told_of'::pg_catalog.regproc, 'klaviyo.compare_profiles'::pg_catalog.regproc,
-                            'klaviyo.try_update'::pg_catalog.regproc, 'klaviyo.wake_runner'::pg_catalog.regproc)
+                            'klaviyo.try_update'::pg_catalog.regproc, 'klaviyo.wake_runner'::pg_catalog.regproc,
+                            'klaviyo.wish_for_segment'::pg_catalog.regproc)
         ) AS o (name, acl)
         CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS g
         WHERE g.grantee <> (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync')
@@ -3717,10 +3762,10 @@ TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
     klaviyo.refuse_unknown_job, @extschema@.klaviyo_set_job, klaviyo.begin_job, @extschema@.klaviyo_run_job,
     @extschema@.klaviyo_pause_job, @extschema@.klaviyo_resume_job, @extschema@.klaviyo_remove_job,
-    @extschema@.klaviyo_set_clean_up, @extschema@.klaviyo_run_clean_up, @extschema@.klaviyo_remove_clean_up,
-    @extschema@.klaviyo_mirror_webhooks, @extschema@.klaviyo_webhook_create, @extschema@.klaviyo_webhook_delete,
-    @extschema@.klaviyo_webhook_list, @extschema@.klaviyo_webhook_topics, @extschema@.klaviyo_upsert_two_way, klaviyo.try_update,
-    klaviyo.wake_runner
+    @extschema@.klaviyo_pull_profile, @extschema@.klaviyo_set_clean_up, @extschema@.klaviyo_run_clean_up,
+    @extschema@.klaviyo_remove_clean_up, @extschema@.klaviyo_mirror_webhooks, @extschema@.klaviyo_webhook_create,
+    @extschema@.klaviyo_webhook_delete, @extschema@.klaviyo_webhook_list, @extschema@.klaviyo_webhook_topics,
+    @extschema@.klaviyo_upsert_two_way, klaviyo.try_update, klaviyo.wake_runner
 TO klaviyo_admin;
 GRANT INSERT (account, job, every, names, since), UPDATE (every, names, since, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_in_segment TO klaviyo_reader, klaviyo_writer;

@@ -13,5 +13,5 @@ pub mod purge;
 pub mod read;
 pub mod retention;
 pub mod run;
-pub mod segment;
 mod sqlstate;
+pub mod wish;

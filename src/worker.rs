@@ -19,9 +19,11 @@ mod runner;
 mod slots;
 mod upkeep;
 mod version;
+mod wishes;
 mod writer;
 
-pub use slots::{MAX_DATABASES, Wish};
+pub use slots::MAX_DATABASES;
+pub use wishes::Wish;
 
 use delivery::gauges::AccountGauges;
 
@@ -78,8 +80,8 @@ pub fn before(statement: Statement) {
     }
 }
 
-/// Has the runner of this database read a segment.
-pub fn wish(wish: Wish) {
+/// Has the runner of this database have a job run.
+pub fn wish(wish: &Wish) {
     if let Some(slot) = slots::shared().and_then(|shared| shared.slot_of(pg::database())) {
         slot.wish(wish);
     }

@@ -11,7 +11,7 @@ use crate::worker::Wish;
 sql_function!(klaviyo_wake_worker, pg_finfo_klaviyo_wake_worker, wake_worker);
 sql_function!(klaviyo_wake_runner, pg_finfo_klaviyo_wake_runner, wake_runner);
 sql_function!(klaviyo_segment_ttl, pg_finfo_klaviyo_segment_ttl, segment_ttl);
-sql_function!(klaviyo_wish_for_segment, pg_finfo_klaviyo_wish_for_segment, wish_for_segment);
+sql_function!(klaviyo_wish, pg_finfo_klaviyo_wish, wish);
 sql_function!(klaviyo_announce_database, pg_finfo_klaviyo_announce_database, announce_database);
 sql_function!(klaviyo_ask_for_check, pg_finfo_klaviyo_ask_for_check, ask_for_check);
 sql_function!(klaviyo_library_version, pg_finfo_klaviyo_library_version, library_version);
@@ -37,12 +37,12 @@ fn segment_ttl(_: &Arguments) -> Returned {
     Ok(crate::settings::segment_ttl().into_datum())
 }
 
-/// `klaviyo.wish_for_segment(account, segment_id, oldest)`
-fn wish_for_segment(arguments: &Arguments) -> Returned {
+/// `klaviyo.wish(account, job, oldest)`
+fn wish(arguments: &Arguments) -> Returned {
     let text = |number| arguments.get::<String>(number).unwrap_or_default();
     let oldest = arguments.get::<TimestampWithTimeZone>(2).map(|time| pg::micros(i64::from(time)));
-    let digest = crate::pull::segment::digest(&text(0), &text(1));
-    crate::worker::wish(Wish { digest, oldest: oldest.unwrap_or_default() });
+    let wish = Wish { account: text(0), job: text(1), oldest: oldest.unwrap_or_default() };
+    crate::worker::wish(&wish);
     Ok(None)
 }
 

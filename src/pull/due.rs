@@ -22,7 +22,9 @@ const DUE: &str = concat!("SELECT p.account, p.job ", due!(), " ORDER BY p.accou
 macro_rules! waited_for {
     () => {
         "FROM klaviyo.job_run AS r
-        WHERE r.job LIKE 'segment:%' AND r.started_at IS NULL AND r.run_at IS NULL AND r.last_ended_at < pg_catalog.now() - interval '1 minute'"
+        WHERE r.job ~ '^(segment|profile):'
+          AND (r.started_at IS NULL AND r.run_at IS NULL AND r.last_ended_at < pg_catalog.now() - interval '1 minute'
+               OR r.job LIKE 'profile:%' AND coalesce(r.started_at, r.run_at) < pg_catalog.now() - interval '15 minutes')"
     };
 }
 

@@ -298,7 +298,7 @@ pub fn write(
         run(PROFILES, &[arg(account), records(), stragglers()])
     };
     match listing {
-        Listing::Profiles { .. } => write_profiles(),
+        Listing::Profiles { .. } | Listing::ProfileOf { .. } => write_profiles(),
         Listing::ListMembers(id) | Listing::SegmentMembers(id) => {
             let members =
                 if matches!(listing, Listing::ListMembers(_)) { LIST_MEMBERS } else { SEGMENT_MEMBERS };
@@ -349,7 +349,7 @@ pub fn remove(account: &str, job: &str, listing: &Listing<'_>, began_at: i64) ->
         Listing::ListMembers(id) => (REMOVE_LIST_MEMBERS, *id),
         Listing::SegmentMembers(id) => (REMOVE_SEGMENT_MEMBERS, *id),
         Listing::Campaigns { channel } => (REMOVE_CAMPAIGNS, *channel),
-        Listing::Profiles { .. } | Listing::Events { .. } => return Ok(0),
+        Listing::Profiles { .. } | Listing::ProfileOf { .. } | Listing::Events { .. } => return Ok(0),
     };
     let began_at = || arg(crate::pg::timestamp(began_at));
     let remove = || run(statement, &[arg(account), arg(job), arg(item), began_at()]);

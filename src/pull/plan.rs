@@ -2,7 +2,7 @@
 
 use delivery::klaviyo::pull::{CHANNELS, Listing, Resource};
 
-use super::segment;
+use super::wish;
 
 /// A job, by what it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Job {
     Segments,
     /// One of them, for a statement that waits.
     Segment,
+    /// One profile, for a statement that waits.
+    Profile,
     Campaigns,
     Flows,
     Metrics,
@@ -39,7 +41,8 @@ impl Job {
             "campaigns" => Self::Campaigns,
             "flows" => Self::Flows,
             "metrics" => Self::Metrics,
-            _ if name.starts_with(segment::JOB) => Self::Segment,
+            _ if name.starts_with(wish::SEGMENT) => Self::Segment,
+            _ if name.starts_with(wish::PROFILE) => Self::Profile,
             _ => return None,
         })
     }
@@ -49,6 +52,7 @@ impl Job {
         match (self, names) {
             (Self::Events, Some(_)) => (Step::Metrics, ""),
             (Self::Segment, Some([segment, ..])) => (Step::Members, segment),
+            (Self::Profile, Some([email, ..])) => (Step::Listing, email),
             (Self::Campaigns, _) => (Step::Listing, CHANNELS[0]),
             _ => (Step::Listing, ""),
         }
@@ -62,6 +66,7 @@ impl Job {
             (Self::Segments | Self::Segment, Step::Members) => Listing::SegmentMembers(item),
             (Self::Lists, _) => Listing::Lists,
             (Self::Segments | Self::Segment, _) => Listing::Segments,
+            (Self::Profile, _) => Listing::ProfileOf { email: item },
             (Self::Profiles, _) => Listing::Profiles { after: read_from },
             (Self::Events, _) => {
                 Listing::Events { metric: Some(item).filter(|item| !item.is_empty()), from: read_from }
@@ -93,5 +98,6 @@ impl Step {
 
 /// Whether at the end of such a listing whatever it has not is no more.
 pub fn is_whole(listing: &Listing<'_>) -> bool {
-    !matches!(listing.resource(), Resource::Event) && !matches!(listing, Listing::Profiles { .. })
+    !matches!(listing.resource(), Resource::Event)
+        && !matches!(listing, Listing::Profiles { .. } | Listing::ProfileOf { .. })
 }

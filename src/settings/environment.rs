@@ -26,7 +26,7 @@ static RATE_SHARE: GucSetting<f64> = GucSetting::<f64>::new(-1.0);
 static SEGMENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(-1);
 
 /// A page takes some hundred milliseconds, so this is enough for some thousand members where nobody else reads.
-static SEGMENT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static PULL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
 pub(super) fn define() {
     GucRegistry::define_enum_guc(
@@ -67,9 +67,9 @@ pub(super) fn define() {
     );
     GucRegistry::define_int_guc(
         c"klaviyo.pull_timeout",
-        c"How long a statement waits until a segment's members were read.",
+        c"How long a statement waits until a segment's members, or a profile, were read.",
         c"Then it fails.",
-        &SEGMENT_TIMEOUT,
+        &PULL_TIMEOUT,
         1,
         600_000,
         GucContext::Userset,

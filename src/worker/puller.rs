@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::process::{self, attempt, attempt_any, transaction, with_read_committed};
-use super::slots::{Slot, Wish};
+use super::slots::Slot;
+use super::wishes::Wish;
 use crate::pg::scoped::with_statement_timeout;
-use crate::pull::{due, run, segment};
+use crate::pull::{due, run, wish};
 use crate::settings;
 
 /// How long pages are taken before the runner looks for other work.
@@ -31,7 +32,7 @@ pub enum Pulling {
 
 /// Takes pages that have come, and has the next be asked for.
 pub fn work(slot: &Slot) -> Pulling {
-    let wishes = slot.take_wishes();
+    let wishes = slot.wishes.take();
     if wishes.is_empty() && !transaction(c"looking for jobs", due::is_any) {
         return Pulling::Nothing;
     }
@@ -71,10 +72,10 @@ fn pull(slot: &Slot, wishes: &[Wish]) -> Pulling {
         }
     }
     if !wishes.is_empty()
-        && let Err(error) = attempt(c"looking for segments", |_| true, || segment::take(wishes))
+        && let Err(error) = attempt(c"looking for wishes", |_| true, || wish::take(wishes))
     {
         // Whoever waits asks again.
-        log!("klaviyo_sync: segments that somebody waits for cannot be read: {error}");
+        log!("klaviyo_sync: what statements wait for cannot be read: {error}");
     }
     if let Err(error) = attempt(c"forgetting pages", |_| true, due::forget) {
         log!("klaviyo_sync: pages that nobody waits for cannot be forgotten: {error}");

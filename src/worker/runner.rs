@@ -104,7 +104,7 @@ pub fn start(number: usize) -> bool {
 
 /// Whether a slot needs one that it has not.
 pub fn is_missing(slot: &Slot) -> bool {
-    slot.runner().is_none() && (slot.has_wishes() || has_work())
+    slot.runner().is_none() && (slot.wishes.are_any() || has_work())
 }
 
 /// What cannot be found out is no reason to deliver nothing.

@@ -1,41 +1,21 @@
 //! Shared memory: a slot a database. Atomics only, so that any process may look at any time.
 
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering::SeqCst,
-};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering::SeqCst};
 
 use pgrx::{pg_guard, pg_sys};
 
 use super::board;
 use super::hold::Holds;
+use super::wishes::{Wish, Wishes};
 
 /// Slots there are. `klaviyo.max_databases` says how many of them are used.
 pub const MAX_DATABASES: usize = 64;
-
-/// Segments that can be waited for at a time in a database. Who finds no place asks again.
-const MAX_WISHES: usize = 16;
 
 /// Slot states; see README.md.
 pub mod state {
     pub const WANTED: u32 = 0;
     pub const STARTED: u32 = 1;
     pub const ABSENT: u32 = 2;
-}
-
-/// A segment that somebody waits for.
-#[derive(Clone, Copy)]
-pub struct Wish {
-    /// What stands for it: of its account and id, never 0.
-    pub digest: u64,
-    /// As of when its members are wanted at the least, in microseconds since 1970.
-    pub oldest: i64,
-}
-
-/// Where one is left. All zero is none.
-#[repr(C)]
-struct WishCell {
-    digest: AtomicU64,
-    oldest: AtomicI64,
 }
 
 /// One database's place. All zero is a free one.
@@ -50,8 +30,8 @@ pub struct Slot {
     runner_latch: AtomicPtr<pg_sys::Latch>,
     /// There is something for it.
     wants_runner: AtomicBool,
-    /// Segments that somebody waits for.
-    wishes: [WishCell; MAX_WISHES],
+    /// Jobs that somebody waits for.
+    pub wishes: Wishes,
     /// The process that listens for HTTP.
     gateway: AtomicI32,
     /// The runner wants pages of Klaviyo.
@@ -226,7 +206,7 @@ impl Slot {
         self.pending.store(false, SeqCst);
         self.wants_runner.store(false, SeqCst);
         self.reads.store(false, SeqCst);
-        self.take_wishes();
+        self.wishes.take();
         self.shown.store(false, SeqCst);
         self.low_water.store(0, SeqCst);
         self.database.store(u32::from(database), SeqCst);
@@ -320,37 +300,10 @@ impl Slot {
         self.wants_runner.swap(false, SeqCst)
     }
 
-    /// Somebody waits for a segment. For the runner. Where it is lost, for want of room or since the runner took it half
-    /// written, whoever waits says it again.
-    pub fn wish(&self, wish: Wish) {
-        let known = self.wishes.iter().find(|cell| cell.digest.load(SeqCst) == wish.digest);
-        match known {
-            Some(cell) => {
-                cell.oldest.fetch_max(wish.oldest, SeqCst);
-            }
-            None => {
-                let take =
-                    |cell: &&WishCell| cell.digest.compare_exchange(0, wish.digest, SeqCst, SeqCst).is_ok();
-                if let Some(cell) = self.wishes.iter().find(take) {
-                    cell.oldest.store(wish.oldest, SeqCst);
-                }
-            }
-        }
+    /// Somebody waits for that. For the runner.
+    pub fn wish(&self, wish: &Wish) {
+        self.wishes.leave(wish);
         self.want_runner();
-    }
-
-    /// What is waited for since the last look.
-    pub fn take_wishes(&self) -> Vec<Wish> {
-        let taken = self
-            .wishes
-            .iter()
-            .map(|cell| Wish { digest: cell.digest.swap(0, SeqCst), oldest: cell.oldest.load(SeqCst) });
-        taken.filter(|wish| wish.digest != 0).collect()
-    }
-
-    /// Whether anything is.
-    pub fn has_wishes(&self) -> bool {
-        self.wishes.iter().any(|cell| cell.digest.load(SeqCst) != 0)
     }
 
     /// There are pages to be asked for.

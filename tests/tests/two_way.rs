@@ -292,3 +292,75 @@ fn what_a_table_does_not_take_is_told_and_the_rest_is_written() {
         0
     );
 }
+
+#[test]
+fn a_profile_is_read_when_it_is_asked_for() {
+    let (shop, mut db) = shop();
+    let id = ada(&shop).id;
+    let asked = || {
+        let calls = shop.sandbox.receipt_heads_after(0);
+        calls.iter().filter(|call| call.path.ends_with("/api/profiles")).count()
+    };
+    let before = asked();
+    let grace = json!({"first_name": "Grace", "last_name": "\u{1F600}\"'\\"});
+    shop.sandbox.change_profile(&id, &grace);
+    let read = "SELECT first_name || ' ' || last_name FROM klaviyo_pull_profile(' ADA@shop.example ')";
+    assert_eq!(query::<String>(&mut db, read, &[]), "Grace \u{1F600}\"'\\");
+    assert_eq!(asked(), before + 1);
+    shop.eventually("it is written back", PATIENCE, || {
+        row(&mut db) == "Grace \u{1F600}\"'\\ London gold 10.50"
+    });
+    // Whatever the transaction comes to, and whoever asks at once.
+    std::thread::scope(|scope| {
+        for n in 0..12 {
+            let mut db = shop.connect();
+            scope.spawn(move || {
+                sql(&mut db, "BEGIN");
+                let email = if n % 2 == 0 { "ada@shop.example" } else { "nobody+\"'@shop.example" };
+                let found = "SELECT count(*) FROM klaviyo_pull_profile($1)";
+                assert_eq!(query::<i64>(&mut db, found, &[&email]), 1 - n % 2);
+                sql(&mut db, "ROLLBACK");
+            });
+        }
+    });
+    assert!(asked() - before < 20, "{} calls", asked() - before);
+    assert_eq!(count(&mut db, "SELECT count(*) FROM klaviyo.job"), 1, "nobody has planned that");
+    // What cannot be, each with its code.
+    for (statement, code) in [
+        ("SELECT klaviyo_pull_profile('ada')", "KS002"),
+        ("SELECT klaviyo_pull_profile(NULL)", "KS002"),
+        ("SELECT klaviyo_pull_profile(repeat('a', 250) || '@shop.example')", "KS002"),
+        ("SELECT klaviyo_pull_profile('ada@shop.example', 'nobody')", "KS013"),
+    ] {
+        assert_eq!(refused(&mut db, statement), code, "{statement}");
+    }
+    let mut other = shop.connect();
+    sql(&mut other, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(refused(&mut other, "SELECT klaviyo_pull_profile('ada@shop.example')"), "KS095");
+    sql(&mut other, "ROLLBACK");
+    shop.sandbox.set_faults(&[Fault::status(403).path("/api/profiles")]);
+    let error = db.simple_query("SELECT klaviyo_pull_profile('ada@shop.example')").unwrap_err();
+    let error = error.as_db_error().expect("an error of the server's");
+    assert_eq!(error.code().code(), "KS095");
+    assert!(!error.detail().unwrap_or_default().contains("klaviyo.pull_timeout"), "{error:?}");
+    shop.sandbox.set_faults(&[Fault::status(503).path("/api/profiles")]);
+    sql(&mut db, "SET klaviyo.pull_timeout = '300ms'");
+    assert_eq!(refused(&mut db, "SELECT klaviyo_pull_profile('ada@shop.example')"), "KS095");
+    sql(&mut db, "SET klaviyo.pull_timeout = '10min'; SET statement_timeout = '300ms'");
+    assert_eq!(refused(&mut db, "SELECT klaviyo_pull_profile('ada@shop.example')"), "57014");
+    // Nobody waits for it any more: then it is forgotten, with the address.
+    sql(
+        &mut db,
+        "RESET statement_timeout; UPDATE klaviyo.job_run SET started_at = started_at - interval '1 hour' WHERE job LIKE 'profile:ada@%'",
+    );
+    sql(
+        &mut db,
+        "UPDATE klaviyo.job_run SET last_ended_at = now() - interval '2 minutes' WHERE job LIKE 'profile:nobody%'",
+    );
+    shop.eventually("they are forgotten", PATIENCE, || {
+        count(&mut db, "SELECT count(*) FROM klaviyo.job_plan WHERE job LIKE 'profile:%'") == 0
+    });
+    shop.sandbox.clear_faults();
+    assert_eq!(query::<String>(&mut db, read, &[]), "Grace \u{1F600}\"'\\");
+    shop.assert_requests_conform();
+}

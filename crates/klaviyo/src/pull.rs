@@ -16,6 +16,10 @@ pub enum Listing<'a> {
     Profiles {
         after: Option<i64>,
     },
+    /// The profile of an address, if there is one.
+    ProfileOf {
+        email: &'a str,
+    },
     /// All events, or those of a metric, or from a time on; the oldest first.
     Events {
         metric: Option<&'a str>,
@@ -56,6 +60,10 @@ impl Listing<'_> {
                 let after = after.map(|at| format!("greater-than(updated,{})", time(at)));
                 (vec!["profiles"], [filter(after.unwrap_or_default()), sort("updated"), consent()])
             }
+            Self::ProfileOf { email } => {
+                let email = format!("equals(email,{})", Value::from(*email));
+                (vec!["profiles"], [filter(email), None, consent()])
+            }
             Self::Events { metric, from } => {
                 let metric = metric.map(|id| format!("equals(metric_id,{})", Value::from(id)));
                 let from = from.map(|at| format!("greater-or-equal(datetime,{})", time(at)));
@@ -95,6 +103,7 @@ impl Listing<'_> {
             // Klaviyo gives a thousand. This is what it gives unless asked for more, and what an answer has room for.
             Self::Events { .. } => Some(200),
             Self::Profiles { .. }
+            | Self::ProfileOf { .. }
             | Self::ListMembers(_)
             | Self::SegmentMembers(_)
             | Self::Campaigns { .. } => Some(100),
@@ -107,7 +116,10 @@ impl Listing<'_> {
     /// What its rows are.
     pub const fn resource(&self) -> Resource {
         match self {
-            Self::Profiles { .. } | Self::ListMembers(_) | Self::SegmentMembers(_) => Resource::Profile,
+            Self::Profiles { .. }
+            | Self::ProfileOf { .. }
+            | Self::ListMembers(_)
+            | Self::SegmentMembers(_) => Resource::Profile,
             Self::Events { .. } => Resource::Event,
             Self::Lists => Resource::List,
             Self::Segments => Resource::Segment,
@@ -162,6 +174,7 @@ mod tests {
     fn each_listing_is_a_call() {
         let listings = [
             Listing::Profiles { after: None },
+            Listing::ProfileOf { email: "ada@shop.example" },
             Listing::Events { metric: None, from: None },
             Listing::Lists,
             Listing::ListMembers("Y6nRLr"),
@@ -177,6 +190,7 @@ mod tests {
             crate::call(crate::Method::Get, path).expect("there is such a call").name
         });
         let expected = [
+            "get-profiles",
             "get-profiles",
             "get-events",
             "get-lists",
