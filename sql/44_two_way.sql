@@ -280,13 +280,15 @@ $$;
 COMMENT ON FUNCTION klaviyo.compare_profiles(text, jsonb, jsonb, jsonb, jsonb, timestamptz, timestamptz) IS
     'What becomes of the fields of a profile that a table and Klaviyo both have';
 
--- Takes: an UPDATE, and the row as jsonb that is its parameter. Returns: why it cannot be, or NULL where it is done. With the rights of
--- whoever calls.
-CREATE FUNCTION klaviyo.try_update(statement text, "row" jsonb) RETURNS text
+-- Takes: an UPDATE, the profile that is its parameter, and a search_path for what it calls. Returns: why it cannot be, or NULL where it is
+-- done. With the rights of whoever calls.
+CREATE FUNCTION klaviyo.try_update(statement text, profile jsonb, path text) RETURNS text
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    EXECUTE statement USING "row";
+    PERFORM set_config('search_path', path, true);
+    EXECUTE statement USING profile;
     RETURN NULL;
 EXCEPTION
     WHEN OTHERS THEN
@@ -297,4 +299,4 @@ EXCEPTION
         RETURN SQLERRM;
 END
 $$;
-COMMENT ON FUNCTION klaviyo.try_update(text, jsonb) IS 'Updates a row of a user''s table, unless its columns do not take the values';
+COMMENT ON FUNCTION klaviyo.try_update(text, jsonb, text) IS 'Updates a row of a user''s table, unless its columns do not take the values';

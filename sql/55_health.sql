@@ -404,17 +404,19 @@ AS $$
     SELECT 'mapping', s.account,
            CASE
                WHEN f.fault IS NOT NULL THEN 'critical'
-               WHEN s.state <> 'on' OR o.owner IS NOT NULL THEN 'warning'
+               WHEN s.state <> 'on' OR o.owner IS NOT NULL OR w.error IS NOT NULL THEN 'warning'
                ELSE 'ok'
            END,
            format('%s: %s', s.relation, s.name)
                || CASE s.state WHEN 'on' THEN '' ELSE ', ' || s.state END
-               || coalesce(': ' || f.fault, ': its function is that of ' || o.owner || ', its table not', ''),
+               || coalesce(': ' || f.fault, ': its function is that of ' || o.owner || ', its table not',
+                           CASE WHEN w.error IS NOT NULL THEN format(': %s profiles cannot be written back: %s', w.profiles, w.error) END, ''),
            CASE
                WHEN f.fault IS NOT NULL OR o.owner IS NOT NULL THEN 'Map it anew with replace => true; what it says now is in klaviyo.sync.'
                WHEN s.state = 'copied' THEN format('If this is where its rows are written now: SELECT klaviyo_arm_account(%L).', s.account)
                WHEN s.state = 'paused' THEN format('SELECT klaviyo_sync_resume(%L, %L).', s.relation::text, s.name)
                WHEN s.state = 'disabled' THEN 'ALTER TABLE … ENABLE TRIGGER.'
+               WHEN w.error IS NOT NULL THEN 'They are tried again: see klaviyo.write_back.'
            END
     FROM klaviyo.sync AS s
     JOIN klaviyo.mapping AS m ON m.id = s.id
@@ -425,6 +427,10 @@ AS $$
         JOIN pg_class AS c ON c.oid = s.relation
         WHERE p.oid = s.function AND p.proowner <> c.relowner
     ) AS o (owner) ON true
+    LEFT JOIN LATERAL (
+        -- Who has its row for a moment is no trouble.
+        SELECT count(*), min(b.error) FROM klaviyo.write_back AS b WHERE b.mapping = s.id AND b.attempts >= 3
+    ) AS w (profiles, error) ON true
 $$;
 COMMENT ON FUNCTION klaviyo.mapping_health() IS 'The checks of klaviyo_health() that are about tables whose rows are sent';
 

@@ -3241,13 +3241,15 @@ $$;
 COMMENT ON FUNCTION klaviyo.compare_profiles(text, jsonb, jsonb, jsonb, jsonb, timestamptz, timestamptz) IS
     'What becomes of the fields of a profile that a table and Klaviyo both have';
 
--- Takes: an UPDATE, and the row as jsonb that is its parameter. Returns: why it cannot be, or NULL where it is done. With the rights of
--- whoever calls.
-CREATE FUNCTION klaviyo.try_update(statement text, "row" jsonb) RETURNS text
+-- Takes: an UPDATE, the profile that is its parameter, and a search_path for what it calls. Returns: why it cannot be, or NULL where it is
+-- done. With the rights of whoever calls.
+CREATE FUNCTION klaviyo.try_update(statement text, profile jsonb, path text) RETURNS text
 LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    EXECUTE statement USING "row";
+    PERFORM set_config('search_path', path, true);
+    EXECUTE statement USING profile;
     RETURN NULL;
 EXCEPTION
     WHEN OTHERS THEN
@@ -3258,7 +3260,7 @@ EXCEPTION
         RETURN SQLERRM;
 END
 $$;
-COMMENT ON FUNCTION klaviyo.try_update(text, jsonb) IS 'Updates a row of a user''s table, unless its columns do not take the values';
+COMMENT ON FUNCTION klaviyo.try_update(text, jsonb, text) IS 'Updates a row of a user''s table, unless its columns do not take the values';
 
 CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE
@@ -3267,17 +3269,19 @@ AS $$
     SELECT 'mapping', s.account,
            CASE
                WHEN f.fault IS NOT NULL THEN 'critical'
-               WHEN s.state <> 'on' OR o.owner IS NOT NULL THEN 'warning'
+               WHEN s.state <> 'on' OR o.owner IS NOT NULL OR w.error IS NOT NULL THEN 'warning'
                ELSE 'ok'
            END,
            format('%s: %s', s.relation, s.name)
                || CASE s.state WHEN 'on' THEN '' ELSE ', ' || s.state END
-               || coalesce(': ' || f.fault, ': its function is that of ' || o.owner || ', its table not', ''),
+               || coalesce(': ' || f.fault, ': its function is that of ' || o.owner || ', its table not',
+                           CASE WHEN w.error IS NOT NULL THEN format(': %s profiles cannot be written back: %s', w.profiles, w.error) END, ''),
            CASE
                WHEN f.fault IS NOT NULL OR o.owner IS NOT NULL THEN 'Map it anew with replace => true; what it says now is in klaviyo.sync.'
                WHEN s.state = 'copied' THEN format('If this is where its rows are written now: SELECT klaviyo_arm_account(%L).', s.account)
                WHEN s.state = 'paused' THEN format('SELECT klaviyo_sync_resume(%L, %L).', s.relation::text, s.name)
                WHEN s.state = 'disabled' THEN 'ALTER TABLE … ENABLE TRIGGER.'
+               WHEN w.error IS NOT NULL THEN 'They are tried again: see klaviyo.write_back.'
            END
     FROM klaviyo.sync AS s
     JOIN klaviyo.mapping AS m ON m.id = s.id
@@ -3288,6 +3292,10 @@ AS $$
         JOIN pg_class AS c ON c.oid = s.relation
         WHERE p.oid = s.function AND p.proowner <> c.relowner
     ) AS o (owner) ON true
+    LEFT JOIN LATERAL (
+        -- Who has its row for a moment is no trouble.
+        SELECT count(*), min(b.error) FROM klaviyo.write_back AS b WHERE b.mapping = s.id AND b.attempts >= 3
+    ) AS w (profiles, error) ON true
 $$;
 COMMENT ON FUNCTION klaviyo.mapping_health() IS 'The checks of klaviyo_health() that are about tables whose rows are sent';
 

@@ -262,6 +262,8 @@ fn what_a_table_does_not_take_is_told_and_the_rest_is_written() {
     pull(&shop, &mut db);
     let waits = "SELECT count(*) FROM klaviyo.write_back WHERE attempts > 0 AND error LIKE '%lock timeout%'";
     shop.eventually("it is noted", PATIENCE, || count(&mut db, waits) == 1);
+    let health = "SELECT count(*) FROM klaviyo_health() WHERE name = 'mapping' AND status = 'warning' AND value LIKE '%1 profiles cannot be written back: %lock timeout%'";
+    shop.eventually("it is told", PATIENCE, || count(&mut db, health) == 1);
     sql(&mut other, "ROLLBACK");
     shop.eventually("it is written", PATIENCE, || row(&mut db) == "Ada Lovelace London iron 10.50");
     // Paused, nothing is written.

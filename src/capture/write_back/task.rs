@@ -14,8 +14,7 @@ use super::told::while_telling;
 use super::{Field, WriteBack};
 use crate::pg::function::Refusal;
 use crate::pg::scoped::{
-    with_restricted_rights_of, with_search_path, with_settings_of_sessions, with_settings_of_triggers,
-    with_statement_timeout,
+    with_restricted_rights_of, with_settings_of_sessions, with_settings_of_triggers, with_statement_timeout,
 };
 use crate::pg::spi::{arg, column, rows, run, value};
 
@@ -65,7 +64,7 @@ const TOLD: &str = "
             FROM (SELECT klaviyo.people_of($1, $2::jsonb) UNION SELECT klaviyo.people_of($1, $3::jsonb)) AS p (person)
         ))";
 
-const TRY: &str = "SELECT klaviyo.try_update($1, $2::jsonb)";
+const TRY: &str = "SELECT klaviyo.try_update($1, $2::jsonb, $3)";
 
 const RECORD: &str = "
     INSERT INTO klaviyo.sync_conflict (mapping, account, profile_id, key, field, table_value, table_updated_at, klaviyo_value,
@@ -423,14 +422,13 @@ impl Row<'_> {
             &[arg(self.task.account.as_str()), arg(self.own.as_str()), arg(self.theirs)],
         )?;
         let JsonB(told) = told.unwrap_or(JsonB(serde_json::Value::Null));
-        let path = std::ffi::CString::new(format!("{}, pg_temp", quote_identifier(&table.schema)));
+        let path = format!("{}, pg_temp", quote_identifier(&table.schema));
         Spi::run(AT_ONCE)?;
         with_statement_timeout(TIMEOUT_OF_ROW, || {
             with_restricted_rights_of(table.owner, || {
                 with_settings_of_sessions(|| {
-                    with_search_path(&path.unwrap_or_default(), || {
-                        while_telling(told, || value::<String>(TRY, &[arg(statement), arg(self.theirs)]))
-                    })
+                    let args = [arg(statement), arg(self.theirs), arg(path)];
+                    while_telling(told, || value::<String>(TRY, &args))
                 })
             })
         })
