@@ -3745,8 +3745,7 @@ BEGIN
                             'klaviyo.note_own_values'::pg_catalog.regproc, 'klaviyo.told'::pg_catalog.regproc,
                             '@extschema@.klaviyo_upsert_two_way'::pg_catalog.regproc, 'klaviyo.note_write_backs'::pg_catalog.regproc,
                             'klaviyo.told_of'::pg_catalog.regproc, 'klaviyo.compare_profiles'::pg_catalog.regproc,
-                            'klaviyo.try_update'::pg_catalog.regproc, 'klaviyo.wake_runner'::pg_catalog.regproc,
-                            'klaviyo.wish_for_segment'::pg_catalog.regproc)
+                            'klaviyo.try_update'::pg_catalog.regproc, 'klaviyo.wake_runner'::pg_catalog.regproc)
         ) AS o (name, acl)
         CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS g
         WHERE g.grantee <> (SELECT e.extowner FROM pg_catalog.pg_extension AS e WHERE e.extname = 'klaviyo_sync')
@@ -3772,8 +3771,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.klaviyo_pause_job, @extschema@.klaviyo_resume_job, @extschema@.klaviyo_remove_job,
     @extschema@.klaviyo_pull_profile, @extschema@.klaviyo_set_clean_up, @extschema@.klaviyo_run_clean_up,
     @extschema@.klaviyo_remove_clean_up, @extschema@.klaviyo_mirror_webhooks, @extschema@.klaviyo_webhook_create,
-    @extschema@.klaviyo_webhook_delete, @extschema@.klaviyo_webhook_list, @extschema@.klaviyo_webhook_topics,
-    @extschema@.klaviyo_upsert_two_way, klaviyo.try_update, klaviyo.wake_runner
+    @extschema@.klaviyo_webhook_delete, @extschema@.klaviyo_webhook_list, @extschema@.klaviyo_webhook_topics, klaviyo.wake_runner
 TO klaviyo_admin;
 GRANT INSERT (account, job, every, names, since), UPDATE (every, names, since, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_in_segment TO klaviyo_reader, klaviyo_writer;
