@@ -7,7 +7,6 @@ mod catalog;
 mod consent;
 mod coupons;
 mod events;
-mod filter;
 mod flows;
 mod klaviyo;
 mod lists;

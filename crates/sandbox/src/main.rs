@@ -14,6 +14,7 @@ mod connection;
 mod control;
 mod error;
 mod faults;
+mod filter;
 mod flows;
 mod jobs;
 mod order;

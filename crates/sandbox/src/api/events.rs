@@ -2,8 +2,8 @@
 
 use super::Received;
 use super::calls::{page, refused};
-use super::filter::Test;
 use super::query;
+use crate::filter::Test;
 use crate::order::Rows;
 use crate::reply::Reply;
 use crate::sandbox::State;

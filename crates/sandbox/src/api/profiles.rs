@@ -8,6 +8,7 @@ use super::calls::{document, not_found, page, refused};
 use super::query;
 use super::query::listing::{Listing, SUBSCRIPTIONS, Shown};
 use crate::check::Whose;
+use crate::filter::Condition;
 use crate::order::Rows;
 use crate::reply::Reply;
 use crate::sandbox::State;
@@ -72,5 +73,5 @@ impl Received<'_> {
 
 /// Whom a query means, by each condition on what profiles are found by.
 fn whose(asked: &Listing) -> Vec<Vec<Whose>> {
-    asked.conditions.iter().filter_map(super::filter::Condition::whose).collect()
+    asked.conditions.iter().filter_map(Condition::whose).collect()
 }

@@ -8,8 +8,8 @@ use axum::extract::Query;
 use hyper::Uri;
 use serde_json::Value;
 
-use super::filter::{ANY, EQUALS, FILTER, Filter};
 use crate::error::ApiError;
+use crate::filter::{ANY, EQUALS, FILTER, Filter};
 use crate::page::Page;
 use crate::uri::encoded;
 

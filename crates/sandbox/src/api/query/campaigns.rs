@@ -2,11 +2,11 @@
 
 use hyper::Uri;
 
-use super::super::filter::{Field, Kind};
 use super::listing::{Listing, Spec};
 use super::lists::COMPARISONS;
 use super::{FILTER, Fields, SIZES_OF_MANY, parameters, unknown};
 use crate::error::ApiError;
+use crate::filter::{Field, Kind};
 use crate::order::Order;
 
 const CAMPAIGNS: Spec = Spec {

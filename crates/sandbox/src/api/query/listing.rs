@@ -3,9 +3,9 @@
 use hyper::Uri;
 use serde_json::{Value, json};
 
-use super::super::filter::{Condition, Field, Test, conditions};
 use super::{FILTER, Fields, Link, Sizes, parameters, unknown};
 use crate::error::ApiError;
+use crate::filter::{Condition, Field, Test, conditions};
 use crate::order::{Key, Order, Rank, Slice, cursor, key_at};
 
 /// The parameter that asks for more attributes of profiles than an answer has by itself.

@@ -2,10 +2,10 @@
 
 use hyper::Uri;
 
-use super::super::filter::{ANY, EQUALS, Field, Kind};
 use super::listing::{Listing, Shown, Spec};
 use super::{JOINED, PROFILE, SIZES, SIZES_OF_LISTS, Sizes};
 use crate::error::ApiError;
+use crate::filter::{ANY, EQUALS, Field, Kind};
 use crate::order::Order;
 
 const IS: &[&str] = &[ANY, EQUALS];
