@@ -16,6 +16,7 @@ mod limits;
 mod list;
 mod merge;
 mod message;
+mod metric_aggregate;
 mod profile;
 mod profile_bulk;
 mod subscription;
@@ -36,6 +37,7 @@ pub use event_bulk::EventGroup;
 pub use list::{ListChange, ListDraft};
 pub use merge::Merge;
 pub use message::MessageDraft;
+pub use metric_aggregate::{Aggregation, Measurement};
 pub use profile::{ProfileDraft, PropertyPatch};
 pub use profile_bulk::ImportItem;
 pub use subscription::{ConsentDraft, ConsentItem};
@@ -170,6 +172,11 @@ pub fn webhook(body: &Value<'_>) -> Result<WebhookDraft, Vec<ApiError>> {
 /// Checks the body of `PATCH /api/webhooks/{id}` (`WebhookPartialUpdateQuery`).
 pub fn webhook_change(body: &Value<'_>, id: &str) -> Result<WebhookChange, Vec<ApiError>> {
     checked(body, |findings, root| webhook::check_update(findings, root, id))
+}
+
+/// Checks the body of `POST /api/metric-aggregates` (`MetricAggregateQuery`).
+pub fn metric_aggregate(body: &Value<'_>) -> Result<Aggregation, Vec<ApiError>> {
+    checked(body, metric_aggregate::check)
 }
 
 /// A draft only if nothing was found.

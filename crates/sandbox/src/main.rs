@@ -16,6 +16,7 @@ mod error;
 mod faults;
 mod filter;
 mod flows;
+mod intervals;
 mod jobs;
 mod order;
 mod page;

@@ -1,5 +1,6 @@
 //! Profiles, events, consents, lists, segments, the catalog, coupons and templates, as Klaviyo would keep them.
 
+mod aggregates;
 mod bulk;
 mod catalog;
 mod consent;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 
 use crate::check::{ProfileDraft, Whose};
 use crate::error::ApiError;
+pub use aggregates::Aggregate;
 pub use bulk::BulkRefusal;
 use catalog::Catalog;
 use consent::Entry;

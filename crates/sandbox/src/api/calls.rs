@@ -46,6 +46,7 @@ impl Received<'_> {
             Call::Flow => self.flow(state, id),
             Call::Metrics => self.metrics(state),
             Call::Metric => self.metric(state, id),
+            Call::MetricAggregates => self.metric_aggregates(state, &body),
             Call::EventBulkCreate => self.event_bulk(state, &body, ticket),
             Call::ProfileImport => self.import(state, &body),
             Call::ProfileBulkImport => self.profile_bulk(state, &body, ticket),

@@ -3,6 +3,7 @@
 pub mod campaigns;
 pub mod listing;
 pub mod lists;
+pub mod reports;
 
 use axum::extract::Query;
 use hyper::Uri;

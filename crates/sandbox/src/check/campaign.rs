@@ -84,22 +84,16 @@ pub fn check(findings: &mut Findings, root: Object<'_, '_>) -> Option<CampaignDr
 fn check_audiences(findings: &mut Findings, attributes: Object<'_, '_>) -> Option<Audiences> {
     let audiences = attributes.object(findings, "audiences")?;
     audiences.only(findings, "audiences", &["included", "excluded"]);
-    let excluded = texts(findings, audiences, "excluded").unwrap_or_default();
+    let excluded = audiences.texts(findings, "excluded").unwrap_or_default();
     if audiences.map.get("included").is_none_or(Borrowed::is_null) {
         audiences.missing(findings, "included");
     }
-    let included = texts(findings, audiences, "included")?;
+    let included = audiences.texts(findings, "included")?;
     if included.is_empty() {
         findings.add(audiences.at.key("included"), "A campaign has at least one audience.");
     }
-    Some(Audiences { included, excluded })
-}
-
-/// An array of strings that may be absent or null.
-fn texts(findings: &mut Findings, object: Object<'_, '_>, key: &str) -> Option<Vec<String>> {
-    object.typed(findings, key, "an array of strings", |value| {
-        value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
-    })
+    let owned = |ids: Vec<&str>| ids.into_iter().map(str::to_owned).collect();
+    Some(Audiences { included: owned(included), excluded: owned(excluded) })
 }
 
 fn check_strategy(findings: &mut Findings, attributes: Object<'_, '_>) -> Option<Strategy> {

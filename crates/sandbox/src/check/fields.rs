@@ -147,6 +147,14 @@ impl<'v, 'p> Object<'v, 'p> {
         self.typed(findings, key, "a string", Value::as_str)
     }
 
+    /// A string that may be absent, and not null.
+    pub fn text_if_any(&self, findings: &mut Findings, key: &str) -> Option<&'v str> {
+        if self.map.get(key).is_some_and(Value::is_null) {
+            findings.add(self.at.key(key), "This field may not be null.");
+        }
+        self.text(findings, key)
+    }
+
     /// A string that must be there.
     pub fn required_text(&self, findings: &mut Findings, key: &str) -> Option<&'v str> {
         if self.map.get(key).is_none_or(Value::is_null) {
@@ -170,8 +178,51 @@ impl<'v, 'p> Object<'v, 'p> {
         if known.contains(&text) {
             return Some(text);
         }
-        findings.add(self.at.key(key), format!("'{key}' must be one of '{}'.", known.join("', '")));
+        findings.add(self.at.key(key), one_of(&format!("'{key}'"), known));
         None
+    }
+
+    /// An array of strings that may be absent or null.
+    pub fn texts(&self, findings: &mut Findings, key: &str) -> Option<Vec<&'v str>> {
+        self.typed(findings, key, "an array of strings", |value| {
+            value.as_array()?.iter().map(Value::as_str).collect()
+        })
+    }
+
+    /// The same that must each be one of some.
+    pub fn choices(
+        &self,
+        findings: &mut Findings,
+        key: &str,
+        known: &[&'static str],
+    ) -> Option<Vec<&'static str>> {
+        let texts = self.texts(findings, key)?;
+        let array = self.at.key(key);
+        let mut found = Vec::with_capacity(texts.len());
+        for (index, text) in texts.into_iter().enumerate() {
+            match known.iter().find(|known| **known == text) {
+                Some(known) => found.push(*known),
+                None => findings.add(array.index(index), one_of("This", known)),
+            }
+        }
+        Some(found)
+    }
+
+    /// The same that must be there, and have some.
+    pub fn filled_choices(
+        &self,
+        findings: &mut Findings,
+        key: &str,
+        known: &[&'static str],
+    ) -> Option<Vec<&'static str>> {
+        if self.map.get(key).is_none_or(Value::is_null) {
+            self.missing(findings, key);
+        }
+        let found = self.choices(findings, key, known)?;
+        if self.map.get(key).and_then(Value::as_array).is_some_and(<[_]>::is_empty) {
+            findings.add(self.at.key(key), format!("'{key}' must name at least one."));
+        }
+        Some(found)
     }
 
     /// A boolean that may be absent or null.
@@ -239,4 +290,8 @@ impl<'v, 'p> Object<'v, 'p> {
     pub fn missing(&self, findings: &mut Findings, key: &str) {
         findings.add(self.at.key(key), format!("'{key}' is a required field."));
     }
+}
+
+fn one_of(what: &str, known: &[&str]) -> String {
+    format!("{what} must be one of '{}'.", known.join("', '"))
 }

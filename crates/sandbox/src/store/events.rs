@@ -20,7 +20,7 @@ pub struct Event {
     pub unique_id: Box<str>,
     pub time: Timestamp,
     pub value: Option<Number>,
-    value_currency: Option<Arc<str>>,
+    pub value_currency: Option<Arc<str>>,
     /// As text: a tree of small maps takes several times the memory, and events are many.
     pub properties: Box<RawValue>,
     received: u64,

@@ -23,6 +23,7 @@ pub const PROFILES: &str = "/api/profiles";
 pub const SEGMENTS: &str = "/api/segments";
 pub const FLOWS: &str = "/api/flows";
 pub const METRICS: &str = "/api/metrics";
+pub const METRIC_AGGREGATES: &str = "/api/metric-aggregates";
 pub const ITEMS: &str = "/api/catalog-items";
 pub const VARIANTS: &str = "/api/catalog-variants";
 pub const CATEGORIES: &str = "/api/catalog-categories";

@@ -13,6 +13,7 @@ mod event_pulls;
 mod faults;
 mod import_jobs;
 mod lists;
+mod metric_aggregates;
 mod pages;
 mod protocols;
 mod pulls;
