@@ -14,6 +14,7 @@ mod metrics;
 mod profiles;
 mod query;
 mod refuse;
+mod reports;
 mod segments;
 mod templates;
 mod webhooks;

@@ -3,6 +3,7 @@
 use hyper::Method;
 
 use crate::catalog::{Act, Kind};
+use crate::reports::Report;
 use crate::work::Work;
 
 /// One of Klaviyo's API calls.
@@ -120,6 +121,8 @@ pub enum Call {
     WebhookTopics,
     /// `GET /api/webhook-topics/{id}`: one of them.
     WebhookTopic,
+    /// `POST /api/campaign-values-reports` and the like: a report.
+    Report(Report),
     /// `GET /api/catalog-items` and the like: which things of the kind there are.
     Things(Kind),
     /// `GET /api/catalog-items/{id}` and the like: one of them.
@@ -216,7 +219,8 @@ impl Call {
         });
         let jobs = Work::all().flat_map(|work| [Self::Start(work), Self::Job(work)]);
         let lists = Work::all().filter(|work| work.is_listed()).map(Self::Jobs);
-        Self::SINGLE.into_iter().chain(catalog).chain(jobs).chain(lists)
+        let reports = Report::ALL.into_iter().map(Self::Report);
+        Self::SINGLE.into_iter().chain(reports).chain(catalog).chain(jobs).chain(lists)
     }
 
     /// The call that a request is, and the id in its path, empty where the call has none. Of a path that does not answer
@@ -279,6 +283,7 @@ impl Call {
             Self::Webhook | Self::UpdateWebhook | Self::DeleteWebhook => "/api/webhooks/{id}",
             Self::WebhookTopics => "/api/webhook-topics",
             Self::WebhookTopic => "/api/webhook-topics/{id}",
+            Self::Report(report) => report.path(),
             Self::Things(kind) | Self::Change(kind, Act::Create) => kind.path(),
             Self::Thing(kind) | Self::Change(kind, Act::Update | Act::Delete) => kind.path_of_one(),
             Self::Start(work) | Self::Jobs(work) => work.path(),
@@ -308,6 +313,7 @@ impl Call {
             | Self::EstimateRecipients
             | Self::CreateTemplate
             | Self::CreateWebhook
+            | Self::Report(_)
             | Self::Change(_, Act::Create)
             | Self::Start(_) => Method::POST,
             Self::ImportJobs
@@ -392,6 +398,7 @@ impl Call {
             | Self::Flows
             | Self::Flow
             | Self::MetricAggregates => Limits { burst: 3, steady: 60, daily: None },
+            Self::Report(_) => Limits { burst: 1, steady: 2, daily: Some(225) },
             Self::Webhooks
             | Self::CreateWebhook
             | Self::Webhook
@@ -452,6 +459,7 @@ impl Call {
             | Self::CreateTemplate
             | Self::CreateWebhook
             | Self::UpdateWebhook
+            | Self::Report(_)
             | Self::Change(_, Act::Create | Act::Update)
             | Self::Start(_) => Some(5_000_000),
             Self::ProfileImport | Self::RequestDeletion | Self::MergeProfiles => Some(100_000),

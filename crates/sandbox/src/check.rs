@@ -19,8 +19,10 @@ mod message;
 mod metric_aggregate;
 mod profile;
 mod profile_bulk;
+mod report;
 mod subscription;
 mod template;
+mod timeframe;
 mod webhook;
 
 use jiff::Timestamp;
@@ -40,12 +42,14 @@ pub use message::MessageDraft;
 pub use metric_aggregate::{Aggregation, Measurement};
 pub use profile::{ProfileDraft, PropertyPatch};
 pub use profile_bulk::ImportItem;
+pub use report::ReportQuery;
 pub use subscription::{ConsentDraft, ConsentItem};
 pub use template::TemplateDraft;
 pub use webhook::{WebhookChange, WebhookDraft};
 
 use crate::catalog::Kind;
 use crate::error::ApiError;
+use crate::reports::Report;
 use crate::work::Work;
 use fields::{Findings, Object};
 
@@ -177,6 +181,11 @@ pub fn webhook_change(body: &Value<'_>, id: &str) -> Result<WebhookChange, Vec<A
 /// Checks the body of `POST /api/metric-aggregates` (`MetricAggregateQuery`).
 pub fn metric_aggregate(body: &Value<'_>) -> Result<Aggregation, Vec<ApiError>> {
     checked(body, metric_aggregate::check)
+}
+
+/// Checks the body of a call that asks for a report (`CampaignValuesRequestDTO` and its like).
+pub fn report(body: &Value<'_>, report: Report, now: Timestamp) -> Result<ReportQuery, Vec<ApiError>> {
+    checked(body, |findings, root| report::check(findings, root, report, now))
 }
 
 /// A draft only if nothing was found.

@@ -1,6 +1,7 @@
 //! The control paths: looking inside the sandbox, and telling it to misbehave.
 
 mod groups;
+mod reports;
 mod seeds;
 
 use std::sync::Arc;
@@ -142,6 +143,7 @@ pub fn routes(sandbox: &Arc<Sandbox>, via: Via) -> Router {
         .route("/segments/{id}", delete(groups::delete_segment))
         .route("/segments/{id}/members", put(groups::fill_segment))
         .route("/flows", post(groups::make_flow))
+        .route("/reports", post(reports::keep_days).put(reports::set_reports))
         .route("/catalog", get(catalog))
         .route("/coupons", get(coupons).post(make_coupon))
         .route("/campaigns", get(campaigns))

@@ -1,4 +1,4 @@
-//! Filters of lists: `equals(field,"value")` and `any(field,["value",…])`. Klaviyo's guide to filtering has more.
+//! Filters of lists and reports: `equals(field,"value")` and `any(field,["value",…])`. Klaviyo's guide to filtering has more.
 
 mod conditions;
 
@@ -9,6 +9,7 @@ pub use conditions::{Condition, Field, Kind, Test, conditions};
 pub const FILTER: &str = "filter";
 
 pub const ANY: &str = "any";
+pub const CONTAINS_ANY: &str = "contains-any";
 pub const EQUALS: &str = "equals";
 
 /// Whatever has one of the values there.

@@ -23,6 +23,7 @@ mod page;
 mod rates;
 mod receipts;
 mod reply;
+mod reports;
 mod sandbox;
 mod server;
 mod store;

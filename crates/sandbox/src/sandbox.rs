@@ -14,6 +14,7 @@ use crate::flows::Flows;
 use crate::jobs::Jobs;
 use crate::rates::{RateSettings, Rates};
 use crate::receipts::Receipts;
+use crate::reports::Reports;
 use crate::server::Command;
 use crate::store::Store;
 use crate::webhooks::Webhooks;
@@ -52,6 +53,7 @@ pub struct State {
     pub campaigns: Campaigns,
     pub webhooks: Webhooks,
     pub flows: Flows,
+    pub reports: Reports,
     pub bulk: BulkSettings,
 }
 
@@ -68,6 +70,7 @@ impl Sandbox {
             campaigns: Campaigns::new(settings.seed.wrapping_add(2)),
             webhooks: Webhooks::new(settings.seed.wrapping_add(3)),
             flows: Flows::new(settings.seed.wrapping_add(4)),
+            reports: Reports::new(),
             bulk: settings.bulk,
         };
         Self {
@@ -114,8 +117,9 @@ impl Sandbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Forgets profiles, events, lists, segments, consents, the catalog, coupons, templates, campaigns, webhooks, flows, jobs,
-    /// receipts and faults, and begins new rate windows. The settings of rates and bulk calls stay, and so does the number of connections, which are still open.
+    /// Forgets profiles, events, lists, segments, consents, the catalog, coupons, templates, campaigns, webhooks, flows, the
+    /// numbers of reports, jobs, receipts and faults, and begins new rate windows. The settings of rates, bulk calls and
+    /// reports stay, and so does the number of connections, which are still open.
     pub fn reset(&self) {
         let mut state = self.state();
         state.store.clear();
@@ -124,6 +128,7 @@ impl Sandbox {
         state.campaigns.clear();
         state.webhooks.clear();
         state.flows.clear();
+        state.reports.clear();
         state.receipts.clear();
         state.faults.replace(Vec::new());
         state.rates.restart();

@@ -93,6 +93,7 @@ impl Received<'_> {
             Call::DeleteWebhook => self.delete_webhook(state, id),
             Call::WebhookTopics => self.webhook_topics(),
             Call::WebhookTopic => self.webhook_topic(id),
+            Call::Report(report) => self.report(state, &body, report),
             Call::Things(kind) => self.things(state, kind),
             Call::Thing(kind) => self.thing(state, kind, id),
             Call::Change(kind, Act::Create) => self.create_thing(state, &body, kind),

@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use serde_json_borrow::Value;
 
 use super::event::rfc3339;
 use super::fields::{At, Findings, Object};
@@ -157,7 +158,7 @@ pub fn check(findings: &mut Findings, root: Object<'_, '_>) -> Option<Aggregatio
 }
 
 fn check_interval(findings: &mut Findings, attributes: Object<'_, '_>) -> Option<Interval> {
-    if attributes.map.get("interval").is_none_or(serde_json_borrow::Value::is_null) {
+    if attributes.map.get("interval").is_none_or(Value::is_null) {
         return Some(Interval::Day);
     }
     match attributes.choice(findings, "interval", &["day", "hour", "month", "week"])? {
@@ -190,7 +191,7 @@ fn check_range(
 ) -> Option<(Timestamp, Timestamp)> {
     let at = attributes.at.key("filter");
     let Some(filters) = attributes.texts(findings, "filter") else {
-        if attributes.map.get("filter").is_none_or(serde_json_borrow::Value::is_null) {
+        if attributes.map.get("filter").is_none_or(Value::is_null) {
             attributes.missing(findings, "filter");
         }
         return None;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{ANY, EQUALS, FILTER, list, only, string};
+use super::{ANY, CONTAINS_ANY, EQUALS, FILTER, list, only, string};
 use crate::check::{Whose, rfc3339};
 use crate::error::ApiError;
 use crate::store::Identifier;
@@ -116,7 +116,7 @@ pub fn conditions(text: &str, fields: &[Field]) -> Result<Vec<Condition>, ApiErr
 /// What an operator and the value at the beginning of a text say, and what comes after it.
 fn test<'t>(operator: &str, kind: Kind, text: &'t str) -> Option<(Test, &'t str)> {
     match (operator, kind) {
-        (ANY, _) => list(text).map(|(values, rest)| (Test::OneOf(values), rest)),
+        (ANY | CONTAINS_ANY, _) => list(text).map(|(values, rest)| (Test::OneOf(values), rest)),
         (EQUALS, Kind::Flag) => {
             let flag = |word, flag| Some((Test::Flag(flag), text.strip_prefix(word)?));
             flag("true", true).or_else(|| flag("false", false))

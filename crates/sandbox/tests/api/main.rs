@@ -17,6 +17,7 @@ mod metric_aggregates;
 mod pages;
 mod protocols;
 mod pulls;
+mod reports;
 mod segments;
 mod suppressions;
 mod webhooks;
