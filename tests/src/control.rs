@@ -12,7 +12,7 @@ use ureq::Agent;
 
 use crate::receipt::Receipt;
 use crate::wait::PATIENCE;
-pub use seeds::{EventSeed, SeededEvents, StoredSegment};
+pub use seeds::{EventSeed, ReportSeed, SeededEvents, StoredSegment};
 
 /// Receipts fetched in one go; each may be as large as a request.
 const PAGE: usize = 2000;

@@ -31,8 +31,8 @@ pub use accounts::{stopped_reason, under_way};
 pub use cluster::{Cluster, Stop, explain};
 pub use cluster_builder::ClusterBuilder;
 pub use control::{
-    Bulk, ConsentChange, Control, EventSeed, Fault, ImportJob, Rates, SeededEvents, Stats, StatsRow,
-    StoredCampaign, StoredEvent, StoredProfile, StoredSegment, WebhookRequest,
+    Bulk, ConsentChange, Control, EventSeed, Fault, ImportJob, Rates, ReportSeed, SeededEvents, Stats,
+    StatsRow, StoredCampaign, StoredEvent, StoredProfile, StoredSegment, WebhookRequest,
 };
 pub use directory::Directory;
 pub use ledger::Ledger;
@@ -40,7 +40,7 @@ pub use messages::{ORDER, hint, place, place_orders, place_orders_of, queued, st
 pub use nix::sys::signal::Signal;
 pub use openapi::{
     BULK_CALLS, CALLS, CAMPAIGN_CALLS, CATALOG_CALLS, DELETION_CALL, OpenApi, PEOPLE_CALLS, PULL_CALLS,
-    WEBHOOK_CALLS, is_at,
+    REPORT_CALLS, WEBHOOK_CALLS, is_at,
 };
 pub use pg_bin::PgBin;
 pub use port::Port;

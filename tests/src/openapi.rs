@@ -135,6 +135,18 @@ pub const PULL_CALLS: [(&str, &str); 8] = [
     ("get", "/api/flows/{id}"),
 ];
 
+/// The calls that ask for numbers.
+pub const REPORT_CALLS: [(&str, &str); 8] = [
+    ("post", "/api/metric-aggregates"),
+    ("post", "/api/campaign-values-reports"),
+    ("post", "/api/flow-values-reports"),
+    ("post", "/api/flow-series-reports"),
+    ("post", "/api/form-values-reports"),
+    ("post", "/api/form-series-reports"),
+    ("post", "/api/segment-values-reports"),
+    ("post", "/api/segment-series-reports"),
+];
+
 /// The calls about webhooks.
 pub const WEBHOOK_CALLS: [(&str, &str); 7] = [
     ("get", "/api/webhooks"),
@@ -151,6 +163,10 @@ const MEDIA_TYPE: &str = "application/vnd.api+json";
 
 /// What members of an error object may be besides those the document lists: Klaviyo's own answers carry them.
 const ERROR_MEMBERS: [&str; 3] = ["status", "links", "meta"];
+
+/// What the cursor is called of calls whose pages are not those of a list, and where a body has it.
+const CURSOR: &str = "page_cursor";
+const CURSOR_IN_BODY: &str = "/properties/data/properties/attributes/properties/page_cursor";
 
 /// The parts in use of the document.
 #[derive(Debug)]
@@ -181,7 +197,7 @@ impl OpenApi {
         let mut revision = None;
         let posts = CALLS.into_iter().chain([DELETION_CALL]).map(|path| ("post", path));
         let calls = posts.chain(BULK_CALLS).chain(PEOPLE_CALLS).chain(CATALOG_CALLS);
-        let calls = calls.chain(CAMPAIGN_CALLS).chain(PULL_CALLS).chain(WEBHOOK_CALLS);
+        let calls = calls.chain(CAMPAIGN_CALLS).chain(PULL_CALLS).chain(REPORT_CALLS).chain(WEBHOOK_CALLS);
         let calls = calls.map(|(method, path)| {
             let call = &document["paths"][path][method];
             let parameters = call["parameters"].as_array().expect("a call has parameters");
@@ -189,7 +205,11 @@ impl OpenApi {
             revision = header.and_then(|header| header["schema"]["default"].as_str()).map(str::to_owned);
             let request = &call["requestBody"]["content"][MEDIA_TYPE]["schema"];
             assert!(request.is_object() || method != "post", "{path} has a body in the document");
-            let request = request.is_object().then(|| compile(&closed(document, request)));
+            let request = request.is_object().then(|| closed(document, request));
+            let cursor = request.as_ref().and_then(|request| request.pointer(CURSOR_IN_BODY));
+            let has_cursor =
+                cursor.is_some() || parameters.iter().any(|parameter| parameter["name"] == CURSOR);
+            let request = request.map(|request| compile(&request));
             let answers = call["responses"].as_object().expect("a call has answers").iter();
             let answers = answers.map(|(status, answer)| {
                 let answer = follow(document, answer);
@@ -197,6 +217,8 @@ impl OpenApi {
                     let mut schema = closed(document, &content["schema"]);
                     if status.ends_with("XX") {
                         admit_error_members(&mut schema);
+                    } else if has_cursor {
+                        admit_next(&mut schema);
                     }
                     compile(&schema)
                 });
@@ -374,6 +396,14 @@ fn both(document: &Value, one: &Value, other: &Value) -> Value {
         all.insert(keyword.clone(), merged);
     }
     all.into()
+}
+
+/// Lets an answer have a link to its next page. Of calls with such a cursor the document has none that would tell it.
+fn admit_next(schema: &mut Value) {
+    let links = schema.pointer_mut("/properties/links/properties").and_then(Value::as_object_mut);
+    links
+        .expect("the links are an object")
+        .insert("next".to_owned(), json!({"type": "string", "format": "uri"}));
 }
 
 /// Lets error objects have the members that the document does not list.

@@ -21,6 +21,20 @@ pub struct EventSeed<'a> {
     pub step_seconds: f64,
 }
 
+/// The numbers of a day, of which Klaviyo's reports would be the sums.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportSeed<'a> {
+    /// `campaign`, `flow`, `form` or `segment`.
+    pub report: &'a str,
+    /// What they are of: of a campaign `campaign_id` and `campaign_message_id`, of a flow `flow_id` and `flow_message_id`, of a
+    /// form `form_id`, of a segment `segment_id`, and what else its report groups by.
+    pub groupings: &'a Value,
+    /// The day, `2026-11-01`.
+    pub date: &'a str,
+    /// The numbers by their names, such as `recipients`. Rates come of them.
+    pub statistics: &'a Value,
+}
+
 /// Whose events were made, and of which metric.
 #[derive(Clone, Debug, Deserialize)]
 pub struct SeededEvents {
@@ -91,13 +105,40 @@ impl Control {
 
     /// Makes events.
     pub fn seed_events(&self, seed: &EventSeed<'_>) -> SeededEvents {
+        self.seed_events_with(seed, &json!({}))
+    }
+
+    /// The same with further members: `value`, and `properties`.
+    pub fn seed_events_with(&self, seed: &EventSeed<'_>, more: &Value) -> SeededEvents {
         let EventSeed { metric, email, count, start, step_seconds } = seed;
         let mut body =
             json!({"metric": metric, "email": email, "count": count, "step_seconds": step_seconds});
+        for (name, value) in more.as_object().expect("members") {
+            body[name] = value.clone();
+        }
         if let Some(start) = start {
             body["start"] = json!(start);
         }
         self.posted("events", &body)
+    }
+
+    /// Says what the numbers of days are. They take the place of those that there were of the same.
+    pub fn seed_reports(&self, seeds: &[ReportSeed<'_>]) {
+        let day = |seed: &ReportSeed<'_>| {
+            let ReportSeed { report, groupings, date, statistics } = seed;
+            json!({"report": report, "groupings": groupings, "date": date, "statistics": statistics})
+        };
+        self.post("reports", &json!({ "days": seeds.iter().map(day).collect::<Vec<_>>() }));
+    }
+
+    /// The same of one day.
+    pub fn seed_report(&self, report: &str, groupings: &Value, date: &str, statistics: &Value) {
+        self.seed_reports(&[ReportSeed { report, groupings, date, statistics }]);
+    }
+
+    /// How many rows a page of the reports of campaigns and flows has. It outlasts a reset.
+    pub fn set_report_page(&self, rows: u64) {
+        self.put("reports", &json!({ "page_size": rows }));
     }
 
     /// Makes a segment that nobody is in, and says its id.

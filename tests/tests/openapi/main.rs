@@ -7,6 +7,7 @@ mod catalog;
 mod hand;
 mod people;
 mod pulls;
+mod reports;
 mod webhooks;
 
 use hand::{HEADERS, Hand, KEY, MEDIA_TYPE, REVISION};
