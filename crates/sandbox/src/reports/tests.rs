@@ -168,3 +168,32 @@ fn days_are_kept_once_and_wrong_ones_not_at_all() {
     reports.clear();
     assert_eq!((reports.days.len(), reports.page_size), (0, 3));
 }
+
+#[test]
+fn what_can_be_asked_for_is_what_klaviyos_document_has() {
+    let Some(path) = std::env::var_os("KLAVIYO_OPENAPI") else { return };
+    let text = std::fs::read_to_string(path).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let follow = |node: &Value| match node["$ref"].as_str() {
+        Some(reference) => document.pointer(&reference[1..]).unwrap().clone(),
+        None => node.clone(),
+    };
+    for report in Report::ALL {
+        let call = &document["paths"][report.path()]["post"];
+        let body = follow(&call["requestBody"]["content"]["application/vnd.api+json"]["schema"]);
+        let attributes =
+            follow(&body["properties"]["data"])["properties"]["attributes"]["properties"].clone();
+        let names = |name: &str| follow(&attributes[name]["items"])["enum"].clone();
+        let spec = report.subject().spec();
+        let statistics: Vec<&str> = spec.statistics.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names("statistics"), json!(statistics), "{report:?}");
+        if report.subject() != Subject::Segment {
+            assert_eq!(names("group_by"), json!(spec.groupings), "{report:?}");
+        }
+        let filter = attributes["filter"]["description"].as_str().unwrap();
+        for field in spec.filters {
+            assert!(filter.contains(field.name), "{report:?}: {}", field.name);
+            assert!(field.operators.iter().all(|operator| filter.contains(operator)), "{report:?}");
+        }
+    }
+}
