@@ -246,7 +246,8 @@ FOR EACH STATEMENT EXECUTE FUNCTION klaviyo.note_write_backs();
 
 -- Takes: the fields that are written back, each a JSON array of names, and the profile as the table has it, as Klaviyo has it, and as
 -- Klaviyo had it when it was last written back. Returns: what becomes of each field. same: both have it; kept: the table's is on its
--- way to Klaviyo; repeated: Klaviyo has what the table had before; written: only Klaviyo has changed it; klaviyo, table: both have,
+-- way to Klaviyo; repeated: Klaviyo has what the table had before; written: only Klaviyo has changed it,
+-- or knows it; klaviyo, table: both have,
 -- and that is the winner.
 CREATE FUNCTION klaviyo.compare_profiles(
     account text, fields jsonb, own jsonb, theirs jsonb, before jsonb, own_updated_at timestamptz, klaviyo_updated_at timestamptz
@@ -262,20 +263,24 @@ AS $$
     SELECT c.field,
            CASE
                WHEN c.own IS NOT DISTINCT FROM c.theirs THEN 'same'
-               WHEN compare_profiles.before IS NOT NULL AND c.theirs IS NOT DISTINCT FROM c.before THEN 'kept'
-               WHEN EXISTS (
-                   SELECT FROM klaviyo.own_value AS o
-                   JOIN klaviyo.people_of(compare_profiles.account, compare_profiles.own) AS p (person) USING (person)
-                   WHERE o.account = compare_profiles.account AND o.field = c.field AND o.noted_at > now() - interval '1 day'
-                     AND o.digest = klaviyo.value_digest(compare_profiles.account, c.field, compare_profiles.theirs #> c.field)
-               ) THEN 'repeated'
+               -- A row that is new knows less than was told before it.
+               WHEN compare_profiles.before IS NOT NULL AND c.theirs IS NOT DISTINCT FROM c.before AND (c.own IS NOT NULL OR w.is_own) THEN 'kept'
+               WHEN w.is_own THEN 'repeated'
                WHEN compare_profiles.before IS NOT NULL AND c.own IS NOT DISTINCT FROM c.before THEN 'written'
-               WHEN compare_profiles.before IS NULL AND c.own IS NULL THEN 'written'
+               WHEN c.own IS NULL AND (compare_profiles.before IS NULL OR c.theirs IS NOT DISTINCT FROM c.before) THEN 'written'
                WHEN compare_profiles.before IS NULL AND c.theirs IS NULL THEN 'kept'
                WHEN klaviyo_updated_at > own_updated_at OR own_updated_at IS NULL THEN 'klaviyo'
                ELSE 'table'
            END
     FROM compared AS c
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (
+            SELECT FROM klaviyo.own_value AS o
+            JOIN klaviyo.people_of(compare_profiles.account, compare_profiles.own) AS p (person) USING (person)
+            WHERE o.account = compare_profiles.account AND o.field = c.field AND o.noted_at > now() - interval '1 day'
+              AND o.digest = klaviyo.value_digest(compare_profiles.account, c.field, compare_profiles.theirs #> c.field)
+        )
+    ) AS w (is_own)
 $$;
 COMMENT ON FUNCTION klaviyo.compare_profiles(text, jsonb, jsonb, jsonb, jsonb, timestamptz, timestamptz) IS
     'What becomes of the fields of a profile that a table and Klaviyo both have';

@@ -16,7 +16,7 @@ use super::puller::{self, Pulling};
 use super::purger::{Purger, Purging};
 use super::slots::{Slot, shared};
 use super::version::Extension;
-use super::writer::{self, Writing};
+use super::writer::{Writer, Writing};
 use crate::capture::backfill::{self, chunk, notes};
 use crate::capture::write_back;
 use crate::inbound;
@@ -133,6 +133,7 @@ struct Runner {
     backfills: HashMap<i32, Backfill>,
     purger: Purger,
     handlers: Handlers,
+    writer: Writer,
 }
 
 /// What is known of a backfill while the process lives.
@@ -182,7 +183,7 @@ impl Runner {
             }
             let running = transaction(c"looking for backfills", backfill::running);
             let (purging, telling) = (self.purger.work(), self.handlers.work());
-            let (pulling, writing, cleaning) = (puller::work(slot), writer::work(), cleaner::work());
+            let (pulling, writing, cleaning) = (puller::work(slot), self.writer.work(), cleaner::work());
             let adopted = adopt();
             let rests = purging == Purging::Nothing
                 && telling == Telling::Nothing

@@ -223,7 +223,15 @@ fn what_one_side_does_not_know_the_other_tells() {
         conflicts(&mut db),
         "first_name \"Shop 1\" \"Klaviyo 1\" table; first_name \"Shop 2\" \"Klaviyo 2\" klaviyo"
     );
+    // Who is a customer only now is told what was known before.
+    let before = queued(&mut db);
+    sql(&mut db, "INSERT INTO customers (id, email, tier) VALUES (1200, 'user-1200@shop.example', 'new')");
     shop.drain_soon();
+    pull(&shop, &mut db);
+    let name = "SELECT first_name FROM customers WHERE id = 1200";
+    assert_eq!(query::<String>(&mut db, name, &[]), "Klaviyo 1200");
+    shop.drain_soon();
+    assert!(queued(&mut db) <= before + 2, "what it is, and what its name begins with");
     let one = shop.sandbox.profiles().into_iter().find(|it| it.attributes["email"] == "user-1@shop.example");
     assert_eq!(one.expect("it is there").attributes["first_name"], "Shop 1");
 }

@@ -49,7 +49,7 @@ const OPEN: &str = "
     FROM klaviyo.write_back AS w
     JOIN klaviyo.profile AS p USING (account, profile_id)
     JOIN klaviyo.mapping AS m ON m.id = w.mapping
-    WHERE w.mapping = $1 AND w.account = $2 AND w.profile_id = $3
+    WHERE w.mapping = $1 AND w.account = $2 AND w.profile_id = $3 AND klaviyo.is_capturing(m.id, m.relation)
     FOR UPDATE OF w SKIP LOCKED";
 
 const COMPARE: &str = "
@@ -83,6 +83,11 @@ const FORGET: &str = "
 
 const DONE: &str =
     "DELETE FROM klaviyo.write_back AS w WHERE w.mapping = $1 AND w.account = $2 AND w.profile_id = $3";
+
+const ALL_DONE: &str = "
+    DELETE FROM klaviyo.write_back AS w
+    USING unnest($2::text[], $3::text[]) AS d (account, profile_id)
+    WHERE w.mapping = $1 AND w.account = d.account AND w.profile_id = d.profile_id";
 
 const PUT_OFF: &str = "
     UPDATE klaviyo.write_back AS w
@@ -124,12 +129,18 @@ pub const TIMEOUT_OF_ROW: Duration = Duration::from_secs(5);
 /// Bytes of an error that are kept.
 const KEPT: usize = 2_000;
 
-/// A profile to write back, and the primary keys of its rows.
+/// A profile to write back.
 pub struct Task {
     mapping: i32,
     account: String,
     profile: String,
-    keys: Vec<Vec<String>>,
+    rows: Vec<Found>,
+}
+
+/// A row of it, by its primary key, and why it is one, as SQL over the row: when it is written that may be otherwise.
+struct Found {
+    key: Vec<String>,
+    is_it: String,
 }
 
 /// A mapping that there is something to do for.
@@ -158,7 +169,7 @@ pub fn due() -> Result<Vec<i32>, spi::Error> {
     Ok(due)
 }
 
-/// Some of the profiles to be written back for a mapping.
+/// Some of the profiles to be written back for a mapping. Those that no row is of are done.
 pub fn next(mapping: i32) -> Result<Vec<Task>, spi::Error> {
     let Some(mapping) = Mapping::open(mapping)? else { return Ok(Vec::new()) };
     let mut tasks = Vec::new();
@@ -169,11 +180,17 @@ pub fn next(mapping: i32) -> Result<Vec<Task>, spi::Error> {
             mapping: mapping.id,
             account: column(row, 1),
             profile: column(row, 2),
-            keys: Vec::new(),
+            rows: Vec::new(),
         });
         identifiers.push([text(3), text(4), text(5)]);
     })?;
     mapping.find(&mut tasks, &identifiers)?;
+    let (tasks, without): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task: &Task| !task.rows.is_empty());
+    let (accounts, profiles): (Vec<String>, Vec<String>) =
+        without.into_iter().map(|task| (task.account, task.profile)).unzip();
+    if !accounts.is_empty() {
+        run(ALL_DONE, &[arg(mapping.id), arg(accounts), arg(profiles)])?;
+    }
     Ok(tasks)
 }
 
@@ -204,21 +221,22 @@ impl Mapping {
             let (numbers, wanted): (Vec<i32>, Vec<String>) = (0..)
                 .zip(known)
                 .zip(&*tasks)
-                .filter(|(_, task)| task.keys.is_empty())
+                .filter(|(_, task)| task.rows.is_empty())
                 .filter_map(|((number, known), _)| Some((number, known?)))
                 .unzip();
             if wanted.is_empty() {
                 continue;
             }
             // Klaviyo's are in small letters.
-            let is_it = match name.as_str() {
-                "email" => format!("lower({sql}) = lower(wanted.identifier)"),
-                _ => format!("({sql}) = wanted.identifier"),
+            let is_it = |identifier: &str| match name.as_str() {
+                "email" => format!("lower({sql}) = lower({identifier})"),
+                _ => format!("({sql}) = {identifier}"),
             };
             let query = format!(
                 "SELECT wanted.number, ARRAY[{key}]
                  FROM unnest($1::integer[], $2::text[]) AS wanted (number, identifier)
                  JOIN {rows} AS \"row\" ON {is_it} AND ({condition})",
+                is_it = is_it("wanted.identifier"),
                 key = self.table.key_texts(),
                 rows = self.table.rows(),
                 condition = self.plan.action.condition.as_deref().unwrap_or("true"),
@@ -232,8 +250,11 @@ impl Mapping {
                 })
             })?;
             for (number, key) in found {
-                if let Some(task) = usize::try_from(number).ok().and_then(|number| tasks.get_mut(number)) {
-                    task.keys.push(key);
+                let Ok(number) = usize::try_from(number) else { continue };
+                if let (Some(task), Some(Some(known))) =
+                    (tasks.get_mut(number), identifiers.get(number).map(|it| &it[place]))
+                {
+                    task.rows.push(Found { key, is_it: is_it(&quote_literal(known)) });
                 }
             }
         }
@@ -273,10 +294,9 @@ impl Task {
                 .map(|mapping| (mapping, before, theirs, updated_at));
         })?;
         let Some((mapping, before, theirs, their_updated_at)) = open else { return Ok(()) };
-        for key in &self.keys {
-            if let Some((own, own_updated_at)) = mapping.lock(key)? {
-                let theirs = &theirs;
-                let mapping = &mapping;
+        for found in &self.rows {
+            if let Some((own, own_updated_at)) = mapping.lock(found)? {
+                let (theirs, mapping, key) = (&theirs, &mapping, &found.key);
                 let row = Row { task: self, mapping, key, own, own_updated_at, theirs, their_updated_at };
                 row.settle(before.as_deref())?;
             }
@@ -298,17 +318,18 @@ impl Task {
 
 impl Mapping {
     /// A row as the mapping says it to Klaviyo, and when it was last changed, from now on locked. None if it is not mapped any more.
-    fn lock(&self, key: &[String]) -> Result<Option<(String, Option<TimestampWithTimeZone>)>, spi::Error> {
+    fn lock(&self, found: &Found) -> Result<Option<(String, Option<TimestampWithTimeZone>)>, spi::Error> {
         let query = format!(
             "SELECT ({state})::text, {updated_at}
              FROM {rows} AS \"row\"
-             WHERE ({condition}) AND {is_key}
+             WHERE ({condition}) AND {is_it} AND {is_key}
              FOR UPDATE OF \"row\"",
             state = self.plan.action.message(),
             updated_at = self.write_back.updated_at,
             rows = self.table.rows(),
             condition = self.plan.action.condition.as_deref().unwrap_or("true"),
-            is_key = self.table.is_key(key),
+            is_it = found.is_it,
+            is_key = self.table.is_key(&found.key),
         );
         self.as_owner(TIMEOUT_OF_ROW, || {
             Spi::connect_mut(|client| {

@@ -59,6 +59,11 @@ FROM klaviyo.compare_profiles(
     '{"email": "ada@shop.example", "first_name": "A", "last_name": "K", "title": "Dr", "locale": "en", "organization": "O", "location": {"city": "L"}, "properties": {"n": 2, "x.y": 7, "list": [1, 2]}}',
     '{"first_name": "X", "last_name": "B", "title": "B", "locale": "en", "image": "i", "location": {"city": "X"}, "properties": {"list": [0]}}',
     '2026-01-01Z', '2026-01-02Z') AS c;
+-- A row that is new is told what was known before it, and one that has forgotten it is not
+SELECT c.field, c.outcome
+FROM klaviyo.compare_profiles(
+    'default', '[["first_name"], ["title"]]', '{"email": "ada@shop.example"}', '{"first_name": "A", "title": "Dr"}', '{"first_name": "A", "title": "Dr"}',
+    '2026-01-02Z', '2026-01-01Z') AS c;
 -- Where nothing is known of before, who has something tells the other
 SELECT c.field, c.outcome
 FROM klaviyo.compare_profiles(
