@@ -13,7 +13,8 @@ CREATE TABLE klaviyo.mapping (
     made_at   timestamptz NOT NULL DEFAULT now(),
     paused_at timestamptz,
     notes_keys boolean NOT NULL DEFAULT false,
-    writes_back boolean NOT NULL DEFAULT false
+    writes_back boolean NOT NULL DEFAULT false,
+    writes_back_after text
 );
 COMMENT ON TABLE klaviyo.mapping IS 'What was said of tables whose rows are sent; see the view sync, which knows the tables';
 COMMENT ON COLUMN klaviyo.mapping.id IS 'Number; its function is called klaviyo_sync_ and this, its triggers that and what they are for';
@@ -28,6 +29,7 @@ COMMENT ON COLUMN klaviyo.mapping.made_at IS 'When it was attached, or last repl
 COMMENT ON COLUMN klaviyo.mapping.paused_at IS 'Since when nothing is captured; NULL: not paused';
 COMMENT ON COLUMN klaviyo.mapping.notes_keys IS 'Whether rows that are captured are noted in captured_key, so that no backfill sends them: until one is done';
 COMMENT ON COLUMN klaviyo.mapping.writes_back IS 'Whether what Klaviyo changes is written back into the table: direction is both';
+COMMENT ON COLUMN klaviyo.mapping.writes_back_after IS 'Up to which profile what was known before is to be written back by now; NULL: up to the last';
 
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping', '');
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.mapping_id_seq', '');

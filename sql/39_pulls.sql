@@ -706,7 +706,8 @@ BEGIN
         SELECT r.* INTO run
         FROM klaviyo.job_run AS r
         WHERE r.account = account AND r.job = 'profile:' || email AND r.last_started_at >= began;
-        EXIT WHEN run.last_outcome = 'complete';
+        -- While another run is under way nobody knows what the last has read.
+        EXIT WHEN run.last_outcome = 'complete' AND run.started_at IS NULL;
         IF run.last_outcome = 'failed' OR clock_timestamp() > until THEN
             RAISE EXCEPTION 'the profile cannot be read'
                 USING ERRCODE = 'KS095',
@@ -716,7 +717,13 @@ BEGIN
         PERFORM klaviyo.wish(account, 'profile:' || email, began);
         PERFORM pg_sleep(0.02);
     END LOOP;
-    RETURN QUERY SELECT p.* FROM klaviyo.profile AS p WHERE p.account = account AND lower(p.email) = email;
+    -- What Klaviyo has no more is known here all the same.
+    RETURN QUERY
+    SELECT p.*
+    FROM klaviyo.profile AS p
+    WHERE p.account = account AND lower(p.email) = email AND run.rows_read > 0
+    ORDER BY p.updated_at DESC NULLS LAST
+    LIMIT 1;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.klaviyo_pull_profile(text, text) IS

@@ -59,15 +59,17 @@ COMMENT ON COLUMN klaviyo.sync_conflict.found_at IS 'When it was found';
 
 -- Klaviyo may still tell what the shop has sent it and has changed since. Nobody is named here.
 CREATE TABLE klaviyo.own_value (
+    note_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account  text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
     person   bytea NOT NULL,
     field    text[] NOT NULL,
     digest   bytea NOT NULL,
-    noted_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (account, person, field, digest)
+    noted_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX own_value_person_idx ON klaviyo.own_value (account, person, field);
 CREATE INDEX own_value_noted_at_idx ON klaviyo.own_value (noted_at);
-COMMENT ON TABLE klaviyo.own_value IS 'What fields of two-way mappings were before they were changed here, for a day: such a value comes from here, and is nothing that Klaviyo has changed';
+COMMENT ON TABLE klaviyo.own_value IS 'What fields of two-way mappings were before they were changed here, for 30 days: such a value comes from here, and is nothing that Klaviyo has changed';
+COMMENT ON COLUMN klaviyo.own_value.note_id IS 'Number';
 COMMENT ON COLUMN klaviyo.own_value.account IS 'Account';
 COMMENT ON COLUMN klaviyo.own_value.person IS 'Whose: SHA-256 of the account''s person_salt and an identifier';
 COMMENT ON COLUMN klaviyo.own_value.field IS 'Field of the profile';
@@ -151,10 +153,31 @@ AS $$
     ) AS p (person)
     WHERE a.name = note_own_values.account
       AND klaviyo.field_text(f.field, f.value) IS DISTINCT FROM klaviyo.field_text(f.field, new #> f.field)
-    ORDER BY p.person, f.field
-    ON CONFLICT ON CONSTRAINT own_value_pkey DO UPDATE SET noted_at = now()
 $$;
 COMMENT ON FUNCTION klaviyo.note_own_values(text, jsonb, jsonb) IS 'Notes what fields of a profile were before they were changed here';
+
+-- Takes: the state of a row that is new. Touches: where Klaviyo is known to have the profile, own_value, for all of it is sent, and
+-- write_back, for the row knows nothing of it.
+CREATE FUNCTION klaviyo.note_new_row(account text, new jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    INSERT INTO klaviyo.write_back (mapping, account, profile_id)
+    SELECT m.id, p.account, p.profile_id
+    FROM klaviyo.mapping AS m
+    JOIN klaviyo.profile AS p ON p.account = m.account
+    WHERE m.account = account AND m.writes_back
+      AND (lower(p.email) = lower(new ->> 'email') OR p.phone_number = new ->> 'phone_number' OR p.external_id = new ->> 'external_id')
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        PERFORM klaviyo.note_own_values(account, '{}', new);
+        PERFORM klaviyo.wake_runner();
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.note_new_row(text, jsonb) IS 'Has a row that is new be told what Klaviyo knows of its profile';
 
 -- What a table tells -------------------------------------------------------------------------------------------------
 
@@ -176,10 +199,8 @@ DECLARE
     field text[];
 BEGIN
     account := coalesce(account, 'default');
-    IF told IS NULL THEN
-        PERFORM klaviyo.note_own_values(account, new, old);
-    ELSIF told ->> 'account' = account
-          AND EXISTS (SELECT FROM klaviyo.people_of(account, new) AS p (person) WHERE told -> 'people' ? encode(p.person, 'hex')) THEN
+    IF told ->> 'account' = account
+       AND EXISTS (SELECT FROM klaviyo.people_of(account, new) AS p (person) WHERE told -> 'people' ? encode(p.person, 'hex')) THEN
         -- What Klaviyo has told it is not told again.
         FOR field IN
             SELECT n.field
@@ -188,6 +209,13 @@ BEGIN
         LOOP
             old := klaviyo.with_field(coalesce(old, '{}'), field, new #> field);
         END LOOP;
+    END IF;
+    PERFORM klaviyo.note_own_values(account, new, old);
+    IF old IS NULL THEN
+        PERFORM klaviyo.note_new_row(account, new);
+    ELSIF EXISTS (SELECT klaviyo.people_of(account, new) EXCEPT SELECT klaviyo.people_of(account, old)) THEN
+        -- All of it is sent, and may come late.
+        PERFORM klaviyo.note_own_values(account, '{}', new);
     END IF;
     RETURN @extschema@.klaviyo_upsert_changes(new, old, account);
 END
@@ -246,8 +274,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION klaviyo.note_write_backs();
 
 -- Takes: the fields that are written back, each a JSON array of names, and the profile as the table has it, as Klaviyo has it, and as
 -- Klaviyo had it when it was last written back. Returns: what becomes of each field. same: both have it; kept: the table's is on its
--- way to Klaviyo; repeated: Klaviyo has what the table had before; written: only Klaviyo has changed it,
--- or knows it; klaviyo, table: both have,
+-- way to Klaviyo; repeated: Klaviyo has what the table had before; written: only Klaviyo has changed it; klaviyo, table: both have,
 -- and that is the winner.
 CREATE FUNCTION klaviyo.compare_profiles(
     account text, fields jsonb, own jsonb, theirs jsonb, before jsonb, own_updated_at timestamptz, klaviyo_updated_at timestamptz
@@ -263,24 +290,20 @@ AS $$
     SELECT c.field,
            CASE
                WHEN c.own IS NOT DISTINCT FROM c.theirs THEN 'same'
-               -- A row that is new knows less than was told before it.
-               WHEN compare_profiles.before IS NOT NULL AND c.theirs IS NOT DISTINCT FROM c.before AND (c.own IS NOT NULL OR w.is_own) THEN 'kept'
-               WHEN w.is_own THEN 'repeated'
+               WHEN compare_profiles.before IS NOT NULL AND c.theirs IS NOT DISTINCT FROM c.before THEN 'kept'
+               WHEN EXISTS (
+                   SELECT FROM klaviyo.own_value AS o
+                   JOIN klaviyo.people_of(compare_profiles.account, compare_profiles.own) AS p (person) USING (person)
+                   WHERE o.account = compare_profiles.account AND o.field = c.field AND o.noted_at > now() - interval '30 days'
+                     AND o.digest = klaviyo.value_digest(compare_profiles.account, c.field, compare_profiles.theirs #> c.field)
+               ) THEN 'repeated'
                WHEN compare_profiles.before IS NOT NULL AND c.own IS NOT DISTINCT FROM c.before THEN 'written'
-               WHEN c.own IS NULL AND (compare_profiles.before IS NULL OR c.theirs IS NOT DISTINCT FROM c.before) THEN 'written'
+               WHEN compare_profiles.before IS NULL AND c.own IS NULL THEN 'written'
                WHEN compare_profiles.before IS NULL AND c.theirs IS NULL THEN 'kept'
                WHEN klaviyo_updated_at > own_updated_at OR own_updated_at IS NULL THEN 'klaviyo'
                ELSE 'table'
            END
     FROM compared AS c
-    CROSS JOIN LATERAL (
-        SELECT EXISTS (
-            SELECT FROM klaviyo.own_value AS o
-            JOIN klaviyo.people_of(compare_profiles.account, compare_profiles.own) AS p (person) USING (person)
-            WHERE o.account = compare_profiles.account AND o.field = c.field AND o.noted_at > now() - interval '1 day'
-              AND o.digest = klaviyo.value_digest(compare_profiles.account, c.field, compare_profiles.theirs #> c.field)
-        )
-    ) AS w (is_own)
 $$;
 COMMENT ON FUNCTION klaviyo.compare_profiles(text, jsonb, jsonb, jsonb, jsonb, timestamptz, timestamptz) IS
     'What becomes of the fields of a profile that a table and Klaviyo both have';
@@ -291,14 +314,19 @@ CREATE FUNCTION klaviyo.try_update(statement text, profile jsonb, path text) RET
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    written bigint;
 BEGIN
     PERFORM set_config('search_path', path, true);
     EXECUTE statement USING profile;
-    RETURN NULL;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    RETURN CASE WHEN written = 0 THEN 'the table leaves the row as it is' END;
 EXCEPTION
+    WHEN assert_failure THEN
+        RETURN SQLERRM;
     WHEN OTHERS THEN
-        -- What another time may be otherwise is no fault of the value's.
-        IF left(SQLSTATE, 2) IN ('25', '40', '42', '53', '54', '55', '57', '58') THEN
+        -- What another time may be otherwise is no fault of the value's, nor is a name that nobody knows any more.
+        IF left(SQLSTATE, 2) IN ('25', '40', '53', '57', '58') OR SQLSTATE = '55P03' OR left(SQLSTATE, 2) = '42' AND SQLSTATE <> '42501' THEN
             RAISE;
         END IF;
         RETURN SQLERRM;

@@ -26,13 +26,14 @@ const SYNCED: &str = "
     ORDER BY s.id";
 
 const INSERT: &str = "
-    INSERT INTO klaviyo.mapping (kind, name, account, spec, plan, relation, table_name, writes_back, notes_keys)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    INSERT INTO klaviyo.mapping (kind, name, account, spec, plan, relation, table_name, writes_back, writes_back_after, notes_keys)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $8 THEN '' END, $9)
     RETURNING id";
 
 const REPLACE: &str = "
     UPDATE klaviyo.mapping AS m
-    SET kind = $1, account = $3, spec = $4, plan = $5, relation = $6, table_name = $7, writes_back = $8, made_at = now()
+    SET kind = $1, account = $3, spec = $4, plan = $5, relation = $6, table_name = $7, writes_back = $8,
+        writes_back_after = CASE WHEN $8 THEN '' END, made_at = now()
     WHERE m.id = $9 AND m.name = $2
     RETURNING m.id";
 
@@ -53,10 +54,8 @@ const DELETE_ORPHANS: &str = "
     )
     DELETE FROM klaviyo.captured_key AS k USING orphan AS o WHERE k.mapping = o.id";
 
+/// What it was to write back by what was said before.
 const WRITE_NOTHING_BACK: &str = "DELETE FROM klaviyo.write_back AS w WHERE w.mapping = $1";
-const WRITE_ALL_BACK: &str = "
-    INSERT INTO klaviyo.write_back (mapping, account, profile_id)
-    SELECT $1, p.account, p.profile_id FROM klaviyo.profile AS p WHERE p.account = $2";
 
 /// What a mapping is, besides what it does.
 #[derive(Debug)]
@@ -122,7 +121,12 @@ pub fn attach(mapping: Mapping, mut capture: Capture, replace: bool) -> Result<i
         done(value::<i32>(if before.is_some() { REPLACE } else { INSERT }, &values))
             .unwrap_or_else(|| error!("klaviyo.mapping took no row"))
     });
-    of_ours(|| write_all_back(id, mapping.account, capture.plan.write_back.is_some()));
+    if before.is_some() {
+        of_ours(|| done(run(WRITE_NOTHING_BACK, &[arg(id)])));
+    }
+    if capture.plan.write_back.is_some() {
+        at_commit(AtCommit { runner: true, ..AtCommit::default() });
+    }
     let function = generate::function_name(table, id);
     define(table.owner, &capture.function(id, &function, "CREATE"));
     define(table.owner, &capture.triggers(id, &table.sql(), &function));
@@ -152,14 +156,6 @@ pub(super) fn synced(table: &Table, name: Option<&str>) -> Result<Vec<i32>, Refu
             "Nothing is attached to it under that name.",
             "See klaviyo.sync for what is attached.",
         )),
-    }
-}
-
-/// Has all that is known of Klaviyo's profiles be written back, or nothing any more.
-fn write_all_back(id: i32, account: &str, writes_back: bool) {
-    done(run(WRITE_NOTHING_BACK, &[arg(id)]));
-    if writes_back && done(run(WRITE_ALL_BACK, &[arg(id), arg(account)])) > 0 {
-        at_commit(AtCommit { runner: true, ..AtCommit::default() });
     }
 }
 

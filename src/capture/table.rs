@@ -235,7 +235,8 @@ impl Table {
     pub fn is_key(&self, key: &[String]) -> String {
         let is = |(column, text): (&Key, &String)| {
             let value = format!("{}::{}", quote_literal(text), column.type_name);
-            format!("\"row\".{} {} {value}", quote_identifier(&column.column), column.equal)
+            let equal = in_full(&column.equal);
+            format!("\"row\".{} {equal} {value}", quote_identifier(&column.column))
         };
         self.key.iter().zip(key).map(is).collect::<Vec<_>>().join(" AND ")
     }
@@ -248,10 +249,7 @@ impl Table {
             [one] => format!("{} {} {}", self.key_columns().join(", "), operator(one), values.join(", ")),
             // Compared as a whole, for then its index finds what comes after.
             [first, ..] => {
-                let operator = match operator(first).as_str() {
-                    qualified if qualified.starts_with("OPERATOR") => qualified.to_owned(),
-                    name => format!("OPERATOR(pg_catalog.{name})"),
-                };
+                let operator = in_full(operator(first));
                 format!("ROW({}) {operator} ROW({})", self.key_columns().join(", "), values.join(", "))
             }
             [] => "false".to_owned(),
@@ -272,5 +270,13 @@ impl Table {
     /// Its name, in full.
     pub fn sql(&self) -> String {
         quote_qualified_identifier(&self.schema, &self.name)
+    }
+}
+
+/// An operator's name with its schema.
+fn in_full(operator: &str) -> String {
+    match operator {
+        qualified if qualified.starts_with("OPERATOR") => qualified.to_owned(),
+        name => format!("OPERATOR(pg_catalog.{name})"),
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::process::{self, attempt, transaction, with_read_committed};
-use crate::capture::write_back::task::{self, TIMEOUT_OF_ROW, Task};
+use crate::capture::write_back::task::{self, Task};
 
 /// How long profiles are written before the runner looks for other work.
 const TURN: Duration = Duration::from_millis(200);
@@ -42,31 +42,22 @@ impl Writer {
 
     fn write(&mut self) -> Writing {
         let mut writing = Writing::Later;
-        if self.found.is_empty() {
-            let began = Instant::now();
-            self.failing.retain(|_, again_at| *again_at > began);
-            for mapping in transaction(c"looking for profiles to write back", task::due) {
-                if self.failing.contains_key(&mapping) {
-                    continue;
-                }
-                match attempt(c"write back", |_| true, || task::next(mapping)) {
-                    Ok(found) => {
-                        self.found.extend(found);
-                        writing = Writing::Profile;
-                    }
-                    Err(error) => {
-                        self.failing.insert(mapping, Instant::now() + AGAIN);
-                        log!("klaviyo_sync: rows of mapping {mapping} cannot be written back to: {error}");
-                    }
-                }
-            }
+        if self.found.is_empty() && self.find() {
+            writing = Writing::Profile;
         }
         let began = Instant::now();
         while began.elapsed() < TURN && !process::is_terminating() {
             let Some(task) = self.found.pop() else { break };
-            writing = Writing::Profile;
+            match attempt(c"write back", |_| true, || task.begin()) {
+                Ok(true) => writing = Writing::Profile,
+                Ok(false) => continue,
+                Err(error) => {
+                    log!("klaviyo_sync: a profile cannot be written back: {error}");
+                    continue;
+                }
+            }
             // A trigger may catch that it is cancelled, and go on; that the process ends it cannot.
-            process::end_after(TIMEOUT_OF_ROW * 4);
+            process::end_after(task.timeout());
             let written = attempt(c"write back", |_| true, || task.write());
             process::end_no_more();
             if let Err(error) = written
@@ -78,5 +69,35 @@ impl Writer {
             }
         }
         writing
+    }
+
+    /// Looks for profiles of the next mapping that has some. Whether that has done any.
+    fn find(&mut self) -> bool {
+        let began = Instant::now();
+        self.failing.retain(|_, again_at| *again_at > began);
+        for mapping in transaction(c"looking for profiles to write back", task::due) {
+            if self.failing.contains_key(&mapping) {
+                continue;
+            }
+            process::end_after(task::TIMEOUT * 4);
+            let found = attempt(c"write back", |_| true, || task::next(mapping));
+            process::end_no_more();
+            match found {
+                Ok(found) => {
+                    self.found = found;
+                    // Then those there were are no row's, and done.
+                    return self.found.is_empty();
+                }
+                Err(error) => {
+                    self.failing.insert(mapping, Instant::now() + AGAIN);
+                    if let Err(other) = attempt(c"write back", |_| true, || task::put_off(mapping, &error)) {
+                        log!(
+                            "klaviyo_sync: rows of mapping {mapping} cannot be written back to: {error}; {other}"
+                        );
+                    }
+                }
+            }
+        }
+        false
     }
 }

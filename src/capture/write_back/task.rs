@@ -9,7 +9,7 @@ use pgrx::spi::{quote_identifier, quote_literal};
 use pgrx::{JsonB, pg_sys, spi};
 
 use super::super::plan::Plan;
-use super::super::table::Table;
+use super::super::table::{Key, Table};
 use super::told::while_telling;
 use super::{Field, WriteBack};
 use crate::pg::function::Refusal;
@@ -20,11 +20,16 @@ use crate::pg::spi::{arg, column, rows, run, value};
 
 /// Whether there is anything to write back, now or soon.
 const ANY: &str = "
-    SELECT EXISTS (SELECT FROM klaviyo.write_back)
+    SELECT (EXISTS (SELECT FROM klaviyo.write_back) OR EXISTS (SELECT FROM klaviyo.mapping AS m WHERE m.writes_back_after IS NOT NULL))
            AND EXISTS (
-               SELECT FROM klaviyo.write_back AS w
-               JOIN klaviyo.sync AS s ON s.id = w.mapping
-               WHERE s.state = 'on' AND w.not_before < pg_catalog.now() + interval '30 seconds'
+               SELECT FROM klaviyo.sync AS s
+               JOIN klaviyo.mapping AS m USING (id)
+               WHERE s.state = 'on'
+                 AND (m.writes_back_after IS NOT NULL
+                      OR EXISTS (
+                          SELECT FROM klaviyo.write_back AS w
+                          WHERE w.mapping = m.id AND w.not_before < pg_catalog.now() + interval '30 seconds'
+                      ))
            )";
 
 const DUE: &str = "
@@ -32,8 +37,30 @@ const DUE: &str = "
     FROM klaviyo.sync AS s
     JOIN klaviyo.mapping AS m USING (id)
     WHERE s.state = 'on'
-      AND EXISTS (SELECT FROM klaviyo.write_back AS w WHERE w.mapping = s.id AND w.not_before <= pg_catalog.clock_timestamp())
+      AND (m.writes_back_after IS NOT NULL
+           OR EXISTS (SELECT FROM klaviyo.write_back AS w WHERE w.mapping = s.id AND w.not_before <= pg_catalog.clock_timestamp()))
     ORDER BY s.id";
+
+/// What was known when it was mapped, some at a time.
+const FILL: &str = "
+    WITH known AS (
+        SELECT p.account, p.profile_id
+        FROM klaviyo.mapping AS m
+        JOIN klaviyo.profile AS p ON p.account = m.account AND p.profile_id > m.writes_back_after
+        WHERE m.id = $1
+        ORDER BY p.account, p.profile_id
+        LIMIT 5000
+    ), noted AS (
+        INSERT INTO klaviyo.write_back (mapping, account, profile_id)
+        SELECT $1, k.account, k.profile_id FROM known AS k
+        ON CONFLICT DO NOTHING
+    )
+    UPDATE klaviyo.mapping AS m
+    SET writes_back_after = (SELECT max(k.profile_id) FROM known AS k)
+    WHERE m.id = $1 AND m.writes_back_after IS NOT NULL";
+
+/// Of a mapping that writes nothing back any more.
+const FORGET_ALL: &str = "DELETE FROM klaviyo.write_back AS w WHERE w.mapping = $1";
 
 const BATCH: &str = "
     SELECT w.account, w.profile_id, p.external_id, p.email, p.phone_number
@@ -89,16 +116,37 @@ const ALL_DONE: &str = "
     USING unnest($2::text[], $3::text[]) AS d (account, profile_id)
     WHERE w.mapping = $1 AND w.account = d.account AND w.profile_id = d.profile_id";
 
+/// It is tried again after a while also if nothing more is heard of it: what ends its process is in no other's way.
+const BEGIN: &str = "
+    UPDATE klaviyo.write_back AS w
+    SET attempts = w.attempts + 1, error = 'the process that wrote it has ended',
+        not_before = pg_catalog.clock_timestamp() + least(power(2, least(w.attempts, 10)), 600) * interval '1 second'
+    WHERE (w.mapping, w.account, w.profile_id) IN (
+        SELECT b.mapping, b.account, b.profile_id FROM klaviyo.write_back AS b
+        WHERE b.mapping = $1 AND b.account = $2 AND b.profile_id = $3
+        FOR UPDATE SKIP LOCKED
+    )";
+
+const PUT_OFF_BATCH: &str = "
+    UPDATE klaviyo.write_back AS w
+    SET attempts = w.attempts + 1, error = $2, not_before = pg_catalog.clock_timestamp() + interval '1 minute'
+    WHERE (w.mapping, w.account, w.profile_id) IN (
+        SELECT b.mapping, b.account, b.profile_id FROM klaviyo.write_back AS b
+        WHERE b.mapping = $1 AND b.not_before <= pg_catalog.clock_timestamp()
+        ORDER BY b.account, b.profile_id
+        LIMIT $3
+        FOR UPDATE SKIP LOCKED
+    )";
+
 const PUT_OFF: &str = "
     UPDATE klaviyo.write_back AS w
-    SET attempts = w.attempts + 1, error = $4,
-        not_before = pg_catalog.clock_timestamp() + least(power(2, least(w.attempts, 10)), 600) * interval '1 second'
+    SET error = $4
     WHERE w.mapping = $1 AND w.account = $2 AND w.profile_id = $3";
 
 const EXPIRE: &str = "
     DELETE FROM klaviyo.own_value AS o
     WHERE o.ctid = ANY (ARRAY(
-        SELECT e.ctid FROM klaviyo.own_value AS e WHERE e.noted_at < pg_catalog.now() - interval '1 day' LIMIT 10000
+        SELECT e.ctid FROM klaviyo.own_value AS e WHERE e.noted_at < pg_catalog.now() - interval '30 days' LIMIT 10000
     ))";
 
 const DELETE_OLD: &str = "
@@ -123,8 +171,8 @@ const ON_INVALID: &str = "SET LOCAL klaviyo.on_invalid = 'dead_letter'";
 const TOGETHER: i64 = 500;
 
 /// How long it may take to find them, and to write a row, with whatever triggers do.
-const TIMEOUT: Duration = Duration::from_secs(60);
-pub const TIMEOUT_OF_ROW: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT_OF_ROW: Duration = Duration::from_secs(5);
 
 /// Bytes of an error that are kept.
 const KEPT: usize = 2_000;
@@ -171,7 +219,11 @@ pub fn due() -> Result<Vec<i32>, spi::Error> {
 
 /// Some of the profiles to be written back for a mapping. Those that no row is of are done.
 pub fn next(mapping: i32) -> Result<Vec<Task>, spi::Error> {
-    let Some(mapping) = Mapping::open(mapping)? else { return Ok(Vec::new()) };
+    let Some(mapping) = Mapping::open(mapping)? else {
+        run(FORGET_ALL, &[arg(mapping)])?;
+        return Ok(Vec::new());
+    };
+    run(FILL, &[arg(mapping.id)])?;
     let mut tasks = Vec::new();
     let mut identifiers: Vec<[Option<String>; 3]> = Vec::new();
     rows(BATCH, &[arg(mapping.id), arg(TOGETHER)], |row| {
@@ -192,6 +244,15 @@ pub fn next(mapping: i32) -> Result<Vec<Task>, spi::Error> {
         run(ALL_DONE, &[arg(mapping.id), arg(accounts), arg(profiles)])?;
     }
     Ok(tasks)
+}
+
+/// Notes why the rows of those that are next cannot be found, and tries it again later.
+pub fn put_off(mapping: i32, error: &str) -> Result<(), spi::Error> {
+    run(PUT_OFF_BATCH, &[arg(mapping), arg(kept(error)), arg(TOGETHER)]).map(drop)
+}
+
+fn kept(error: &str) -> &str {
+    &error[..error.floor_char_boundary(KEPT)]
 }
 
 impl Mapping {
@@ -227,11 +288,7 @@ impl Mapping {
             if wanted.is_empty() {
                 continue;
             }
-            // Klaviyo's are in small letters.
-            let is_it = |identifier: &str| match name.as_str() {
-                "email" => format!("lower({sql}) = lower({identifier})"),
-                _ => format!("({sql}) = {identifier}"),
-            };
+            let is_it = |identifier: &str| self.is_it(name, sql, identifier);
             let query = format!(
                 "SELECT wanted.number, ARRAY[{key}]
                  FROM unnest($1::integer[], $2::text[]) AS wanted (number, identifier)
@@ -261,6 +318,26 @@ impl Mapping {
         Ok(())
     }
 
+    /// Whether a row has that identifier, as SQL over it.
+    fn is_it(&self, name: &str, sql: &str, identifier: &str) -> String {
+        let is_key = |key: &&Key| sql == format!("(\"row\".{})::text", quote_identifier(&key.column));
+        let shape = self.table.key.iter().find(is_key).and_then(|key| match key.type_oid {
+            pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID => Some((key, "^[0-9]{1,18}$", "bigint")),
+            pg_sys::UUIDOID => Some((key, "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "uuid")),
+            _ => None,
+        });
+        match shape {
+            // By the primary key's index, which knows nothing of its text.
+            Some((key, shape, type_name)) => format!(
+                "\"row\".{} = CASE WHEN {identifier} ~ '{shape}' THEN {identifier}::{type_name} END AND ({sql}) = {identifier}",
+                quote_identifier(&key.column)
+            ),
+            // Klaviyo's are in small letters.
+            None if name == "email" => format!("lower({sql}) = lower({identifier})"),
+            None => format!("({sql}) = {identifier}"),
+        }
+    }
+
     /// Runs what was said of the table's rows as its triggers do.
     fn as_owner<R>(&self, timeout: Duration, run: impl FnOnce() -> R) -> R {
         let run = || with_settings_of_sessions(|| with_settings_of_triggers(run));
@@ -281,6 +358,16 @@ struct Row<'a> {
 }
 
 impl Task {
+    /// How long it may take in all.
+    pub fn timeout(&self) -> Duration {
+        TIMEOUT_OF_ROW * (u32::try_from(self.rows.len()).unwrap_or(1).min(1_000) + 3)
+    }
+
+    /// Writes down that it is begun. False if somebody has it.
+    pub fn begin(&self) -> Result<bool, spi::Error> {
+        Ok(run(BEGIN, &self.ids())? > 0)
+    }
+
     /// Writes it into all its rows, in the transaction the caller has begun.
     pub fn write(&self) -> Result<(), spi::Error> {
         Spi::run(LOCK_TIMEOUT)?;
@@ -304,11 +391,10 @@ impl Task {
         run(DONE, &self.ids()).map(drop)
     }
 
-    /// Notes why it cannot be written, and tries it again later.
+    /// Notes why it cannot be written.
     pub fn put_off(&self, error: &str) -> Result<(), spi::Error> {
         let [mapping, account, profile] = self.ids();
-        let error = &error[..error.floor_char_boundary(KEPT)];
-        run(PUT_OFF, &[mapping, account, profile, arg(error)]).map(drop)
+        run(PUT_OFF, &[mapping, account, profile, arg(kept(error))]).map(drop)
     }
 
     fn ids(&self) -> [pgrx::datum::DatumWithOid<'_>; 3] {
@@ -323,7 +409,7 @@ impl Mapping {
             "SELECT ({state})::text, {updated_at}
              FROM {rows} AS \"row\"
              WHERE ({condition}) AND {is_it} AND {is_key}
-             FOR UPDATE OF \"row\"",
+             FOR NO KEY UPDATE OF \"row\"",
             state = self.plan.action.message(),
             updated_at = self.write_back.updated_at,
             rows = self.table.rows(),
@@ -357,7 +443,7 @@ impl Row<'_> {
         let lost = of(&["klaviyo"]);
         if !lost.is_empty() {
             // It may be on its way to Klaviyo all the same.
-            let new = self.with_theirs(&lost)?;
+            let new = self.with_theirs(&self.own, &lost)?;
             value::<bool>(NOTE, &[account(), arg(new), arg(self.own.as_str())])?;
         }
         let refused = self.write(&of(&["written", "klaviyo"]))?;
@@ -372,7 +458,10 @@ impl Row<'_> {
             };
             self.record(it.field, winner, error)?;
         }
-        self.repeat(&of(&["repeated", "table"]))
+        let is_refused = |field: &&Field| refused.iter().any(|(refused, _)| refused.column == field.column);
+        let accepted: Vec<&Field> =
+            of(&["written", "klaviyo"]).into_iter().filter(|field| !is_refused(field)).collect();
+        self.repeat(&of(&["repeated", "table"]), &accepted)
     }
 
     fn compare(&self, before: Option<&str>) -> Result<Vec<Compared<'_>>, spi::Error> {
@@ -397,9 +486,9 @@ impl Row<'_> {
         Ok(compared)
     }
 
-    /// The row as it is told to Klaviyo, but for fields that are as Klaviyo has them.
-    fn with_theirs(&self, fields: &[&Field]) -> Result<String, spi::Error> {
-        let mut own = self.own.clone();
+    /// A state of the row as it is told to Klaviyo, but for fields that are as Klaviyo has them.
+    fn with_theirs(&self, own: &str, fields: &[&Field]) -> Result<String, spi::Error> {
+        let mut own = own.to_owned();
         for field in fields {
             let args = [arg(own.as_str()), arg(field.path.clone()), arg(self.theirs)];
             own = value::<String>(WITH_FIELD, &args)?.unwrap_or_default();
@@ -424,17 +513,19 @@ impl Row<'_> {
         let columns: Vec<String> = fields.iter().map(|field| quote_identifier(&field.column)).collect();
         let values = fields.iter().map(|field| {
             let path: Vec<String> = field.path.iter().map(quote_literal).collect();
-            format!("{}, $1 #> ARRAY[{}]", quote_literal(&field.column), path.join(", "))
+            let path = path.join(", ");
+            format!("{}, $1 OPERATOR(pg_catalog.#>) ARRAY[{path}]", quote_literal(&field.column))
         });
+        // In the table's schema others may have functions and operators of these names: each is named in full.
         let statement = format!(
             "UPDATE {rows} AS \"row\" SET ({columns}) = (
-                 SELECT {of_it} FROM jsonb_populate_record(NULL::{sql}, jsonb_build_object({values})) AS it
+                 SELECT {of_it}
+                 FROM pg_catalog.jsonb_populate_record(\"row\", pg_catalog.jsonb_build_object({values})) AS it
              )
              WHERE {is_key}",
             rows = table.rows(),
             columns = columns.join(", "),
             of_it = columns.iter().map(|column| format!("it.{column}")).collect::<Vec<_>>().join(", "),
-            sql = table.sql(),
             values = values.collect::<Vec<_>>().join(", "),
             is_key = table.is_key(self.key),
         );
@@ -473,20 +564,18 @@ impl Row<'_> {
         run(RECORD, &args).map(drop)
     }
 
-    /// Has Klaviyo be told of fields that it has otherwise.
-    fn repeat(&self, fields: &[&Field]) -> Result<(), spi::Error> {
+    /// Has Klaviyo be told of fields that it has otherwise, now that others were written.
+    fn repeat(&self, fields: &[&Field], written: &[&Field]) -> Result<(), spi::Error> {
         if fields.is_empty() {
             return Ok(());
         }
         let function = &self.mapping.plan.action.function;
         let schema = function.rsplit_once('.').map(|(schema, _)| schema).unwrap_or_default();
         let statement = format!("SELECT {schema}.klaviyo_upsert_changes($1::jsonb, $2::jsonb, $3)");
-        let theirs = self.with_theirs(fields)?;
+        let own = self.with_theirs(&self.own, written)?;
+        let theirs = self.with_theirs(&own, fields)?;
         Spi::run(ON_INVALID)?;
-        Spi::run_with_args(
-            &statement,
-            &[arg(self.own.as_str()), arg(theirs), arg(self.task.account.as_str())],
-        )
+        Spi::run_with_args(&statement, &[arg(own), arg(theirs), arg(self.task.account.as_str())])
     }
 }
 
