@@ -229,6 +229,18 @@ fn a_change_of_address_undoes_nothing() {
         (Some("Grace"), Some("countess@shop.example"))
     );
     assert_eq!(conflicts(&mut db), "");
+    // Also where it is all that waits.
+    shop.sandbox.set_faults(&[Fault::status(503).path("/api/profile-")]);
+    address(&mut db, "lady");
+    shop.sandbox.change_profile(&id, &json!({"first_name": "Hedy"}));
+    pull(&shop, &mut db);
+    shop.sandbox.clear_faults();
+    for _ in 0..3 {
+        shop.drain_soon();
+        pull(&shop, &mut db);
+    }
+    assert_eq!(row(&mut db), "Hedy Lovelace London gold 10.50");
+    assert_eq!(ada(&shop).attributes["first_name"], "Hedy");
 }
 
 /// Rows that were there before the mapping, and profiles that were known.
