@@ -1,5 +1,7 @@
 //! What Klaviyo changes of profiles, written back into the tables that they are mapped from.
 
+pub mod mapping;
+mod row;
 pub mod task;
 mod told;
 

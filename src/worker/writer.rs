@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::process::{self, attempt, transaction, with_read_committed};
+use crate::capture::write_back::mapping;
 use crate::capture::write_back::task::{self, Task};
 
 /// How long profiles are written before the runner looks for other work.
@@ -75,24 +76,26 @@ impl Writer {
     fn find(&mut self) -> bool {
         let began = Instant::now();
         self.failing.retain(|_, again_at| *again_at > began);
-        for mapping in transaction(c"looking for profiles to write back", task::due) {
-            if self.failing.contains_key(&mapping) {
+        for id in transaction(c"looking for profiles to write back", mapping::due) {
+            if self.failing.contains_key(&id) {
                 continue;
             }
-            process::end_after(task::TIMEOUT * 4);
-            let found = attempt(c"write back", |_| true, || task::next(mapping));
+            process::end_after(mapping::TIMEOUT * 4);
+            let found = attempt(c"write back", |_| true, || task::next(id));
             process::end_no_more();
             match found {
-                Ok(found) => {
+                // It is paused by now, or what it says is not understood any more.
+                Ok(None) => {}
+                Ok(Some(found)) => {
                     self.found = found;
                     // Then those there were are no row's, and done.
                     return self.found.is_empty();
                 }
                 Err(error) => {
-                    self.failing.insert(mapping, Instant::now() + AGAIN);
-                    if let Err(other) = attempt(c"write back", |_| true, || task::put_off(mapping, &error)) {
+                    self.failing.insert(id, Instant::now() + AGAIN);
+                    if let Err(other) = attempt(c"write back", |_| true, || task::put_off(id, &error)) {
                         log!(
-                            "klaviyo_sync: rows of mapping {mapping} cannot be written back to: {error}; {other}"
+                            "klaviyo_sync: rows of mapping {id} cannot be written back to: {error}; {other}"
                         );
                     }
                 }
