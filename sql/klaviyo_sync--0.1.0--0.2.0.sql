@@ -3063,39 +3063,32 @@ AS $$
 $$;
 COMMENT ON FUNCTION klaviyo.fields_of(jsonb) IS 'The fields of a profile, those of its location and its properties each by itself';
 
+-- These three as klaviyo.person_digest(): the planner puts them in the place of their calls.
 CREATE FUNCTION klaviyo.field_text(field text[], value jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE jsonb_typeof(value)
-               WHEN 'null' THEN NULL
-               WHEN 'number' THEN trim_scale((value #>> '{}')::numeric)::text
-               WHEN 'string' THEN CASE WHEN field = '{email}' THEN lower(value #>> '{}') ELSE value #>> '{}' END
-               ELSE value::text
-           END
-$$;
+RETURN CASE jsonb_typeof(value)
+           WHEN 'null' THEN NULL
+           WHEN 'number' THEN trim_scale((value #>> '{}')::numeric)::text
+           WHEN 'string' THEN CASE WHEN field = '{email}' THEN lower(value #>> '{}') ELSE value #>> '{}' END
+           ELSE value::text
+       END;
 COMMENT ON FUNCTION klaviyo.field_text(text[], jsonb) IS 'A value of a field as it is compared: two that are alike are the same text';
 
-CREATE FUNCTION klaviyo.people_of(account text, profile jsonb) RETURNS SETOF bytea
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT klaviyo.person_digest(a.person_salt, klaviyo.identifier(n.name, profile ->> n.name))
-    FROM klaviyo.account AS a
-    CROSS JOIN unnest('{email,phone_number,external_id}'::text[]) AS n (name)
-    WHERE a.name = people_of.account AND profile ->> n.name IS NOT NULL
-$$;
-COMMENT ON FUNCTION klaviyo.people_of(text, jsonb) IS 'What stands for whoever a profile is of, by each identifier that it has';
+CREATE FUNCTION klaviyo.value_digest(person_salt uuid, field text[], value jsonb) RETURNS bytea
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN klaviyo.person_digest(person_salt, coalesce('=' || klaviyo.field_text(field, value), ''));
+COMMENT ON FUNCTION klaviyo.value_digest(uuid, text[], jsonb) IS 'What stands for a value of a field in klaviyo.own_value';
 
-CREATE FUNCTION klaviyo.value_digest(account text, field text[], value jsonb) RETURNS bytea
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT klaviyo.person_digest(a.person_salt, coalesce('=' || klaviyo.field_text(field, value), ''))
-    FROM klaviyo.account AS a
-    WHERE a.name = value_digest.account
-$$;
-COMMENT ON FUNCTION klaviyo.value_digest(text, text[], jsonb) IS 'What stands for a value of a field in klaviyo.own_value';
+CREATE FUNCTION klaviyo.people_of(person_salt uuid, profile jsonb) RETURNS bytea[]
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN array_remove(
+    ARRAY[
+        klaviyo.person_digest(person_salt, klaviyo.identifier('email', profile ->> 'email')),
+        klaviyo.person_digest(person_salt, klaviyo.identifier('phone_number', profile ->> 'phone_number')),
+        klaviyo.person_digest(person_salt, klaviyo.identifier('external_id', profile ->> 'external_id'))
+    ],
+    NULL);
+COMMENT ON FUNCTION klaviyo.people_of(uuid, jsonb) IS 'What stands for whoever a profile is of, by each identifier that it has';
 
 CREATE FUNCTION klaviyo.with_field(profile jsonb, field text[], value jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -3111,18 +3104,29 @@ $$;
 COMMENT ON FUNCTION klaviyo.with_field(jsonb, text[], jsonb) IS 'A profile with another value of a field';
 
 CREATE FUNCTION klaviyo.note_own_values(account text, new jsonb, old jsonb) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_variable
+BEGIN
     INSERT INTO klaviyo.own_value (account, person, field, digest)
-    SELECT a.name, p.person, f.field, klaviyo.value_digest(a.name, f.field, f.value)
+    SELECT a.name, p.person, c.field, klaviyo.value_digest(a.person_salt, c.field, c.value)
     FROM klaviyo.account AS a
-    CROSS JOIN klaviyo.fields_of(old) AS f
+    CROSS JOIN (
+        SELECT ARRAY[o.name], o.value
+        FROM jsonb_each(old) AS o (name, value)
+        WHERE o.name NOT IN ('location', 'properties') AND o.value IS DISTINCT FROM new -> o.name
+        UNION ALL
+        SELECT ARRAY[o.name, f.name], f.value
+        FROM jsonb_each(old) AS o (name, value)
+        CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(o.value) WHEN 'object' THEN o.value ELSE '{}' END) AS f (name, value)
+        WHERE o.name IN ('location', 'properties') AND f.value IS DISTINCT FROM new -> o.name -> f.name
+    ) AS c (field, value)
     CROSS JOIN LATERAL (
-        SELECT klaviyo.people_of(a.name, new) UNION SELECT klaviyo.people_of(a.name, old)
+        SELECT DISTINCT unnest(klaviyo.people_of(a.person_salt, new) || klaviyo.people_of(a.person_salt, old))
     ) AS p (person)
-    WHERE a.name = note_own_values.account
-      AND klaviyo.field_text(f.field, f.value) IS DISTINCT FROM klaviyo.field_text(f.field, new #> f.field)
+    WHERE a.name = account;
+END
 $$;
 COMMENT ON FUNCTION klaviyo.note_own_values(text, jsonb, jsonb) IS 'Notes what fields of a profile were before they were changed here';
 
@@ -3162,6 +3166,8 @@ CREATE FUNCTION @extschema@.klaviyo_upsert_two_way(new jsonb DEFAULT NULL, old j
 RETURNS uuid
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- Of a handful of fields the planner expects thousands, and compiles for them.
+SET jit = off
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -3170,7 +3176,11 @@ DECLARE
 BEGIN
     account := coalesce(account, 'default');
     IF told ->> 'account' = account
-       AND EXISTS (SELECT FROM klaviyo.people_of(account, new) AS p (person) WHERE told -> 'people' ? encode(p.person, 'hex')) THEN
+       AND EXISTS (
+           SELECT FROM klaviyo.account AS a
+           CROSS JOIN unnest(klaviyo.people_of(a.person_salt, new)) AS p (person)
+           WHERE a.name = account AND told -> 'people' ? encode(p.person, 'hex')
+       ) THEN
         -- What Klaviyo has told it is not told again.
         FOR field IN
             SELECT n.field
@@ -3180,12 +3190,14 @@ BEGIN
             old := klaviyo.with_field(coalesce(old, '{}'), field, new #> field);
         END LOOP;
     END IF;
-    PERFORM klaviyo.note_own_values(account, new, old);
     IF old IS NULL THEN
         PERFORM klaviyo.note_new_row(account, new);
-    ELSIF EXISTS (SELECT klaviyo.people_of(account, new) EXCEPT SELECT klaviyo.people_of(account, old)) THEN
-        -- All of it is sent, and may come late.
-        PERFORM klaviyo.note_own_values(account, '{}', new);
+    ELSE
+        PERFORM klaviyo.note_own_values(account, new, old);
+        IF (new -> 'email', new -> 'phone_number', new -> 'external_id') IS DISTINCT FROM (old -> 'email', old -> 'phone_number', old -> 'external_id') THEN
+            -- All of it is sent, and may come late.
+            PERFORM klaviyo.note_own_values(account, '{}', new);
+        END IF;
     END IF;
     RETURN @extschema@.klaviyo_upsert_changes(new, old, account);
 END
@@ -3262,10 +3274,11 @@ AS $$
                WHEN c.own IS NOT DISTINCT FROM c.theirs THEN 'same'
                WHEN compare_profiles.before IS NOT NULL AND c.theirs IS NOT DISTINCT FROM c.before THEN 'kept'
                WHEN EXISTS (
-                   SELECT FROM klaviyo.own_value AS o
-                   JOIN klaviyo.people_of(compare_profiles.account, compare_profiles.own) AS p (person) USING (person)
-                   WHERE o.account = compare_profiles.account AND o.field = c.field AND o.noted_at > now() - interval '30 days'
-                     AND o.digest = klaviyo.value_digest(compare_profiles.account, c.field, compare_profiles.theirs #> c.field)
+                   SELECT FROM klaviyo.account AS a
+                   CROSS JOIN unnest(klaviyo.people_of(a.person_salt, compare_profiles.own)) AS p (person)
+                   JOIN klaviyo.own_value AS o ON o.account = a.name AND o.person = p.person AND o.field = c.field
+                   WHERE a.name = compare_profiles.account AND o.noted_at > now() - interval '30 days'
+                     AND o.digest = klaviyo.value_digest(a.person_salt, c.field, compare_profiles.theirs #> c.field)
                ) THEN 'repeated'
                WHEN compare_profiles.before IS NOT NULL AND c.own IS NOT DISTINCT FROM c.before THEN 'written'
                WHEN compare_profiles.before IS NULL AND c.own IS NULL THEN 'written'
@@ -3782,8 +3795,8 @@ BEGIN
                             '@extschema@.klaviyo_mirror_webhooks'::pg_catalog.regproc, '@extschema@.klaviyo_webhook_create'::pg_catalog.regproc,
                             '@extschema@.klaviyo_webhook_delete'::pg_catalog.regproc, '@extschema@.klaviyo_webhook_list'::pg_catalog.regproc,
                             '@extschema@.klaviyo_webhook_topics'::pg_catalog.regproc, 'klaviyo.fields_of'::pg_catalog.regproc,
-                            'klaviyo.field_text'::pg_catalog.regproc, 'klaviyo.people_of'::pg_catalog.regproc,
-                            'klaviyo.value_digest'::pg_catalog.regproc, 'klaviyo.with_field'::pg_catalog.regproc,
+                            'klaviyo.field_text'::pg_catalog.regproc, 'klaviyo.value_digest'::pg_catalog.regproc,
+                            'klaviyo.people_of'::pg_catalog.regproc, 'klaviyo.with_field'::pg_catalog.regproc,
                             'klaviyo.note_own_values'::pg_catalog.regproc, 'klaviyo.note_new_row'::pg_catalog.regproc,
                             'klaviyo.told'::pg_catalog.regproc, '@extschema@.klaviyo_upsert_two_way'::pg_catalog.regproc,
                             'klaviyo.note_write_backs'::pg_catalog.regproc, 'klaviyo.told_of'::pg_catalog.regproc,

@@ -1,6 +1,8 @@
 //! Profiles that go both ways: what Klaviyo changes comes back into the table, and what comes back is not told again.
 
-use harness::{Fault, PATIENCE, Shop, StoredProfile, count, query, refused, sql};
+use harness::{
+    Fault, PATIENCE, Shop, Signal, StoredProfile, count, kill, query, refused, runner, sql, wait_for_crash,
+};
 use postgres::Client;
 use serde_json::json;
 
@@ -243,10 +245,10 @@ fn a_change_of_address_undoes_nothing() {
     assert_eq!(ada(&shop).attributes["first_name"], "Hedy");
 }
 
-/// Rows that were there before the mapping, and profiles that were known.
+/// Rows that were there before the mapping, and profiles that were known; whoever is killed meanwhile.
 #[test]
 fn what_one_side_does_not_know_the_other_tells() {
-    let shop = Shop::builder().quick_retries().start();
+    let mut shop = Shop::builder().quick_retries().start();
     let mut db = shop.connect();
     sql(&mut db, TABLE);
     sql(
@@ -266,6 +268,16 @@ fn what_one_side_does_not_know_the_other_tells() {
     );
     sql(&mut db, MAP);
     let waiting = "SELECT (SELECT count(*) FROM klaviyo.write_back) + (SELECT count(*) FROM klaviyo.mapping WHERE writes_back_after IS NOT NULL)";
+    let written = "SELECT count(*) FROM customers WHERE last_name = 'L'";
+    for share in [50, 300] {
+        shop.eventually("some are written", PATIENCE, || count(&mut db, written) > share);
+        if let Some(pid) = runner(&mut db) {
+            kill(pid, Signal::SIGKILL);
+            wait_for_crash(&mut db);
+            shop.cluster.wait_ready();
+            db = shop.connect();
+        }
+    }
     shop.eventually("all are written back", PATIENCE * 2, || count(&mut db, waiting) == 0);
     let names = "SELECT string_agg(first_name || ' ' || last_name || ' ' || tier, ', ' ORDER BY id) FROM customers WHERE id <= 3";
     assert_eq!(query::<String>(&mut db, names, &[]), "Shop 1 L gold, Klaviyo 2 L gold, Klaviyo 3 L gold");

@@ -30,7 +30,7 @@ const DUE: &str = "
 /// How long it may take to find the rows of some profiles.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A row of it, by its primary key, and why it is one, as SQL over the row: when it is written that may be otherwise.
+/// A row of a profile's, by its primary key, and why it is one, as SQL over the row: when it is written that may be otherwise.
 pub struct Found {
     pub key: Vec<String>,
     is_it: String,
@@ -52,6 +52,7 @@ pub fn due() -> Result<Vec<i32>, spi::Error> {
 }
 
 impl Mapping {
+    /// That of a number, if profiles are to be written back for it now.
     pub fn open(id: i32) -> Result<Option<Self>, spi::Error> {
         let mut found = None;
         rows(DUE, &[], |row| {
@@ -63,6 +64,7 @@ impl Mapping {
         Ok(found)
     }
 
+    /// None if what it says is not understood, or its table is gone.
     pub fn of(id: i32, plan: serde_json::Value, relation: pg_sys::Oid) -> Option<Self> {
         let plan = Plan::from_json(plan)?;
         let write_back = plan.write_back.clone()?;

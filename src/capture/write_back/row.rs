@@ -21,7 +21,9 @@ const TOLD: &str = "
         'account', $1, 'profile', $3::jsonb,
         'people', (
             SELECT jsonb_agg(encode(p.person, 'hex'))
-            FROM (SELECT klaviyo.people_of($1, $2::jsonb) UNION SELECT klaviyo.people_of($1, $3::jsonb)) AS p (person)
+            FROM klaviyo.account AS a
+            CROSS JOIN unnest(klaviyo.people_of(a.person_salt, $2::jsonb) || klaviyo.people_of(a.person_salt, $3::jsonb)) AS p (person)
+            WHERE a.name = $1
         ))";
 
 const TRY: &str = "SELECT klaviyo.try_update($1, $2::jsonb, $3)";
@@ -38,8 +40,8 @@ const NOTE: &str = "SELECT true FROM klaviyo.note_own_values($1, $2::jsonb, $3::
 /// Both have the same now: whatever Klaviyo has from now on it has from elsewhere.
 const FORGET: &str = "
     DELETE FROM klaviyo.own_value AS o
-    USING klaviyo.people_of($1, $2::jsonb) AS p (person)
-    WHERE o.account = $1 AND o.person = p.person AND o.field = $3";
+    USING klaviyo.account AS a
+    WHERE a.name = $1 AND o.account = a.name AND o.person = ANY (klaviyo.people_of(a.person_salt, $2::jsonb)) AND o.field = $3";
 
 /// Nothing may be put off until the owner's rights are gone: it is done at once.
 const AT_ONCE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
