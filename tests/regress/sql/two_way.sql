@@ -11,6 +11,8 @@ CREATE TABLE shop.customers (
     tags jsonb, updated_at timestamptz DEFAULT '2026-01-01Z'
 );
 
+-- The runner sees nothing of this, and so has nothing to do
+BEGIN;
 -- What is written back is what is a column, and may be written
 SELECT klaviyo_sync_profiles(
     'shop.customers', external_id => 'id', email => 'email', first_name => 'First', title => 'lower("First")', organization => 'full_name',
@@ -56,6 +58,9 @@ DELETE FROM klaviyo.own_value;
 INSERT INTO shop.customers (id, email, "First") VALUES (2, 'BOB@shop.example', 'Bob'), (3, 'eve@shop.example', 'Eve');
 SELECT profile_id, before FROM klaviyo.write_back;
 SELECT DISTINCT field FROM klaviyo.own_value ORDER BY 1;
+
+SELECT klaviyo_sync_detach('shop.customers');
+COMMIT;
 
 -- Field by field
 SELECT klaviyo.note_own_values('default', '{"email": "ada@shop.example", "title": "B"}', '{"email": "ada@shop.example", "title": "Dr", "properties": {"n": 1.50}}');
