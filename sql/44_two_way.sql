@@ -78,10 +78,10 @@ COMMENT ON COLUMN klaviyo.own_value.noted_at IS 'When it was changed';
 
 -- Fields ------------------------------------------------------------------------------------------------------------
 
+-- This and the next three as klaviyo.person_digest(): the planner puts them in the place of their calls.
 CREATE FUNCTION klaviyo.fields_of(profile jsonb) RETURNS TABLE (field text[], value jsonb)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
     SELECT ARRAY[f.name], f.value
     FROM jsonb_each(profile) AS f (name, value)
     WHERE f.name NOT IN ('location', 'properties')
@@ -89,11 +89,10 @@ AS $$
     SELECT ARRAY[o.name, f.name], f.value
     FROM jsonb_each(profile) AS o (name, value)
     CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(o.value) WHEN 'object' THEN o.value ELSE '{}' END) AS f (name, value)
-    WHERE o.name IN ('location', 'properties')
-$$;
+    WHERE o.name IN ('location', 'properties');
+END;
 COMMENT ON FUNCTION klaviyo.fields_of(jsonb) IS 'The fields of a profile, those of its location and its properties each by itself';
 
--- These three as klaviyo.person_digest(): the planner puts them in the place of their calls.
 CREATE FUNCTION klaviyo.field_text(field text[], value jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE jsonb_typeof(value)
@@ -142,20 +141,11 @@ BEGIN
     INSERT INTO klaviyo.own_value (account, person, field, digest)
     SELECT a.name, p.person, c.field, klaviyo.value_digest(a.person_salt, c.field, c.value)
     FROM klaviyo.account AS a
-    CROSS JOIN (
-        SELECT ARRAY[o.name], o.value
-        FROM jsonb_each(old) AS o (name, value)
-        WHERE o.name NOT IN ('location', 'properties') AND o.value IS DISTINCT FROM new -> o.name
-        UNION ALL
-        SELECT ARRAY[o.name, f.name], f.value
-        FROM jsonb_each(old) AS o (name, value)
-        CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(o.value) WHEN 'object' THEN o.value ELSE '{}' END) AS f (name, value)
-        WHERE o.name IN ('location', 'properties') AND f.value IS DISTINCT FROM new -> o.name -> f.name
-    ) AS c (field, value)
+    CROSS JOIN klaviyo.fields_of(old) AS c
     CROSS JOIN LATERAL (
         SELECT DISTINCT unnest(klaviyo.people_of(a.person_salt, new) || klaviyo.people_of(a.person_salt, old))
     ) AS p (person)
-    WHERE a.name = account;
+    WHERE a.name = account AND c.value IS DISTINCT FROM new #> c.field;
 END
 $$;
 COMMENT ON FUNCTION klaviyo.note_own_values(text, jsonb, jsonb) IS 'Notes what fields of a profile were before they were changed here';

@@ -11,13 +11,11 @@ use pgrx::{JsonB, Uuid, spi};
 use super::super::plan::Plan;
 use super::super::query::{Action, Message};
 use super::super::refusal;
+use super::super::statements::as_triggers;
 use super::super::table::Table;
 use super::notes;
 use crate::outbox::enqueue;
 use crate::pg::function::Refusal;
-use crate::pg::scoped::{
-    with_restricted_rights_of, with_settings_of_sessions, with_settings_of_triggers, with_statement_timeout,
-};
 use crate::pg::spi::{arg, column, rows, run, value};
 
 /// A backfill that is to go on.
@@ -301,8 +299,7 @@ impl Run {
 
     /// Runs what was said of the table's rows as its triggers do.
     fn as_owner<R>(&self, run: impl FnOnce() -> R) -> R {
-        let run = || with_settings_of_sessions(|| with_settings_of_triggers(run));
-        with_restricted_rights_of(self.table.owner, || with_statement_timeout(self.timeout(), run))
+        as_triggers(self.table.owner, self.timeout(), run)
     }
 
     fn timeout(&self) -> Duration {

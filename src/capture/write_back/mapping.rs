@@ -9,13 +9,11 @@ use pgrx::spi::{quote_identifier, quote_literal};
 use pgrx::{JsonB, pg_sys, spi};
 
 use super::super::plan::Plan;
+use super::super::statements::as_triggers;
 use super::super::table::{Key, Table};
 use super::task::{TIMEOUT_OF_ROW, Task};
 use super::{FOUND_BY, WriteBack};
 use crate::pg::function::Refusal;
-use crate::pg::scoped::{
-    with_restricted_rights_of, with_settings_of_sessions, with_settings_of_triggers, with_statement_timeout,
-};
 use crate::pg::spi::{arg, column, rows};
 
 const DUE: &str = "
@@ -138,8 +136,7 @@ impl Mapping {
 
     /// Runs what was said of the table's rows as its triggers do.
     fn as_owner<R>(&self, timeout: Duration, run: impl FnOnce() -> R) -> R {
-        let run = || with_settings_of_sessions(|| with_settings_of_triggers(run));
-        with_restricted_rights_of(self.table.owner, || with_statement_timeout(timeout, run))
+        as_triggers(self.table.owner, timeout, run)
     }
 
     /// A row as the mapping says it to Klaviyo, and when it was last changed, from now on locked. None if it is not mapped any more.
