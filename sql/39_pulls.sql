@@ -8,21 +8,24 @@ CREATE TABLE klaviyo.job_plan (
     every      interval NOT NULL,
     names       text[],
     since      timestamptz,
+    options    jsonb,
     paused_at  timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, job),
     CONSTRAINT job_plan_job_check CHECK (
-        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics') OR job ~ '^(segment|profile):'
+        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics', 'aggregates', 'campaign_reports',
+                'flow_reports', 'form_reports', 'segment_reports') OR job ~ '^(segment|profile):'
     ),
     CONSTRAINT job_plan_every_check CHECK (every BETWEEN interval '1 minute' AND interval '1000 years')
 );
 COMMENT ON TABLE klaviyo.job_plan IS 'What is read of Klaviyo, and how often, see klaviyo_set_job()';
 COMMENT ON COLUMN klaviyo.job_plan.account IS 'Account';
-COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics; segment: and its id, or profile: and its address, for one that a statement waits for, which klaviyo.job leaves out';
+COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows, metrics, aggregates, campaign_reports, flow_reports, form_reports or segment_reports; segment: and its id, or profile: and its address, for one that a statement waits for, which klaviyo.job leaves out';
 COMMENT ON COLUMN klaviyo.job_plan.every IS 'Time between the beginnings of two runs';
-COMMENT ON COLUMN klaviyo.job_plan.names IS 'Metrics of which events are read, or lists or segments of which members are, by name or Klaviyo''s id; NULL: all';
-COMMENT ON COLUMN klaviyo.job_plan.since IS 'What was last updated, or has happened, before that is not read; NULL: all is';
+COMMENT ON COLUMN klaviyo.job_plan.names IS 'Metrics of which events or aggregates are read, or lists or segments of which members are, by name or Klaviyo''s id; NULL: all';
+COMMENT ON COLUMN klaviyo.job_plan.since IS 'What was last updated, or has happened, before that is not read; NULL: all is, of aggregates and reports by the day the last year';
+COMMENT ON COLUMN klaviyo.job_plan.options IS 'What else klaviyo_set_job() was told; NULL: nothing';
 COMMENT ON COLUMN klaviyo.job_plan.paused_at IS 'When klaviyo_pause_job() was called; NULL if it is not paused';
 COMMENT ON COLUMN klaviyo.job_plan.created_at IS 'When it was added';
 COMMENT ON COLUMN klaviyo.job_plan.changed_at IS 'When klaviyo_set_job(), klaviyo_pause_job() or klaviyo_resume_job() last changed it';
@@ -66,10 +69,10 @@ COMMENT ON COLUMN klaviyo.job_run.started_at IS 'When the run began that is unde
 COMMENT ON COLUMN klaviyo.job_run.step IS 'What is being read: metrics, listing or members';
 COMMENT ON COLUMN klaviyo.job_run.step_started_at IS 'When that was begun';
 COMMENT ON COLUMN klaviyo.job_run.step_lacks_rows IS 'Whether some of its rows cannot be read, so that nobody knows what is no more';
-COMMENT ON COLUMN klaviyo.job_run.item IS 'Of which metric, list, segment or channel, by Klaviyo''s id; empty: of all';
+COMMENT ON COLUMN klaviyo.job_run.item IS 'Of which metric, list, segment or channel, by Klaviyo''s id; of aggregates with the dimension behind it, of reports the metric of conversions; empty: of all';
 COMMENT ON COLUMN klaviyo.job_run.read_from IS 'From when on it is read; NULL: from the beginning';
 COMMENT ON COLUMN klaviyo.job_run.cursor IS 'Klaviyo''s name of the next page; NULL: it is the first';
-COMMENT ON COLUMN klaviyo.job_run.read_until IS 'Up to when all has been read, by the rows of the last page; NULL where rows have no order of time';
+COMMENT ON COLUMN klaviyo.job_run.read_until IS 'Up to when all has been read, by the rows of the last page, or of aggregates and reports the end of the time that is being read; NULL where rows have no order of time';
 COMMENT ON COLUMN klaviyo.job_run.page_size IS 'Rows that are asked for at a time, if fewer than a page may have';
 COMMENT ON COLUMN klaviyo.job_run.restarts IS 'How often a step was begun anew since Klaviyo knew the next page no more';
 COMMENT ON COLUMN klaviyo.job_run.pages IS 'Pages read in the run, or in the last if none is under way';
@@ -93,10 +96,10 @@ CREATE TABLE klaviyo.job_mark (
     PRIMARY KEY (account, job, item),
     FOREIGN KEY (account, job) REFERENCES klaviyo.job_plan ON DELETE CASCADE
 );
-COMMENT ON TABLE klaviyo.job_mark IS 'Up to when jobs have read all that Klaviyo has; the next run begins there, but for klaviyo.pull_overlap';
+COMMENT ON TABLE klaviyo.job_mark IS 'Up to when jobs have read all that Klaviyo has; the next run begins there, but for klaviyo.pull_overlap, or 30 days of aggregates and reports by the day';
 COMMENT ON COLUMN klaviyo.job_mark.account IS 'Account';
 COMMENT ON COLUMN klaviyo.job_mark.job IS 'Job';
-COMMENT ON COLUMN klaviyo.job_mark.item IS 'Of which metric, by Klaviyo''s id; empty: of all';
+COMMENT ON COLUMN klaviyo.job_mark.item IS 'Of which metric, by Klaviyo''s id, of aggregates with the dimension behind it; empty: of all';
 COMMENT ON COLUMN klaviyo.job_mark.read_until IS 'Up to when';
 
 CREATE TABLE klaviyo.job_seen (
@@ -116,6 +119,7 @@ CREATE TABLE klaviyo.read (
     account  text NOT NULL,
     job      text NOT NULL,
     path     text NOT NULL,
+    body     text,
     asked_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT read_once_key UNIQUE (account, job),
     FOREIGN KEY (account, job) REFERENCES klaviyo.job_plan ON DELETE CASCADE
@@ -125,6 +129,7 @@ COMMENT ON COLUMN klaviyo.read.read_id IS 'Number';
 COMMENT ON COLUMN klaviyo.read.account IS 'Account';
 COMMENT ON COLUMN klaviyo.read.job IS 'Job';
 COMMENT ON COLUMN klaviyo.read.path IS 'Path and query of the call';
+COMMENT ON COLUMN klaviyo.read.body IS 'What is sent along by POST; NULL of what is asked for by GET';
 COMMENT ON COLUMN klaviyo.read.asked_at IS 'When the job asked for it';
 
 -- The worker only ever inserts here, so that it waits for nobody.
@@ -361,13 +366,22 @@ COMMENT ON COLUMN klaviyo.metric.pulled_at IS 'When it last changed here';
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', $$WHERE job !~ '^(segment|profile):'$$);
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.deleted_profile', '');
 
+-- Of reports Klaviyo allows 225 calls a day, of which the lane leaves a quarter to others. So that they last the day, a run pays for
+-- each page of the last with nine minutes.
+CREATE FUNCTION klaviyo.job_pause(job text, every interval, pages bigint) RETURNS interval
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN job ~ '_reports$' THEN greatest(every, pages * interval '9 minutes') ELSE every END;
+COMMENT ON FUNCTION klaviyo.job_pause(text, interval, bigint) IS
+    'Time from the beginning of a job''s last run, which took so many pages, to the next: as planned, or of reports longer where Klaviyo''s daily limit would not last';
+
 CREATE VIEW klaviyo.job AS
 SELECT p.account, p.job,
        CASE WHEN p.paused_at IS NOT NULL THEN 'paused'
             WHEN r.started_at IS NOT NULL AND r.again_at > now() THEN 'retrying'
             WHEN r.started_at IS NOT NULL THEN 'running'
             ELSE 'waiting' END AS state,
-       p.every, coalesce(r.run_at, r.last_started_at + p.every, p.created_at) AS next_run_at, p.names, p.since, r.started_at, r.step, r.item, r.cursor, r.pages,
+       p.every, coalesce(r.run_at, r.last_started_at + klaviyo.job_pause(p.job, p.every, r.pages), p.created_at) AS next_run_at,
+       p.names, p.since, p.options, r.started_at, r.step, r.item, r.cursor, r.pages,
        r.rows_read, r.rows_changed, r.rows_removed, r.rows_unreadable, r.failures, r.again_at, r.error, r.last_outcome, r.last_error,
        r.last_started_at, r.last_ended_at, p.paused_at
 FROM klaviyo.job_plan AS p
@@ -375,15 +389,16 @@ LEFT JOIN klaviyo.job_run AS r USING (account, job)
 WHERE p.job !~ '^(segment|profile):';
 COMMENT ON VIEW klaviyo.job IS 'Jobs that read what Klaviyo has, how far each is, and how its last run has ended';
 COMMENT ON COLUMN klaviyo.job.account IS 'Account';
-COMMENT ON COLUMN klaviyo.job.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics';
+COMMENT ON COLUMN klaviyo.job.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows, metrics, aggregates, campaign_reports, flow_reports, form_reports or segment_reports';
 COMMENT ON COLUMN klaviyo.job.state IS 'running; retrying: a call has failed, it goes on at again_at; waiting for next_run_at; paused';
 COMMENT ON COLUMN klaviyo.job.every IS 'Time between the beginnings of two runs';
-COMMENT ON COLUMN klaviyo.job.next_run_at IS 'When the next run begins at the earliest';
-COMMENT ON COLUMN klaviyo.job.names IS 'Metrics of which events are read, or lists or segments of which members are; NULL: all';
+COMMENT ON COLUMN klaviyo.job.next_run_at IS 'When the next run begins at the earliest; of reports so late that Klaviyo''s daily limit lasts';
+COMMENT ON COLUMN klaviyo.job.names IS 'Metrics of which events or aggregates are read, or lists or segments of which members are; NULL: all';
 COMMENT ON COLUMN klaviyo.job.since IS 'What was last updated, or has happened, before that is not read';
+COMMENT ON COLUMN klaviyo.job.options IS 'What else klaviyo_set_job() was told';
 COMMENT ON COLUMN klaviyo.job.started_at IS 'When the run began that is under way; NULL: none is';
 COMMENT ON COLUMN klaviyo.job.step IS 'What is being read: metrics, listing or members';
-COMMENT ON COLUMN klaviyo.job.item IS 'Of which metric, list, segment or channel';
+COMMENT ON COLUMN klaviyo.job.item IS 'Of which metric, list, segment or channel; of aggregates with the dimension behind it, of reports the metric of conversions';
 COMMENT ON COLUMN klaviyo.job.cursor IS 'Klaviyo''s name of the next page';
 COMMENT ON COLUMN klaviyo.job.pages IS 'Pages read in the run, or in the last if none is under way';
 COMMENT ON COLUMN klaviyo.job.rows_read IS 'Rows on them';
@@ -413,12 +428,68 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo.refuse_unknown_job(text, text) IS 'Says that an account has no such job';
 
+-- Takes: a job and its options. Returns: what is wrong with them; NULL where nothing is.
+CREATE FUNCTION klaviyo.options_fault(job text, options jsonb) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    known text[] := CASE WHEN job = 'aggregates' THEN '{interval,time_zone,by}'
+                         WHEN job IN ('campaign_reports', 'flow_reports') THEN '{conversion_metric}'
+                         ELSE '{}' END;
+    -- What Klaviyo groups events by, but for To Number, which is somebody's.
+    dimensions text[] := ARRAY[
+        '$attributed_channel', '$attributed_flow', '$attributed_message', '$attributed_variation', '$campaign_channel', '$flow',
+        '$flow_channel', '$message', '$message_send_cohort', '$usage_amount', '$value_currency', '$variation',
+        '$variation_send_cohort', 'Bot Click', 'Bounce Type', 'Campaign Name', 'Client Canonical', 'Client Name', 'Client Type',
+        'Email Domain', 'Failure Source', 'Failure Type', 'From Number', 'From Phone Region', 'Inbox Provider', 'List',
+        'Message Format', 'Message Name', 'Message Type', 'Method', 'Segment Count', 'Subject', 'To Phone Region', 'URL', 'form_id'
+    ];
+    unknown text;
+BEGIN
+    IF jsonb_typeof(options) <> 'object' THEN
+        RETURN 'They are an object.';
+    END IF;
+    SELECT string_agg(quote_literal(k.name), ', ' ORDER BY k.name) INTO unknown
+    FROM jsonb_object_keys(options) AS k (name)
+    WHERE k.name <> ALL (known);
+    IF unknown IS NOT NULL THEN
+        RETURN format('It knows no option %s%s.', unknown,
+                      CASE WHEN known = '{}' THEN ', nor any other' ELSE ', but ' || array_to_string(known, ', ') END);
+    END IF;
+    IF options ? 'interval' AND coalesce(options->>'interval', '') NOT IN ('hour', 'day', 'week', 'month') THEN
+        RETURN 'interval is hour, day, week or month.';
+    END IF;
+    IF options ? 'time_zone' AND NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = options->>'time_zone') THEN
+        RETURN 'time_zone is the name of a time zone, in its own capitals, as Europe/Vienna.';
+    END IF;
+    IF options ? 'by' THEN
+        IF jsonb_typeof(options->'by') <> 'array' THEN
+            RETURN 'by is an array of what Klaviyo groups events by.';
+        END IF;
+        SELECT string_agg(coalesce(quote_literal(b.name), 'null'), ', ' ORDER BY b.name) INTO unknown
+        FROM jsonb_array_elements_text(options->'by') AS b (name)
+        WHERE b.name IS NULL OR b.name <> ALL (dimensions);
+        IF unknown IS NOT NULL THEN
+            RETURN format('Events cannot be grouped by %s, but by %s.', unknown, array_to_string(dimensions, ', '));
+        END IF;
+    END IF;
+    IF options ? 'conversion_metric' AND (jsonb_typeof(options->'conversion_metric') <> 'string' OR btrim(options->>'conversion_metric') = '') THEN
+        RETURN 'conversion_metric is the name of a metric, or Klaviyo''s id.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.options_fault(text, jsonb) IS 'What is wrong with the options of a job';
+
 -- SECURITY INVOKER, as klaviyo_set_account().
 CREATE FUNCTION @extschema@.klaviyo_set_job(
     job     text,
     every   interval DEFAULT NULL,
     names    text[] DEFAULT NULL,
     since   timestamptz DEFAULT NULL,
+    options jsonb DEFAULT NULL,
     account text DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -431,13 +502,17 @@ DECLARE
     -- Stored as NULL.
     all_   boolean := names = '{*}';
     usual  interval := CASE WHEN job IN ('profiles', 'events') THEN '15 minutes'
-                             WHEN job IN ('lists', 'segments', 'campaigns') THEN '1 hour'
+                             WHEN job IN ('lists', 'segments', 'campaigns', 'aggregates', 'campaign_reports', 'flow_reports',
+                                          'form_reports', 'segment_reports') THEN '1 hour'
                              WHEN job IN ('flows', 'metrics') THEN '1 day' END;
+    -- What Klaviyo has counted, by time.
+    counted boolean := job IN ('aggregates', 'flow_reports', 'form_reports', 'segment_reports');
+    fault   text;
 BEGIN
     account := coalesce(account, 'default');
     IF usual IS NULL THEN
         RAISE EXCEPTION 'there is no job "%"', coalesce(job, 'NULL')
-            USING ERRCODE = 'KS090', HINT = 'There are profiles, events, lists, segments, campaigns, flows and metrics.';
+            USING ERRCODE = 'KS090', HINT = 'There are profiles, events, lists, segments, campaigns, flows, metrics, aggregates, campaign_reports, flow_reports, form_reports and segment_reports.';
     END IF;
     IF NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = account) THEN
         PERFORM klaviyo.refuse_unknown_account(account);
@@ -447,38 +522,51 @@ BEGIN
             USING ERRCODE = 'KS091', DETAIL = 'Between the beginnings of two runs there must be a minute at least, and 1000 years at the most.',
                   HINT = 'Klaviyo''s limits are better kept for what goes out; klaviyo_run_job() runs it now.';
     END IF;
-    IF names IS NOT NULL AND (job NOT IN ('events', 'lists', 'segments') OR job = 'events' AND names = '{}'
+    IF names IS NOT NULL AND (job NOT IN ('events', 'aggregates', 'lists', 'segments') OR job IN ('events', 'aggregates') AND names = '{}'
                              OR array_position(names, NULL) IS NOT NULL OR '' = ANY (names) OR '*' = ANY (names) AND NOT all_) THEN
         RAISE EXCEPTION 'argument "names" does not go with job "%"', job
             USING ERRCODE = 'KS091',
-                  DETAIL = 'Of events it names metrics, one at least, of lists and segments those whose members are read, none for {}; by names or Klaviyo''s ids, or {*} for all.',
+                  DETAIL = 'Of events and aggregates it names metrics, one at least, of lists and segments those whose members are read, none for {}; by names or Klaviyo''s ids, or {*} for all.',
                   HINT = 'Leave it out where all is to be read.';
     END IF;
-    IF since IS NOT NULL AND job NOT IN ('profiles', 'events') THEN
+    IF since IS NOT NULL AND job NOT IN ('profiles', 'events') AND NOT counted THEN
         RAISE EXCEPTION 'argument "since" does not go with job "%"', job
-            USING ERRCODE = 'KS091', DETAIL = 'Only profiles and events are read by time.';
+            USING ERRCODE = 'KS091', DETAIL = 'Only profiles, events, aggregates and reports by the day are read by time.';
     END IF;
-    IF since = 'infinity' THEN
+    IF since = 'infinity' OR since > now() AND counted THEN
         RAISE EXCEPTION 'argument "since" leaves out everything'
             USING ERRCODE = 'KS091', HINT = 'klaviyo_pause_job() has a job read nothing; since => ''-infinity'' leaves out nothing.';
     END IF;
+    fault := klaviyo.options_fault(job, options);
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'argument "options" does not go with job "%"', job
+            USING ERRCODE = 'KS091', DETAIL = fault,
+                  HINT = CASE WHEN job = 'aggregates' THEN 'As in options => ''{"interval": "day", "time_zone": "Europe/Vienna", "by": ["$attributed_channel"]}''; {} are none.'
+                              WHEN job IN ('campaign_reports', 'flow_reports') THEN 'As in options => ''{"conversion_metric": "Placed Order"}''; {} are none.'
+                              ELSE 'Leave it out.' END;
+    END IF;
     SELECT p.* INTO before FROM klaviyo.job_plan AS p WHERE p.account = account AND p.job = job;
-    INSERT INTO klaviyo.job_plan AS p (account, job, every, names, since)
-    VALUES (account, job, coalesce(every, usual), CASE WHEN NOT all_ THEN names END, nullif(since, '-infinity'))
+    INSERT INTO klaviyo.job_plan AS p (account, job, every, names, since, options)
+    VALUES (account, job, coalesce(every, usual), CASE WHEN NOT all_ THEN names END, nullif(since, '-infinity'), nullif(options, '{}'))
     ON CONFLICT ON CONSTRAINT job_plan_pkey DO UPDATE
     SET every = coalesce(every, p.every), names = CASE WHEN names IS NULL THEN p.names WHEN NOT all_ THEN names END,
-        since = nullif(coalesce(since, p.since), '-infinity'), changed_at = now()
+        since = nullif(coalesce(since, p.since), '-infinity'), options = nullif(coalesce(options, p.options), '{}'), changed_at = now()
     RETURNING p.* INTO plan;
     -- What is read by another plan than it was begun with would be neither the one nor the other.
-    IF before.account IS NULL OR (plan.names, plan.since) IS DISTINCT FROM (before.names, before.since) THEN
-        PERFORM klaviyo.begin_job(account, job, coalesce(plan.since, '-infinity') < before.since, true);
+    IF before.account IS NULL OR (plan.names, plan.since, plan.options) IS DISTINCT FROM (before.names, before.since, before.options) THEN
+        PERFORM klaviyo.begin_job(
+            account, job,
+            CASE WHEN counted THEN (plan.since, plan.options) IS DISTINCT FROM (before.since, before.options)
+                 ELSE coalesce(plan.since, '-infinity') < before.since END,
+            true
+        );
     ELSE
         PERFORM klaviyo.wake_runner();
     END IF;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.klaviyo_set_job(text, interval, text[], timestamptz, text) IS
-    'Has profiles, events, lists, segments, campaigns, flows or metrics be read of Klaviyo into the tables of these names in schema klaviyo, now and then every so often: profiles and events every 15 minutes, lists, segments and campaigns every hour, flows and metrics every day, unless it says otherwise. names are those of metrics whose events, or of lists or segments whose members are read, {*} for all; since leaves out what is older, -infinity nothing. What is NULL stays as it is';
+COMMENT ON FUNCTION @extschema@.klaviyo_set_job(text, interval, text[], timestamptz, jsonb, text) IS
+    'Has profiles, events, lists, segments, campaigns, flows, metrics, aggregates of metrics, or campaign_reports, flow_reports, form_reports or segment_reports be read of Klaviyo into tables in schema klaviyo, now and then every so often: profiles and events every 15 minutes, flows and metrics every day, the others every hour, unless it says otherwise. names are those of metrics whose events or aggregates, or of lists or segments whose members are read, {*} for all; since leaves out what is older, -infinity nothing, but of aggregates and reports what is older than a year. options are, of aggregates, interval, time_zone and by, of the reports of campaigns and flows conversion_metric. What is NULL stays as it is';
 
 -- Takes: a job; whether all is to be read anew; whether a run that is under way is to be given up. Touches: job_run, job_mark, job_seen.
 CREATE FUNCTION klaviyo.begin_job(account text, job text, anew boolean, give_up boolean) RETURNS void

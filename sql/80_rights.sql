@@ -174,6 +174,8 @@ GRANT SELECT ON
     klaviyo.campaign,
     klaviyo.campaign_day,
     klaviyo.campaign_event,
+    klaviyo.campaign_performance,
+    klaviyo.campaign_report,
     klaviyo.captured_key,
     klaviyo.clean_up,
     klaviyo.clean_up_profile,
@@ -184,6 +186,9 @@ GRANT SELECT ON
     klaviyo.discarded,
     klaviyo.event,
     klaviyo.flow,
+    klaviyo.flow_performance,
+    klaviyo.flow_report,
+    klaviyo.form_report,
     klaviyo.job,
     klaviyo.job_mark,
     klaviyo.job_plan,
@@ -191,16 +196,21 @@ GRANT SELECT ON
     klaviyo.lane,
     klaviyo.latency,
     klaviyo.list,
+    klaviyo.list_day,
+    klaviyo.list_growth,
     klaviyo.list_member,
     klaviyo.mapping,
     klaviyo.metric,
+    klaviyo.metric_aggregate,
     klaviyo.outbox,
     klaviyo.profile,
     klaviyo.profile_conflict,
     klaviyo.removed_account,
     klaviyo.retry,
     klaviyo.segment,
+    klaviyo.segment_growth,
     klaviyo.segment_member,
+    klaviyo.segment_report,
     klaviyo.sent_unique_id,
     klaviyo.superseded,
     klaviyo.sync,
@@ -225,6 +235,7 @@ GRANT EXECUTE ON FUNCTION
     -- What the views call, they call with the rights of whoever looks.
     klaviyo.at,
     klaviyo.gauges,
+    klaviyo.job_pause,
     -- Without it nobody finds an id in sent_unique_id.
     klaviyo.unique_id_digest
 TO klaviyo_reader;
@@ -297,6 +308,7 @@ GRANT EXECUTE ON FUNCTION
     klaviyo.is_private_key,
     klaviyo.is_revision,
     klaviyo.note_removal,
+    klaviyo.options_fault,
     klaviyo.preview_rows,
     klaviyo.refuse_unknown_account,
     klaviyo.refuse_unknown_job,
@@ -312,6 +324,6 @@ GRANT
             armed_database, armed_name, armed_instance, fresh_from, paused_at, paused_reason, changed_at),
     DELETE
 ON klaviyo.account TO klaviyo_admin;
-GRANT INSERT (account, job, every, names, since), UPDATE (every, names, since, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
+GRANT INSERT (account, job, every, names, since, options), UPDATE (every, names, since, options, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
 GRANT INSERT (webhook, account), UPDATE (account, changed_at), DELETE ON klaviyo.webhook TO klaviyo_admin;
 GRANT SELECT ON klaviyo.outbox_seq_seq TO klaviyo_admin;

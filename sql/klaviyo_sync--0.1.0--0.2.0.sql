@@ -1870,21 +1870,24 @@ CREATE TABLE klaviyo.job_plan (
     every      interval NOT NULL,
     names       text[],
     since      timestamptz,
+    options    jsonb,
     paused_at  timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, job),
     CONSTRAINT job_plan_job_check CHECK (
-        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics') OR job ~ '^(segment|profile):'
+        job IN ('profiles', 'events', 'lists', 'segments', 'campaigns', 'flows', 'metrics', 'aggregates', 'campaign_reports',
+                'flow_reports', 'form_reports', 'segment_reports') OR job ~ '^(segment|profile):'
     ),
     CONSTRAINT job_plan_every_check CHECK (every BETWEEN interval '1 minute' AND interval '1000 years')
 );
 COMMENT ON TABLE klaviyo.job_plan IS 'What is read of Klaviyo, and how often, see klaviyo_set_job()';
 COMMENT ON COLUMN klaviyo.job_plan.account IS 'Account';
-COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics; segment: and its id, or profile: and its address, for one that a statement waits for, which klaviyo.job leaves out';
+COMMENT ON COLUMN klaviyo.job_plan.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows, metrics, aggregates, campaign_reports, flow_reports, form_reports or segment_reports; segment: and its id, or profile: and its address, for one that a statement waits for, which klaviyo.job leaves out';
 COMMENT ON COLUMN klaviyo.job_plan.every IS 'Time between the beginnings of two runs';
-COMMENT ON COLUMN klaviyo.job_plan.names IS 'Metrics of which events are read, or lists or segments of which members are, by name or Klaviyo''s id; NULL: all';
-COMMENT ON COLUMN klaviyo.job_plan.since IS 'What was last updated, or has happened, before that is not read; NULL: all is';
+COMMENT ON COLUMN klaviyo.job_plan.names IS 'Metrics of which events or aggregates are read, or lists or segments of which members are, by name or Klaviyo''s id; NULL: all';
+COMMENT ON COLUMN klaviyo.job_plan.since IS 'What was last updated, or has happened, before that is not read; NULL: all is, of aggregates and reports by the day the last year';
+COMMENT ON COLUMN klaviyo.job_plan.options IS 'What else klaviyo_set_job() was told; NULL: nothing';
 COMMENT ON COLUMN klaviyo.job_plan.paused_at IS 'When klaviyo_pause_job() was called; NULL if it is not paused';
 COMMENT ON COLUMN klaviyo.job_plan.created_at IS 'When it was added';
 COMMENT ON COLUMN klaviyo.job_plan.changed_at IS 'When klaviyo_set_job(), klaviyo_pause_job() or klaviyo_resume_job() last changed it';
@@ -1928,10 +1931,10 @@ COMMENT ON COLUMN klaviyo.job_run.started_at IS 'When the run began that is unde
 COMMENT ON COLUMN klaviyo.job_run.step IS 'What is being read: metrics, listing or members';
 COMMENT ON COLUMN klaviyo.job_run.step_started_at IS 'When that was begun';
 COMMENT ON COLUMN klaviyo.job_run.step_lacks_rows IS 'Whether some of its rows cannot be read, so that nobody knows what is no more';
-COMMENT ON COLUMN klaviyo.job_run.item IS 'Of which metric, list, segment or channel, by Klaviyo''s id; empty: of all';
+COMMENT ON COLUMN klaviyo.job_run.item IS 'Of which metric, list, segment or channel, by Klaviyo''s id; of aggregates with the dimension behind it, of reports the metric of conversions; empty: of all';
 COMMENT ON COLUMN klaviyo.job_run.read_from IS 'From when on it is read; NULL: from the beginning';
 COMMENT ON COLUMN klaviyo.job_run.cursor IS 'Klaviyo''s name of the next page; NULL: it is the first';
-COMMENT ON COLUMN klaviyo.job_run.read_until IS 'Up to when all has been read, by the rows of the last page; NULL where rows have no order of time';
+COMMENT ON COLUMN klaviyo.job_run.read_until IS 'Up to when all has been read, by the rows of the last page, or of aggregates and reports the end of the time that is being read; NULL where rows have no order of time';
 COMMENT ON COLUMN klaviyo.job_run.page_size IS 'Rows that are asked for at a time, if fewer than a page may have';
 COMMENT ON COLUMN klaviyo.job_run.restarts IS 'How often a step was begun anew since Klaviyo knew the next page no more';
 COMMENT ON COLUMN klaviyo.job_run.pages IS 'Pages read in the run, or in the last if none is under way';
@@ -1955,10 +1958,10 @@ CREATE TABLE klaviyo.job_mark (
     PRIMARY KEY (account, job, item),
     FOREIGN KEY (account, job) REFERENCES klaviyo.job_plan ON DELETE CASCADE
 );
-COMMENT ON TABLE klaviyo.job_mark IS 'Up to when jobs have read all that Klaviyo has; the next run begins there, but for klaviyo.pull_overlap';
+COMMENT ON TABLE klaviyo.job_mark IS 'Up to when jobs have read all that Klaviyo has; the next run begins there, but for klaviyo.pull_overlap, or 30 days of aggregates and reports by the day';
 COMMENT ON COLUMN klaviyo.job_mark.account IS 'Account';
 COMMENT ON COLUMN klaviyo.job_mark.job IS 'Job';
-COMMENT ON COLUMN klaviyo.job_mark.item IS 'Of which metric, by Klaviyo''s id; empty: of all';
+COMMENT ON COLUMN klaviyo.job_mark.item IS 'Of which metric, by Klaviyo''s id, of aggregates with the dimension behind it; empty: of all';
 COMMENT ON COLUMN klaviyo.job_mark.read_until IS 'Up to when';
 
 CREATE TABLE klaviyo.job_seen (
@@ -1978,6 +1981,7 @@ CREATE TABLE klaviyo.read (
     account  text NOT NULL,
     job      text NOT NULL,
     path     text NOT NULL,
+    body     text,
     asked_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT read_once_key UNIQUE (account, job),
     FOREIGN KEY (account, job) REFERENCES klaviyo.job_plan ON DELETE CASCADE
@@ -1987,6 +1991,7 @@ COMMENT ON COLUMN klaviyo.read.read_id IS 'Number';
 COMMENT ON COLUMN klaviyo.read.account IS 'Account';
 COMMENT ON COLUMN klaviyo.read.job IS 'Job';
 COMMENT ON COLUMN klaviyo.read.path IS 'Path and query of the call';
+COMMENT ON COLUMN klaviyo.read.body IS 'What is sent along by POST; NULL of what is asked for by GET';
 COMMENT ON COLUMN klaviyo.read.asked_at IS 'When the job asked for it';
 
 -- The worker only ever inserts here, so that it waits for nobody.
@@ -2223,13 +2228,22 @@ COMMENT ON COLUMN klaviyo.metric.pulled_at IS 'When it last changed here';
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.job_plan', $$WHERE job !~ '^(segment|profile):'$$);
 SELECT pg_catalog.pg_extension_config_dump('klaviyo.deleted_profile', '');
 
+-- Of reports Klaviyo allows 225 calls a day, of which the lane leaves a quarter to others. So that they last the day, a run pays for
+-- each page of the last with nine minutes.
+CREATE FUNCTION klaviyo.job_pause(job text, every interval, pages bigint) RETURNS interval
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN job ~ '_reports$' THEN greatest(every, pages * interval '9 minutes') ELSE every END;
+COMMENT ON FUNCTION klaviyo.job_pause(text, interval, bigint) IS
+    'Time from the beginning of a job''s last run, which took so many pages, to the next: as planned, or of reports longer where Klaviyo''s daily limit would not last';
+
 CREATE VIEW klaviyo.job AS
 SELECT p.account, p.job,
        CASE WHEN p.paused_at IS NOT NULL THEN 'paused'
             WHEN r.started_at IS NOT NULL AND r.again_at > now() THEN 'retrying'
             WHEN r.started_at IS NOT NULL THEN 'running'
             ELSE 'waiting' END AS state,
-       p.every, coalesce(r.run_at, r.last_started_at + p.every, p.created_at) AS next_run_at, p.names, p.since, r.started_at, r.step, r.item, r.cursor, r.pages,
+       p.every, coalesce(r.run_at, r.last_started_at + klaviyo.job_pause(p.job, p.every, r.pages), p.created_at) AS next_run_at,
+       p.names, p.since, p.options, r.started_at, r.step, r.item, r.cursor, r.pages,
        r.rows_read, r.rows_changed, r.rows_removed, r.rows_unreadable, r.failures, r.again_at, r.error, r.last_outcome, r.last_error,
        r.last_started_at, r.last_ended_at, p.paused_at
 FROM klaviyo.job_plan AS p
@@ -2237,15 +2251,16 @@ LEFT JOIN klaviyo.job_run AS r USING (account, job)
 WHERE p.job !~ '^(segment|profile):';
 COMMENT ON VIEW klaviyo.job IS 'Jobs that read what Klaviyo has, how far each is, and how its last run has ended';
 COMMENT ON COLUMN klaviyo.job.account IS 'Account';
-COMMENT ON COLUMN klaviyo.job.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows or metrics';
+COMMENT ON COLUMN klaviyo.job.job IS 'What it reads: profiles, events, lists, segments, campaigns, flows, metrics, aggregates, campaign_reports, flow_reports, form_reports or segment_reports';
 COMMENT ON COLUMN klaviyo.job.state IS 'running; retrying: a call has failed, it goes on at again_at; waiting for next_run_at; paused';
 COMMENT ON COLUMN klaviyo.job.every IS 'Time between the beginnings of two runs';
-COMMENT ON COLUMN klaviyo.job.next_run_at IS 'When the next run begins at the earliest';
-COMMENT ON COLUMN klaviyo.job.names IS 'Metrics of which events are read, or lists or segments of which members are; NULL: all';
+COMMENT ON COLUMN klaviyo.job.next_run_at IS 'When the next run begins at the earliest; of reports so late that Klaviyo''s daily limit lasts';
+COMMENT ON COLUMN klaviyo.job.names IS 'Metrics of which events or aggregates are read, or lists or segments of which members are; NULL: all';
 COMMENT ON COLUMN klaviyo.job.since IS 'What was last updated, or has happened, before that is not read';
+COMMENT ON COLUMN klaviyo.job.options IS 'What else klaviyo_set_job() was told';
 COMMENT ON COLUMN klaviyo.job.started_at IS 'When the run began that is under way; NULL: none is';
 COMMENT ON COLUMN klaviyo.job.step IS 'What is being read: metrics, listing or members';
-COMMENT ON COLUMN klaviyo.job.item IS 'Of which metric, list, segment or channel';
+COMMENT ON COLUMN klaviyo.job.item IS 'Of which metric, list, segment or channel; of aggregates with the dimension behind it, of reports the metric of conversions';
 COMMENT ON COLUMN klaviyo.job.cursor IS 'Klaviyo''s name of the next page';
 COMMENT ON COLUMN klaviyo.job.pages IS 'Pages read in the run, or in the last if none is under way';
 COMMENT ON COLUMN klaviyo.job.rows_read IS 'Rows on them';
@@ -2275,12 +2290,68 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo.refuse_unknown_job(text, text) IS 'Says that an account has no such job';
 
+-- Takes: a job and its options. Returns: what is wrong with them; NULL where nothing is.
+CREATE FUNCTION klaviyo.options_fault(job text, options jsonb) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    known text[] := CASE WHEN job = 'aggregates' THEN '{interval,time_zone,by}'
+                         WHEN job IN ('campaign_reports', 'flow_reports') THEN '{conversion_metric}'
+                         ELSE '{}' END;
+    -- What Klaviyo groups events by, but for To Number, which is somebody's.
+    dimensions text[] := ARRAY[
+        '$attributed_channel', '$attributed_flow', '$attributed_message', '$attributed_variation', '$campaign_channel', '$flow',
+        '$flow_channel', '$message', '$message_send_cohort', '$usage_amount', '$value_currency', '$variation',
+        '$variation_send_cohort', 'Bot Click', 'Bounce Type', 'Campaign Name', 'Client Canonical', 'Client Name', 'Client Type',
+        'Email Domain', 'Failure Source', 'Failure Type', 'From Number', 'From Phone Region', 'Inbox Provider', 'List',
+        'Message Format', 'Message Name', 'Message Type', 'Method', 'Segment Count', 'Subject', 'To Phone Region', 'URL', 'form_id'
+    ];
+    unknown text;
+BEGIN
+    IF jsonb_typeof(options) <> 'object' THEN
+        RETURN 'They are an object.';
+    END IF;
+    SELECT string_agg(quote_literal(k.name), ', ' ORDER BY k.name) INTO unknown
+    FROM jsonb_object_keys(options) AS k (name)
+    WHERE k.name <> ALL (known);
+    IF unknown IS NOT NULL THEN
+        RETURN format('It knows no option %s%s.', unknown,
+                      CASE WHEN known = '{}' THEN ', nor any other' ELSE ', but ' || array_to_string(known, ', ') END);
+    END IF;
+    IF options ? 'interval' AND coalesce(options->>'interval', '') NOT IN ('hour', 'day', 'week', 'month') THEN
+        RETURN 'interval is hour, day, week or month.';
+    END IF;
+    IF options ? 'time_zone' AND NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = options->>'time_zone') THEN
+        RETURN 'time_zone is the name of a time zone, in its own capitals, as Europe/Vienna.';
+    END IF;
+    IF options ? 'by' THEN
+        IF jsonb_typeof(options->'by') <> 'array' THEN
+            RETURN 'by is an array of what Klaviyo groups events by.';
+        END IF;
+        SELECT string_agg(coalesce(quote_literal(b.name), 'null'), ', ' ORDER BY b.name) INTO unknown
+        FROM jsonb_array_elements_text(options->'by') AS b (name)
+        WHERE b.name IS NULL OR b.name <> ALL (dimensions);
+        IF unknown IS NOT NULL THEN
+            RETURN format('Events cannot be grouped by %s, but by %s.', unknown, array_to_string(dimensions, ', '));
+        END IF;
+    END IF;
+    IF options ? 'conversion_metric' AND (jsonb_typeof(options->'conversion_metric') <> 'string' OR btrim(options->>'conversion_metric') = '') THEN
+        RETURN 'conversion_metric is the name of a metric, or Klaviyo''s id.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION klaviyo.options_fault(text, jsonb) IS 'What is wrong with the options of a job';
+
 -- SECURITY INVOKER, as klaviyo_set_account().
 CREATE FUNCTION @extschema@.klaviyo_set_job(
     job     text,
     every   interval DEFAULT NULL,
     names    text[] DEFAULT NULL,
     since   timestamptz DEFAULT NULL,
+    options jsonb DEFAULT NULL,
     account text DEFAULT NULL
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -2293,13 +2364,17 @@ DECLARE
     -- Stored as NULL.
     all_   boolean := names = '{*}';
     usual  interval := CASE WHEN job IN ('profiles', 'events') THEN '15 minutes'
-                             WHEN job IN ('lists', 'segments', 'campaigns') THEN '1 hour'
+                             WHEN job IN ('lists', 'segments', 'campaigns', 'aggregates', 'campaign_reports', 'flow_reports',
+                                          'form_reports', 'segment_reports') THEN '1 hour'
                              WHEN job IN ('flows', 'metrics') THEN '1 day' END;
+    -- What Klaviyo has counted, by time.
+    counted boolean := job IN ('aggregates', 'flow_reports', 'form_reports', 'segment_reports');
+    fault   text;
 BEGIN
     account := coalesce(account, 'default');
     IF usual IS NULL THEN
         RAISE EXCEPTION 'there is no job "%"', coalesce(job, 'NULL')
-            USING ERRCODE = 'KS090', HINT = 'There are profiles, events, lists, segments, campaigns, flows and metrics.';
+            USING ERRCODE = 'KS090', HINT = 'There are profiles, events, lists, segments, campaigns, flows, metrics, aggregates, campaign_reports, flow_reports, form_reports and segment_reports.';
     END IF;
     IF NOT EXISTS (SELECT FROM klaviyo.account AS a WHERE a.name = account) THEN
         PERFORM klaviyo.refuse_unknown_account(account);
@@ -2309,38 +2384,51 @@ BEGIN
             USING ERRCODE = 'KS091', DETAIL = 'Between the beginnings of two runs there must be a minute at least, and 1000 years at the most.',
                   HINT = 'Klaviyo''s limits are better kept for what goes out; klaviyo_run_job() runs it now.';
     END IF;
-    IF names IS NOT NULL AND (job NOT IN ('events', 'lists', 'segments') OR job = 'events' AND names = '{}'
+    IF names IS NOT NULL AND (job NOT IN ('events', 'aggregates', 'lists', 'segments') OR job IN ('events', 'aggregates') AND names = '{}'
                              OR array_position(names, NULL) IS NOT NULL OR '' = ANY (names) OR '*' = ANY (names) AND NOT all_) THEN
         RAISE EXCEPTION 'argument "names" does not go with job "%"', job
             USING ERRCODE = 'KS091',
-                  DETAIL = 'Of events it names metrics, one at least, of lists and segments those whose members are read, none for {}; by names or Klaviyo''s ids, or {*} for all.',
+                  DETAIL = 'Of events and aggregates it names metrics, one at least, of lists and segments those whose members are read, none for {}; by names or Klaviyo''s ids, or {*} for all.',
                   HINT = 'Leave it out where all is to be read.';
     END IF;
-    IF since IS NOT NULL AND job NOT IN ('profiles', 'events') THEN
+    IF since IS NOT NULL AND job NOT IN ('profiles', 'events') AND NOT counted THEN
         RAISE EXCEPTION 'argument "since" does not go with job "%"', job
-            USING ERRCODE = 'KS091', DETAIL = 'Only profiles and events are read by time.';
+            USING ERRCODE = 'KS091', DETAIL = 'Only profiles, events, aggregates and reports by the day are read by time.';
     END IF;
-    IF since = 'infinity' THEN
+    IF since = 'infinity' OR since > now() AND counted THEN
         RAISE EXCEPTION 'argument "since" leaves out everything'
             USING ERRCODE = 'KS091', HINT = 'klaviyo_pause_job() has a job read nothing; since => ''-infinity'' leaves out nothing.';
     END IF;
+    fault := klaviyo.options_fault(job, options);
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION 'argument "options" does not go with job "%"', job
+            USING ERRCODE = 'KS091', DETAIL = fault,
+                  HINT = CASE WHEN job = 'aggregates' THEN 'As in options => ''{"interval": "day", "time_zone": "Europe/Vienna", "by": ["$attributed_channel"]}''; {} are none.'
+                              WHEN job IN ('campaign_reports', 'flow_reports') THEN 'As in options => ''{"conversion_metric": "Placed Order"}''; {} are none.'
+                              ELSE 'Leave it out.' END;
+    END IF;
     SELECT p.* INTO before FROM klaviyo.job_plan AS p WHERE p.account = account AND p.job = job;
-    INSERT INTO klaviyo.job_plan AS p (account, job, every, names, since)
-    VALUES (account, job, coalesce(every, usual), CASE WHEN NOT all_ THEN names END, nullif(since, '-infinity'))
+    INSERT INTO klaviyo.job_plan AS p (account, job, every, names, since, options)
+    VALUES (account, job, coalesce(every, usual), CASE WHEN NOT all_ THEN names END, nullif(since, '-infinity'), nullif(options, '{}'))
     ON CONFLICT ON CONSTRAINT job_plan_pkey DO UPDATE
     SET every = coalesce(every, p.every), names = CASE WHEN names IS NULL THEN p.names WHEN NOT all_ THEN names END,
-        since = nullif(coalesce(since, p.since), '-infinity'), changed_at = now()
+        since = nullif(coalesce(since, p.since), '-infinity'), options = nullif(coalesce(options, p.options), '{}'), changed_at = now()
     RETURNING p.* INTO plan;
     -- What is read by another plan than it was begun with would be neither the one nor the other.
-    IF before.account IS NULL OR (plan.names, plan.since) IS DISTINCT FROM (before.names, before.since) THEN
-        PERFORM klaviyo.begin_job(account, job, coalesce(plan.since, '-infinity') < before.since, true);
+    IF before.account IS NULL OR (plan.names, plan.since, plan.options) IS DISTINCT FROM (before.names, before.since, before.options) THEN
+        PERFORM klaviyo.begin_job(
+            account, job,
+            CASE WHEN counted THEN (plan.since, plan.options) IS DISTINCT FROM (before.since, before.options)
+                 ELSE coalesce(plan.since, '-infinity') < before.since END,
+            true
+        );
     ELSE
         PERFORM klaviyo.wake_runner();
     END IF;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.klaviyo_set_job(text, interval, text[], timestamptz, text) IS
-    'Has profiles, events, lists, segments, campaigns, flows or metrics be read of Klaviyo into the tables of these names in schema klaviyo, now and then every so often: profiles and events every 15 minutes, lists, segments and campaigns every hour, flows and metrics every day, unless it says otherwise. names are those of metrics whose events, or of lists or segments whose members are read, {*} for all; since leaves out what is older, -infinity nothing. What is NULL stays as it is';
+COMMENT ON FUNCTION @extschema@.klaviyo_set_job(text, interval, text[], timestamptz, jsonb, text) IS
+    'Has profiles, events, lists, segments, campaigns, flows, metrics, aggregates of metrics, or campaign_reports, flow_reports, form_reports or segment_reports be read of Klaviyo into tables in schema klaviyo, now and then every so often: profiles and events every 15 minutes, flows and metrics every day, the others every hour, unless it says otherwise. names are those of metrics whose events or aggregates, or of lists or segments whose members are read, {*} for all; since leaves out what is older, -infinity nothing, but of aggregates and reports what is older than a year. options are, of aggregates, interval, time_zone and by, of the reports of campaigns and flows conversion_metric. What is NULL stays as it is';
 
 -- Takes: a job; whether all is to be read anew; whether a run that is under way is to be given up. Touches: job_run, job_mark, job_seen.
 CREATE FUNCTION klaviyo.begin_job(account text, job text, anew boolean, give_up boolean) RETURNS void
@@ -3307,6 +3395,311 @@ END
 $$;
 COMMENT ON FUNCTION klaviyo.try_update(text, jsonb, text) IS 'Updates a row of a user''s table, unless its columns do not take the values';
 
+-- Numbers: what Klaviyo has counted, read now and then into tables for reports.
+
+-- Aggregates --------------------------------------------------------------------------------------------------------
+
+CREATE TABLE klaviyo.metric_aggregate (
+    account         text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
+    metric_id       text NOT NULL,
+    dimension       text NOT NULL,
+    dimension_value text NOT NULL,
+    interval        text NOT NULL,
+    time_zone       text NOT NULL,
+    starts_at       timestamptz NOT NULL,
+    local_start     timestamp GENERATED ALWAYS AS (starts_at AT TIME ZONE time_zone) STORED,
+    count           bigint,
+    sum_value       numeric,
+    unique_profiles bigint,
+    pulled_at       timestamptz NOT NULL,
+    PRIMARY KEY (account, metric_id, dimension, dimension_value, starts_at),
+    CONSTRAINT metric_aggregate_interval_check CHECK (interval IN ('hour', 'day', 'week', 'month'))
+);
+CREATE INDEX metric_aggregate_starts_at_idx ON klaviyo.metric_aggregate (starts_at);
+COMMENT ON TABLE klaviyo.metric_aggregate IS 'What the events of metrics come to by hour, day, week or month, as the job aggregates reads them; a row only where there was any. Those of one dimension add up to those of none, but for unique_profiles';
+COMMENT ON COLUMN klaviyo.metric_aggregate.account IS 'Account';
+COMMENT ON COLUMN klaviyo.metric_aggregate.metric_id IS 'Metric, see klaviyo.metric';
+COMMENT ON COLUMN klaviyo.metric_aggregate.dimension IS 'What the events are grouped by, as Klaviyo calls it, such as $attributed_channel; empty: all of the metric';
+COMMENT ON COLUMN klaviyo.metric_aggregate.dimension_value IS 'Which of its values they have; empty: none. One of more than 500 bytes is cut, and ends with a digest';
+COMMENT ON COLUMN klaviyo.metric_aggregate.interval IS 'hour, day, week (from Monday on) or month';
+COMMENT ON COLUMN klaviyo.metric_aggregate.time_zone IS 'By whose clock it begins';
+COMMENT ON COLUMN klaviyo.metric_aggregate.starts_at IS 'When it begins';
+COMMENT ON COLUMN klaviyo.metric_aggregate.local_start IS 'The same by that clock';
+COMMENT ON COLUMN klaviyo.metric_aggregate.count IS 'Events';
+COMMENT ON COLUMN klaviyo.metric_aggregate.sum_value IS 'What they were worth together';
+COMMENT ON COLUMN klaviyo.metric_aggregate.unique_profiles IS 'Profiles they are of; such numbers of several intervals or values cannot be added up';
+COMMENT ON COLUMN klaviyo.metric_aggregate.pulled_at IS 'When it last changed here';
+
+-- Reports -----------------------------------------------------------------------------------------------------------
+
+CREATE TABLE klaviyo.campaign_report (
+    account               text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
+    campaign_id           text NOT NULL,
+    campaign_message_id   text NOT NULL,
+    send_channel          text NOT NULL,
+    conversion_metric_id  text NOT NULL,
+    recipients            bigint,
+    delivered             bigint,
+    bounced               bigint,
+    failed                bigint,
+    opens                 bigint,
+    opens_unique          bigint,
+    clicks                bigint,
+    clicks_unique         bigint,
+    unsubscribes          bigint,
+    unsubscribe_uniques   bigint,
+    spam_complaints       bigint,
+    conversions           bigint,
+    conversion_uniques    bigint,
+    conversion_value      numeric,
+    text_message_spend    numeric,
+    delivery_rate         numeric,
+    bounce_rate           numeric,
+    open_rate             numeric,
+    click_rate            numeric,
+    click_to_open_rate    numeric,
+    conversion_rate       numeric,
+    unsubscribe_rate      numeric,
+    spam_complaint_rate   numeric,
+    revenue_per_recipient numeric,
+    average_order_value   numeric,
+    pulled_at             timestamptz NOT NULL,
+    PRIMARY KEY (account, campaign_id, campaign_message_id, send_channel)
+);
+COMMENT ON TABLE klaviyo.campaign_report IS 'What the messages of campaigns have come to, as the job campaign_reports reads it of the last 365 days; what was sent before stays as it was last read';
+COMMENT ON COLUMN klaviyo.campaign_report.account IS 'Account';
+COMMENT ON COLUMN klaviyo.campaign_report.campaign_id IS 'Campaign, see klaviyo.campaign';
+COMMENT ON COLUMN klaviyo.campaign_report.campaign_message_id IS 'Its message, by Klaviyo''s id';
+COMMENT ON COLUMN klaviyo.campaign_report.send_channel IS 'email, sms, push-notification or whatsapp; empty where Klaviyo does not say';
+COMMENT ON COLUMN klaviyo.campaign_report.conversion_metric_id IS 'Metric whose events are conversions, see klaviyo.metric';
+COMMENT ON COLUMN klaviyo.campaign_report.recipients IS 'To how many it was sent';
+COMMENT ON COLUMN klaviyo.campaign_report.delivered IS 'To how many it was delivered';
+COMMENT ON COLUMN klaviyo.campaign_report.bounced IS 'How many bounced';
+COMMENT ON COLUMN klaviyo.campaign_report.failed IS 'How many could not be sent';
+COMMENT ON COLUMN klaviyo.campaign_report.opens IS 'How often it was opened';
+COMMENT ON COLUMN klaviyo.campaign_report.opens_unique IS 'By how many';
+COMMENT ON COLUMN klaviyo.campaign_report.clicks IS 'How often something in it was clicked';
+COMMENT ON COLUMN klaviyo.campaign_report.clicks_unique IS 'By how many';
+COMMENT ON COLUMN klaviyo.campaign_report.unsubscribes IS 'How often somebody unsubscribed by it';
+COMMENT ON COLUMN klaviyo.campaign_report.unsubscribe_uniques IS 'How many did';
+COMMENT ON COLUMN klaviyo.campaign_report.spam_complaints IS 'How often it was called spam';
+COMMENT ON COLUMN klaviyo.campaign_report.conversions IS 'Conversions that Klaviyo attributes to it, such as orders';
+COMMENT ON COLUMN klaviyo.campaign_report.conversion_uniques IS 'By how many';
+COMMENT ON COLUMN klaviyo.campaign_report.conversion_value IS 'What they were worth together, the revenue of orders';
+COMMENT ON COLUMN klaviyo.campaign_report.text_message_spend IS 'What its text messages cost';
+COMMENT ON COLUMN klaviyo.campaign_report.delivery_rate IS 'Share of the recipients, as Klaviyo reckons it, of 0 to 1, as all rates here';
+COMMENT ON COLUMN klaviyo.campaign_report.bounce_rate IS 'Share that bounced';
+COMMENT ON COLUMN klaviyo.campaign_report.open_rate IS 'Share that opened it';
+COMMENT ON COLUMN klaviyo.campaign_report.click_rate IS 'Share that clicked';
+COMMENT ON COLUMN klaviyo.campaign_report.click_to_open_rate IS 'Share of those who opened it that clicked';
+COMMENT ON COLUMN klaviyo.campaign_report.conversion_rate IS 'Share that had a conversion';
+COMMENT ON COLUMN klaviyo.campaign_report.unsubscribe_rate IS 'Share that unsubscribed';
+COMMENT ON COLUMN klaviyo.campaign_report.spam_complaint_rate IS 'Share that called it spam';
+COMMENT ON COLUMN klaviyo.campaign_report.revenue_per_recipient IS 'conversion_value by recipient';
+COMMENT ON COLUMN klaviyo.campaign_report.average_order_value IS 'conversion_value by conversion';
+COMMENT ON COLUMN klaviyo.campaign_report.pulled_at IS 'When it last changed here';
+
+CREATE TABLE klaviyo.flow_report (
+    account              text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
+    flow_id              text NOT NULL,
+    flow_message_id      text NOT NULL,
+    send_channel         text NOT NULL,
+    day                  date NOT NULL,
+    conversion_metric_id text NOT NULL,
+    recipients           bigint,
+    delivered            bigint,
+    bounced              bigint,
+    failed               bigint,
+    opens                bigint,
+    opens_unique         bigint,
+    clicks               bigint,
+    clicks_unique        bigint,
+    unsubscribes         bigint,
+    unsubscribe_uniques  bigint,
+    spam_complaints      bigint,
+    conversions          bigint,
+    conversion_uniques   bigint,
+    conversion_value     numeric,
+    text_message_spend   numeric,
+    pulled_at            timestamptz NOT NULL,
+    PRIMARY KEY (account, flow_id, flow_message_id, send_channel, day)
+);
+CREATE INDEX flow_report_day_idx ON klaviyo.flow_report (day);
+COMMENT ON TABLE klaviyo.flow_report IS 'What the messages of flows have come to by the day, as the job flow_reports reads it; a row only where there was anything';
+COMMENT ON COLUMN klaviyo.flow_report.account IS 'Account';
+COMMENT ON COLUMN klaviyo.flow_report.flow_id IS 'Flow, see klaviyo.flow';
+COMMENT ON COLUMN klaviyo.flow_report.flow_message_id IS 'Its message, by Klaviyo''s id';
+COMMENT ON COLUMN klaviyo.flow_report.send_channel IS 'email, sms, push-notification or whatsapp; empty where Klaviyo does not say';
+COMMENT ON COLUMN klaviyo.flow_report.day IS 'Day by the clock of the company, as Klaviyo has it';
+COMMENT ON COLUMN klaviyo.flow_report.conversion_metric_id IS 'Metric whose events are conversions, see klaviyo.metric';
+COMMENT ON COLUMN klaviyo.flow_report.recipients IS 'To how many it was sent';
+COMMENT ON COLUMN klaviyo.flow_report.delivered IS 'To how many it was delivered';
+COMMENT ON COLUMN klaviyo.flow_report.bounced IS 'How many bounced';
+COMMENT ON COLUMN klaviyo.flow_report.failed IS 'How many could not be sent';
+COMMENT ON COLUMN klaviyo.flow_report.opens IS 'How often it was opened';
+COMMENT ON COLUMN klaviyo.flow_report.opens_unique IS 'By how many; such numbers of several days cannot be added up, strictly';
+COMMENT ON COLUMN klaviyo.flow_report.clicks IS 'How often something in it was clicked';
+COMMENT ON COLUMN klaviyo.flow_report.clicks_unique IS 'By how many';
+COMMENT ON COLUMN klaviyo.flow_report.unsubscribes IS 'How often somebody unsubscribed by it';
+COMMENT ON COLUMN klaviyo.flow_report.unsubscribe_uniques IS 'How many did';
+COMMENT ON COLUMN klaviyo.flow_report.spam_complaints IS 'How often it was called spam';
+COMMENT ON COLUMN klaviyo.flow_report.conversions IS 'Conversions that Klaviyo attributes to it, such as orders';
+COMMENT ON COLUMN klaviyo.flow_report.conversion_uniques IS 'By how many';
+COMMENT ON COLUMN klaviyo.flow_report.conversion_value IS 'What they were worth together, the revenue of orders';
+COMMENT ON COLUMN klaviyo.flow_report.text_message_spend IS 'What its text messages cost';
+COMMENT ON COLUMN klaviyo.flow_report.pulled_at IS 'When it last changed here';
+
+CREATE TABLE klaviyo.form_report (
+    account                     text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
+    form_id                     text NOT NULL,
+    day                         date NOT NULL,
+    viewed_form                 bigint,
+    viewed_form_uniques         bigint,
+    closed_form                 bigint,
+    closed_form_uniques         bigint,
+    submits                     bigint,
+    submitted_form_step         bigint,
+    submitted_form_step_uniques bigint,
+    qualified_form              bigint,
+    qualified_form_uniques      bigint,
+    pulled_at                   timestamptz NOT NULL,
+    PRIMARY KEY (account, form_id, day)
+);
+CREATE INDEX form_report_day_idx ON klaviyo.form_report (day);
+COMMENT ON TABLE klaviyo.form_report IS 'What sign-up forms have come to by the day, as the job form_reports reads it; a row only where there was anything';
+COMMENT ON COLUMN klaviyo.form_report.account IS 'Account';
+COMMENT ON COLUMN klaviyo.form_report.form_id IS 'Form, by Klaviyo''s id';
+COMMENT ON COLUMN klaviyo.form_report.day IS 'Day by the clock of the company, as Klaviyo has it';
+COMMENT ON COLUMN klaviyo.form_report.viewed_form IS 'How often it was seen';
+COMMENT ON COLUMN klaviyo.form_report.viewed_form_uniques IS 'By how many';
+COMMENT ON COLUMN klaviyo.form_report.closed_form IS 'How often it was closed';
+COMMENT ON COLUMN klaviyo.form_report.closed_form_uniques IS 'By how many';
+COMMENT ON COLUMN klaviyo.form_report.submits IS 'How often it was filled in and sent';
+COMMENT ON COLUMN klaviyo.form_report.submitted_form_step IS 'How often a step of it was';
+COMMENT ON COLUMN klaviyo.form_report.submitted_form_step_uniques IS 'By how many';
+COMMENT ON COLUMN klaviyo.form_report.qualified_form IS 'How often it could have been shown to somebody';
+COMMENT ON COLUMN klaviyo.form_report.qualified_form_uniques IS 'To how many';
+COMMENT ON COLUMN klaviyo.form_report.pulled_at IS 'When it last changed here';
+
+CREATE TABLE klaviyo.segment_report (
+    account             text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
+    segment_id          text NOT NULL,
+    day                 date NOT NULL,
+    total_members       bigint,
+    members_added       bigint,
+    members_removed     bigint,
+    net_members_changed bigint,
+    pulled_at           timestamptz NOT NULL,
+    PRIMARY KEY (account, segment_id, day)
+);
+CREATE INDEX segment_report_day_idx ON klaviyo.segment_report (day);
+COMMENT ON TABLE klaviyo.segment_report IS 'How segments grow by the day, as the job segment_reports reads it; a row only where there was anybody';
+COMMENT ON COLUMN klaviyo.segment_report.account IS 'Account';
+COMMENT ON COLUMN klaviyo.segment_report.segment_id IS 'Segment, see klaviyo.segment';
+COMMENT ON COLUMN klaviyo.segment_report.day IS 'Day by the clock of the company, as Klaviyo has it';
+COMMENT ON COLUMN klaviyo.segment_report.total_members IS 'How many are in it';
+COMMENT ON COLUMN klaviyo.segment_report.members_added IS 'How many have come';
+COMMENT ON COLUMN klaviyo.segment_report.members_removed IS 'How many have gone';
+COMMENT ON COLUMN klaviyo.segment_report.net_members_changed IS 'How many more, or fewer, that is';
+COMMENT ON COLUMN klaviyo.segment_report.pulled_at IS 'When it last changed here';
+
+-- Klaviyo tells it of no day that is over, so it cannot be read anew.
+CREATE TABLE klaviyo.list_day (
+    account text NOT NULL REFERENCES klaviyo.account ON DELETE CASCADE,
+    list_id text NOT NULL,
+    day     date NOT NULL,
+    members bigint NOT NULL,
+    PRIMARY KEY (account, list_id, day)
+);
+COMMENT ON TABLE klaviyo.list_day IS 'How many were on a list when the job lists last had read it on a day';
+COMMENT ON COLUMN klaviyo.list_day.account IS 'Account';
+COMMENT ON COLUMN klaviyo.list_day.list_id IS 'List, see klaviyo.list';
+COMMENT ON COLUMN klaviyo.list_day.day IS 'Day, of UTC';
+COMMENT ON COLUMN klaviyo.list_day.members IS 'How many';
+
+SELECT pg_catalog.pg_extension_config_dump('klaviyo.list_day', '');
+
+-- What a marketer looks for -----------------------------------------------------------------------------------------
+
+CREATE VIEW klaviyo.campaign_performance AS
+SELECT r.account, r.campaign_id, c.name, r.send_channel, c.send_time, r.recipients, r.delivered, r.open_rate, r.click_rate,
+       r.bounce_rate, r.unsubscribe_rate, r.conversion_rate, r.conversions AS orders, r.conversion_value AS revenue,
+       r.revenue_per_recipient, r.average_order_value, r.campaign_message_id
+FROM klaviyo.campaign_report AS r
+LEFT JOIN klaviyo.campaign AS c USING (account, campaign_id);
+COMMENT ON VIEW klaviyo.campaign_performance IS 'Revenue, and open and click rate, of each campaign''s messages; names and times are there once the job campaigns has run';
+COMMENT ON COLUMN klaviyo.campaign_performance.account IS 'Account';
+COMMENT ON COLUMN klaviyo.campaign_performance.campaign_id IS 'Campaign';
+COMMENT ON COLUMN klaviyo.campaign_performance.name IS 'What it is called';
+COMMENT ON COLUMN klaviyo.campaign_performance.send_channel IS 'email, sms, push-notification or whatsapp';
+COMMENT ON COLUMN klaviyo.campaign_performance.send_time IS 'When it was sent';
+COMMENT ON COLUMN klaviyo.campaign_performance.recipients IS 'To how many';
+COMMENT ON COLUMN klaviyo.campaign_performance.delivered IS 'To how many it was delivered';
+COMMENT ON COLUMN klaviyo.campaign_performance.open_rate IS 'Share that opened it, of 0 to 1, as all rates here';
+COMMENT ON COLUMN klaviyo.campaign_performance.click_rate IS 'Share that clicked';
+COMMENT ON COLUMN klaviyo.campaign_performance.bounce_rate IS 'Share that bounced';
+COMMENT ON COLUMN klaviyo.campaign_performance.unsubscribe_rate IS 'Share that unsubscribed';
+COMMENT ON COLUMN klaviyo.campaign_performance.conversion_rate IS 'Share that ordered';
+COMMENT ON COLUMN klaviyo.campaign_performance.orders IS 'Orders that Klaviyo attributes to it, or what else conversion_metric of the job says';
+COMMENT ON COLUMN klaviyo.campaign_performance.revenue IS 'What they were worth together';
+COMMENT ON COLUMN klaviyo.campaign_performance.revenue_per_recipient IS 'The same by recipient';
+COMMENT ON COLUMN klaviyo.campaign_performance.average_order_value IS 'The same by order';
+COMMENT ON COLUMN klaviyo.campaign_performance.campaign_message_id IS 'Message';
+
+-- Rates of several days are reckoned of what they add up to.
+CREATE VIEW klaviyo.flow_performance AS
+SELECT r.account, r.flow_id, f.name, r.send_channel, date_trunc('month', r.day)::date AS month, sum(r.recipients)::bigint AS recipients,
+       sum(r.delivered)::bigint AS delivered, sum(r.opens_unique) / nullif(sum(r.delivered), 0) AS open_rate,
+       sum(r.clicks_unique) / nullif(sum(r.delivered), 0) AS click_rate, sum(r.bounced) / nullif(sum(r.recipients), 0) AS bounce_rate,
+       sum(r.unsubscribe_uniques) / nullif(sum(r.delivered), 0) AS unsubscribe_rate, sum(r.conversions)::bigint AS orders,
+       sum(r.conversion_value) AS revenue, sum(r.conversion_value) / nullif(sum(r.recipients), 0) AS revenue_per_recipient
+FROM klaviyo.flow_report AS r
+LEFT JOIN klaviyo.flow AS f USING (account, flow_id)
+GROUP BY r.account, r.flow_id, f.name, r.send_channel, date_trunc('month', r.day);
+COMMENT ON VIEW klaviyo.flow_performance IS 'Revenue, and open and click rate, of each flow by the month; names are there once the job flows has run. Whoever opens on two days counts twice';
+COMMENT ON COLUMN klaviyo.flow_performance.account IS 'Account';
+COMMENT ON COLUMN klaviyo.flow_performance.flow_id IS 'Flow';
+COMMENT ON COLUMN klaviyo.flow_performance.name IS 'What it is called';
+COMMENT ON COLUMN klaviyo.flow_performance.send_channel IS 'email, sms, push-notification or whatsapp';
+COMMENT ON COLUMN klaviyo.flow_performance.month IS 'First day of the month';
+COMMENT ON COLUMN klaviyo.flow_performance.recipients IS 'To how many its messages were sent';
+COMMENT ON COLUMN klaviyo.flow_performance.delivered IS 'To how many they were delivered';
+COMMENT ON COLUMN klaviyo.flow_performance.open_rate IS 'Share of those that opened them, of 0 to 1, as all rates here';
+COMMENT ON COLUMN klaviyo.flow_performance.click_rate IS 'Share of those that clicked';
+COMMENT ON COLUMN klaviyo.flow_performance.bounce_rate IS 'Share of the recipients that bounced';
+COMMENT ON COLUMN klaviyo.flow_performance.unsubscribe_rate IS 'Share of those it was delivered to that unsubscribed';
+COMMENT ON COLUMN klaviyo.flow_performance.orders IS 'Orders that Klaviyo attributes to it, or what else conversion_metric of the job says';
+COMMENT ON COLUMN klaviyo.flow_performance.revenue IS 'What they were worth together';
+COMMENT ON COLUMN klaviyo.flow_performance.revenue_per_recipient IS 'The same by recipient';
+
+CREATE VIEW klaviyo.list_growth AS
+SELECT d.account, d.list_id, l.name, d.day, d.members,
+       d.members - lag(d.members) OVER (PARTITION BY d.account, d.list_id ORDER BY d.day) AS net_change
+FROM klaviyo.list_day AS d
+LEFT JOIN klaviyo.list AS l USING (account, list_id);
+COMMENT ON VIEW klaviyo.list_growth IS 'How lists grow by the day, from when on the job lists has read who is on them';
+COMMENT ON COLUMN klaviyo.list_growth.account IS 'Account';
+COMMENT ON COLUMN klaviyo.list_growth.list_id IS 'List';
+COMMENT ON COLUMN klaviyo.list_growth.name IS 'What it is called';
+COMMENT ON COLUMN klaviyo.list_growth.day IS 'Day, of UTC';
+COMMENT ON COLUMN klaviyo.list_growth.members IS 'How many were on it at the end of the day, as far as was read';
+COMMENT ON COLUMN klaviyo.list_growth.net_change IS 'How many more, or fewer, than on the day before that was read';
+
+CREATE VIEW klaviyo.segment_growth AS
+SELECT r.account, r.segment_id, s.name, r.day, r.total_members AS members, r.members_added AS joined, r.members_removed AS departed,
+       r.net_members_changed AS net_change
+FROM klaviyo.segment_report AS r
+LEFT JOIN klaviyo.segment AS s USING (account, segment_id);
+COMMENT ON VIEW klaviyo.segment_growth IS 'How segments grow by the day; names are there once the job segments has run';
+COMMENT ON COLUMN klaviyo.segment_growth.account IS 'Account';
+COMMENT ON COLUMN klaviyo.segment_growth.segment_id IS 'Segment';
+COMMENT ON COLUMN klaviyo.segment_growth.name IS 'What it is called';
+COMMENT ON COLUMN klaviyo.segment_growth.day IS 'Day by the clock of the company, as Klaviyo has it';
+COMMENT ON COLUMN klaviyo.segment_growth.members IS 'How many are in it';
+COMMENT ON COLUMN klaviyo.segment_growth.joined IS 'How many have come';
+COMMENT ON COLUMN klaviyo.segment_growth.departed IS 'How many have gone';
+COMMENT ON COLUMN klaviyo.segment_growth.net_change IS 'How many more, or fewer, that is';
+
 CREATE FUNCTION klaviyo.mapping_health() RETURNS SETOF klaviyo.health
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -3725,7 +4118,12 @@ BEGIN
                             'klaviyo.message_secret'::pg_catalog.regclass, 'klaviyo.write_back'::pg_catalog.regclass,
                             'klaviyo.sync_conflict'::pg_catalog.regclass, 'klaviyo.own_value'::pg_catalog.regclass,
                             'klaviyo.read_read_id_seq'::pg_catalog.regclass, 'klaviyo.clean_up_run_run_id_seq'::pg_catalog.regclass,
-                            'klaviyo.sync_conflict_conflict_id_seq'::pg_catalog.regclass, 'klaviyo.own_value_note_id_seq'::pg_catalog.regclass)
+                            'klaviyo.sync_conflict_conflict_id_seq'::pg_catalog.regclass, 'klaviyo.own_value_note_id_seq'::pg_catalog.regclass,
+                            'klaviyo.metric_aggregate'::pg_catalog.regclass, 'klaviyo.campaign_report'::pg_catalog.regclass,
+                            'klaviyo.flow_report'::pg_catalog.regclass, 'klaviyo.form_report'::pg_catalog.regclass,
+                            'klaviyo.segment_report'::pg_catalog.regclass, 'klaviyo.list_day'::pg_catalog.regclass,
+                            'klaviyo.campaign_performance'::pg_catalog.regclass, 'klaviyo.flow_performance'::pg_catalog.regclass,
+                            'klaviyo.list_growth'::pg_catalog.regclass, 'klaviyo.segment_growth'::pg_catalog.regclass)
             UNION ALL
             SELECT 'FUNCTION ' || p.oid::pg_catalog.regprocedure, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
             FROM pg_catalog.pg_proc AS p
@@ -3772,6 +4170,7 @@ BEGIN
                             'klaviyo.labels'::pg_catalog.regproc, 'klaviyo.metric_samples'::pg_catalog.regproc,
                             '@extschema@.klaviyo_metrics'::pg_catalog.regproc, 'klaviyo.gateway_webhook'::pg_catalog.regproc,
                             'klaviyo.gateway_health'::pg_catalog.regproc, 'klaviyo.gateway_metrics'::pg_catalog.regproc,
+                            'klaviyo.job_pause'::pg_catalog.regproc, 'klaviyo.options_fault'::pg_catalog.regproc,
                             'klaviyo.refuse_unknown_job'::pg_catalog.regproc, '@extschema@.klaviyo_set_job'::pg_catalog.regproc,
                             'klaviyo.begin_job'::pg_catalog.regproc, '@extschema@.klaviyo_run_job'::pg_catalog.regproc,
                             '@extschema@.klaviyo_pause_job'::pg_catalog.regproc, '@extschema@.klaviyo_resume_job'::pg_catalog.regproc,
@@ -3808,20 +4207,22 @@ GRANT SELECT ON klaviyo.accepted_deletion, klaviyo.answer, klaviyo.campaign, kla
 GRANT INSERT (webhook, account), UPDATE (account, changed_at), DELETE ON klaviyo.webhook TO klaviyo_admin;
 -- Pulls' rights.
 GRANT SELECT ON
-    klaviyo.campaign_day, klaviyo.campaign_event, klaviyo.clean_up, klaviyo.clean_up_profile, klaviyo.clean_up_run, klaviyo.event,
-    klaviyo.flow, klaviyo.job, klaviyo.job_mark, klaviyo.job_plan, klaviyo.job_run, klaviyo.list, klaviyo.list_member,
-    klaviyo.metric, klaviyo.profile, klaviyo.segment, klaviyo.segment_member, klaviyo.sync_conflict, klaviyo.write_back
+    klaviyo.campaign_day, klaviyo.campaign_event, klaviyo.campaign_performance, klaviyo.campaign_report, klaviyo.clean_up,
+    klaviyo.clean_up_profile, klaviyo.clean_up_run, klaviyo.event, klaviyo.flow, klaviyo.flow_performance, klaviyo.flow_report,
+    klaviyo.form_report, klaviyo.job, klaviyo.job_mark, klaviyo.job_plan, klaviyo.job_run, klaviyo.list, klaviyo.list_day,
+    klaviyo.list_growth, klaviyo.list_member, klaviyo.metric, klaviyo.metric_aggregate, klaviyo.profile, klaviyo.segment,
+    klaviyo.segment_growth, klaviyo.segment_member, klaviyo.segment_report, klaviyo.sync_conflict, klaviyo.write_back
 TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION
-    klaviyo.refuse_unknown_job, @extschema@.klaviyo_set_job, klaviyo.begin_job, @extschema@.klaviyo_run_job,
+    klaviyo.options_fault, klaviyo.refuse_unknown_job, @extschema@.klaviyo_set_job, klaviyo.begin_job, @extschema@.klaviyo_run_job,
     @extschema@.klaviyo_pause_job, @extschema@.klaviyo_resume_job, @extschema@.klaviyo_remove_job,
     @extschema@.klaviyo_pull_profile, @extschema@.klaviyo_set_clean_up, @extschema@.klaviyo_run_clean_up,
     @extschema@.klaviyo_remove_clean_up, @extschema@.klaviyo_mirror_webhooks, @extschema@.klaviyo_webhook_create,
     @extschema@.klaviyo_webhook_delete, @extschema@.klaviyo_webhook_list, @extschema@.klaviyo_webhook_topics, klaviyo.wake_runner
 TO klaviyo_admin;
-GRANT INSERT (account, job, every, names, since), UPDATE (every, names, since, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
+GRANT INSERT (account, job, every, names, since, options), UPDATE (every, names, since, options, paused_at, changed_at), DELETE ON klaviyo.job_plan TO klaviyo_admin;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_in_segment TO klaviyo_reader, klaviyo_writer;
-GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_segment_members TO klaviyo_reader;
+GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_segment_members, klaviyo.job_pause TO klaviyo_reader;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_upsert_two_way, klaviyo.try_update TO klaviyo_writer;
 GRANT EXECUTE ON FUNCTION @extschema@.klaviyo_metrics TO klaviyo_reader;
 GRANT USAGE ON SCHEMA klaviyo TO klaviyo_gateway;

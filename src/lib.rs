@@ -47,7 +47,8 @@ extension_sql_file!(
 );
 extension_sql_file!("../sql/44_two_way.sql", name = "two_way", requires = ["manage_webhooks"]);
 extension_sql_file!("../sql/45_account_check.sql", name = "account_check", requires = ["two_way"]);
-extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["account_check"]);
+extension_sql_file!("../sql/46_numbers.sql", name = "numbers", requires = ["account_check"]);
+extension_sql_file!("../sql/50_dead_letters.sql", name = "dead_letters", requires = ["numbers"]);
 extension_sql_file!("../sql/55_health.sql", name = "health", requires = ["dead_letters"]);
 extension_sql_file!("../sql/57_metrics.sql", name = "metrics", requires = ["health"]);
 extension_sql_file!("../sql/58_gateway.sql", name = "gateway", requires = ["metrics"]);

@@ -1,5 +1,6 @@
 //! Which jobs are due.
 
+use delivery::klaviyo::pull::PageQuery;
 use pgrx::spi;
 
 use crate::pg::spi::{arg, column, rows, run, value};
@@ -11,7 +12,8 @@ macro_rules! due {
         LEFT JOIN klaviyo.job_run AS r USING (account, job)
         WHERE p.paused_at IS NULL
           AND CASE WHEN r.started_at IS NOT NULL THEN coalesce(r.again_at <= pg_catalog.clock_timestamp(), true)
-                   ELSE coalesce(r.run_at, r.last_started_at + p.every, p.created_at) <= pg_catalog.clock_timestamp() END
+                   ELSE coalesce(r.run_at, r.last_started_at + klaviyo.job_pause(p.job, p.every, r.pages), p.created_at)
+                        <= pg_catalog.clock_timestamp() END
           AND NOT EXISTS (SELECT FROM klaviyo.read AS o WHERE o.account = p.account AND o.job = p.job)"
     };
 }
@@ -66,8 +68,8 @@ const LOCKED: &str = "
     SELECT EXISTS (SELECT FROM klaviyo.job_run AS r WHERE r.account = $1 AND r.job = $2 AND r.started_at IS NOT NULL)";
 
 const ASK: &str = "
-    INSERT INTO klaviyo.read (account, job, path)
-    SELECT p.account, p.job, $3
+    INSERT INTO klaviyo.read (account, job, path, body)
+    SELECT p.account, p.job, $3, $4
     FROM klaviyo.job_plan AS p
     WHERE p.account = $1 AND p.job = $2 AND p.paused_at IS NULL";
 
@@ -100,6 +102,6 @@ pub fn is_locked(account: &str, job: &str) -> Result<bool, spi::Error> {
 }
 
 /// Has the worker ask Klaviyo, unless the job is paused.
-pub fn ask(account: &str, job: &str, path: &str) -> Result<(), spi::Error> {
-    run(ASK, &[arg(account), arg(job), arg(path)]).map(drop)
+pub fn ask(account: &str, job: &str, PageQuery { path, body }: PageQuery) -> Result<(), spi::Error> {
+    run(ASK, &[arg(account), arg(job), arg(path), arg(body)]).map(drop)
 }

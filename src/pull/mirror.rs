@@ -6,6 +6,7 @@ use delivery::klaviyo::pull::{Listing, PullPage, Resource};
 use pgrx::spi;
 use serde_json::Value;
 
+use super::numbers;
 use crate::outbox::named;
 use crate::pg::scoped::without_triggers;
 use crate::pg::spi::{arg, run};
@@ -277,6 +278,13 @@ const UNSEE: &str = "DELETE FROM klaviyo.job_seen AS s WHERE s.account = $1 AND 
 const LIST_IS_READ: &str = "
     UPDATE klaviyo.list AS l SET members_pulled_at = greatest(l.members_pulled_at, $3)
     WHERE l.account = $1 AND l.list_id = $2";
+/// How many are on it today, as far as the day has come.
+const LIST_DAY: &str = "
+    INSERT INTO klaviyo.list_day AS d (account, list_id, day, members)
+    SELECT $1, $2, (pg_catalog.now() AT TIME ZONE 'UTC')::date, count(*)
+    FROM klaviyo.list_member AS m
+    WHERE m.account = $1 AND m.list_id = $2
+    ON CONFLICT ON CONSTRAINT list_day_pkey DO UPDATE SET members = excluded.members WHERE d.members <> excluded.members";
 const SEGMENT_IS_READ: &str = "
     UPDATE klaviyo.segment AS s SET members_pulled_at = greatest(s.members_pulled_at, $3)
     WHERE s.account = $1 AND s.segment_id = $2";
@@ -310,6 +318,7 @@ pub fn write(
         Listing::Segments => run(SEGMENTS, &[arg(account), records()]),
         Listing::Flows => run(FLOWS, &[arg(account), records()]),
         Listing::Metrics => run(METRICS, &[arg(account), records()]),
+        Listing::Aggregates(_) | Listing::Report(_) => numbers::write(account, listing, page),
         Listing::Campaigns { channel } => {
             run(LOCK_CAMPAIGNS, &[arg(account), records()])?;
             let asked_at = arg(crate::pg::timestamp(asked_at));
@@ -320,10 +329,10 @@ pub fn write(
 }
 
 /// Whom a row is about. An event may name whomever.
-fn name_people(resource: Resource, record: &mut Value) {
+fn name_people(resource: Option<Resource>, record: &mut Value) {
     let people = match resource {
-        Resource::Profile => key::of(record["email"].as_str(), record["phone_number"].as_str(), None),
-        Resource::Event => named::people_within(&record["properties"].to_string()),
+        Some(Resource::Profile) => key::of(record["email"].as_str(), record["phone_number"].as_str(), None),
+        Some(Resource::Event) => named::people_within(&record["properties"].to_string()),
         _ => return,
     };
     record["people"] = people.into();
@@ -349,6 +358,7 @@ pub fn remove(account: &str, job: &str, listing: &Listing<'_>, began_at: i64) ->
         Listing::ListMembers(id) => (REMOVE_LIST_MEMBERS, *id),
         Listing::SegmentMembers(id) => (REMOVE_SEGMENT_MEMBERS, *id),
         Listing::Campaigns { channel } => (REMOVE_CAMPAIGNS, *channel),
+        Listing::Aggregates(_) | Listing::Report(_) => return numbers::remove(account, job, listing),
         Listing::Profiles { .. } | Listing::ProfileOf { .. } | Listing::Events { .. } => return Ok(0),
     };
     let began_at = || arg(crate::pg::timestamp(began_at));
@@ -358,7 +368,10 @@ pub fn remove(account: &str, job: &str, listing: &Listing<'_>, began_at: i64) ->
         _ => remove()?,
     };
     match listing {
-        Listing::ListMembers(id) => run(LIST_IS_READ, &[arg(account), arg(*id), began_at()])?,
+        Listing::ListMembers(id) => {
+            run(LIST_DAY, &[arg(account), arg(*id)])?;
+            run(LIST_IS_READ, &[arg(account), arg(*id), began_at()])?
+        }
         Listing::SegmentMembers(id) => run(SEGMENT_IS_READ, &[arg(account), arg(*id), began_at()])?,
         _ => 0,
     };

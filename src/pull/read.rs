@@ -7,7 +7,7 @@ use pgrx::spi;
 use crate::pg::spi::{arg, column, rows, run};
 
 const OPEN: &str = "
-    SELECT r.read_id, r.account, r.path
+    SELECT r.read_id, r.account, r.path, r.body
     FROM klaviyo.read AS r
     WHERE r.read_id <> ALL ($1) AND NOT EXISTS (SELECT FROM klaviyo.read_answer AS a WHERE a.read_id = r.read_id)
     ORDER BY r.read_id";
@@ -21,7 +21,8 @@ const RECORD: &str = "
 pub fn open(known: &[i64]) -> Result<Vec<(String, Read)>, spi::Error> {
     let mut open = Vec::new();
     rows(OPEN, &[arg(known.to_vec())], |row| {
-        open.push((column(row, 2), Read { id: column(row, 1), path: column(row, 3) }));
+        let body = row.get(4).ok().flatten();
+        open.push((column(row, 2), Read { id: column(row, 1), path: column(row, 3), body }));
     })?;
     Ok(open)
 }

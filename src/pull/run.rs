@@ -1,12 +1,12 @@
 //! A run of a job: page after page, step after step, until all is read.
 
 use delivery::Backoff;
-use delivery::klaviyo::pull::{CHANNELS, PullPage};
+use delivery::klaviyo::pull::{CHANNELS, Interval, PullPage, Span};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi;
 
-use super::plan::{Job, Step, is_whole};
-use super::{due, mirror};
+use super::plan::{Job, Options, Scope, Step, is_whole};
+use super::{due, mirror, numbers, window};
 use crate::pg;
 use crate::pg::spi::{arg, column, micros_column, rows, run, value};
 use crate::settings;
@@ -32,7 +32,9 @@ const TAKEN: &str = "
 /// Nobody is waited for: who has the row may keep it for long.
 const LOAD: &str = "
     SELECT r.step, r.item, r.read_from, r.cursor, r.read_until, r.page_size, r.restarts, r.failures, r.started_at, r.step_lacks_rows,
-           p.names, p.since, coalesce(r.step_started_at, r.started_at)
+           p.names, p.since, coalesce(r.step_started_at, r.started_at), coalesce(p.options->>'interval', 'day'),
+           coalesce(p.options->>'time_zone', 'UTC'), ARRAY(SELECT jsonb_array_elements_text(p.options->'by')),
+           coalesce(p.options->>'conversion_metric', 'Placed Order')
     FROM klaviyo.job_run AS r
     JOIN klaviyo.job_plan AS p USING (account, job)
     WHERE r.account = $1 AND r.job = $2 AND r.started_at IS NOT NULL
@@ -79,6 +81,17 @@ const NEXT_METRIC: &str = "
     WHERE m.account = $1 AND m.metric_id > $2 AND (m.metric_id = ANY ($3) OR m.name = ANY ($3))
     ORDER BY m.metric_id
     LIMIT 1";
+
+/// The next metric whose aggregates are read, as a whole and by each dimension.
+const NEXT_AGGREGATE: &str = "
+    SELECT n.item
+    FROM klaviyo.metric AS m
+    CROSS JOIN LATERAL (SELECT m.metric_id || d.suffix FROM unnest($4::text[]) AS d (suffix)) AS n (item)
+    WHERE m.account = $1 AND n.item COLLATE \"C\" > $2 AND ($3::text[] IS NULL OR m.metric_id = ANY ($3) OR m.name = ANY ($3))
+    ORDER BY n.item COLLATE \"C\"
+    LIMIT 1";
+const CONVERSIONS: &str =
+    "SELECT m.metric_id FROM klaviyo.metric AS m WHERE m.account = $1 AND $2 IN (m.metric_id, m.name)";
 
 const UNKNOWN_METRICS: &str = "
     SELECT string_agg(n.name, ', ' ORDER BY n.name)
@@ -166,6 +179,9 @@ pub fn go_on(account: &str, job: &str) -> Result<bool, spi::Error> {
         && let (Some(mut it), Some(kind)) = (Run::load(account, job)?, Job::named(job))
     {
         mirror::unsee(account, job)?;
+        if kind == Job::Aggregates {
+            numbers::forget(account, &it.options)?;
+        }
         let names = it.names.clone();
         let (step, item) = kind.begins(names.as_deref());
         it.enter(step, item)?;
@@ -193,6 +209,7 @@ struct Run {
     kind: Job,
     names: Option<Vec<String>>,
     since: Option<i64>,
+    options: Options,
     started_at: i64,
     step: Step,
     item: String,
@@ -239,6 +256,12 @@ impl Run {
                 names: row.get::<Vec<String>>(11).ok().flatten(),
                 since: time(12),
                 step_started_at: micros_column(row, 13),
+                options: Options {
+                    interval: Interval::named(&text(14).unwrap_or_default()).unwrap_or(Interval::Day),
+                    time_zone: text(15).unwrap_or_default(),
+                    by: column(row, 16),
+                    conversion_metric: text(17).unwrap_or_default(),
+                },
                 is_gone: false,
                 over: false,
             });
@@ -248,7 +271,7 @@ impl Run {
 
     fn take(&mut self, answered: &Answered, backoff: Backoff) -> Result<(), spi::Error> {
         let failed = match &answered.result {
-            Ok(body) => match self.listing().resource().page_of(body.as_bytes()) {
+            Ok(body) => match self.listing().page_of(body.as_bytes()) {
                 Some(page) => return self.read(page, answered.asked_at),
                 None => return self.fail_again("Klaviyo's answer cannot be read", backoff),
             },
@@ -257,13 +280,13 @@ impl Run {
         let Failed { code, reason, status, again } = failed;
         match (code.as_str(), status) {
             _ if *again => return self.fail_again(reason, backoff),
-            ("answer_too_long", _) if self.page_size > 1 => {
+            ("answer_too_long", _) if self.listing().largest().is_some_and(|_| self.page_size > 1) => {
                 let size = self.listing().largest().unwrap_or(MOST).min(self.page_size);
-                self.page_size = size / 2;
+                self.page_size = (size / 2).max(1);
                 self.store(&Counts::default(), None)?;
             }
             // It is gone since it was listed. Whoever waits for it is told so.
-            (_, Some(404)) if self.step == Step::Members && self.kind != Job::Segment => {
+            (_, Some(404)) if self.is_one_of_many() => {
                 self.is_gone = true;
                 self.next_item(&mut Counts::default())?;
             }
@@ -309,6 +332,10 @@ impl Run {
         }
         mirror::unsee(&self.account, &self.job)?;
         self.mark()?;
+        if let Some(span) = self.next_window()? {
+            self.enter_window(span);
+            return self.store(counts, None);
+        }
         let next = match (self.kind, self.step) {
             (Job::Campaigns, _) => {
                 let at = CHANNELS.iter().position(|channel| *channel == self.item);
@@ -319,6 +346,14 @@ impl Run {
             (Job::Events, _) if self.names.is_some() => {
                 self.next_of(NEXT_METRIC)?.map(|id| (Step::Listing, id))
             }
+            (Job::Aggregates, _) => self.next_aggregate()?.map(|item| (Step::Listing, item)),
+            (Job::Report(_), Step::Metrics) => match self.conversions()? {
+                Ok(metric) => Some((Step::Listing, metric)),
+                Err(failure) => {
+                    self.store(counts, None)?;
+                    return self.end(Some(&failure));
+                }
+            },
             _ => None,
         };
         match next {
@@ -341,10 +376,41 @@ impl Run {
         value(statement, &[arg(self.account.as_str()), arg(self.item.as_str()), arg(self.names.clone())])
     }
 
+    fn next_aggregate(&self) -> Result<Option<String>, spi::Error> {
+        let suffixes = self.options.by.iter().map(|dimension| format!(" {dimension}"));
+        let suffixes: Vec<String> = std::iter::once(String::new()).chain(suffixes).collect();
+        let args = [
+            arg(self.account.as_str()),
+            arg(if self.step == Step::Listing { self.item.as_str() } else { "" }),
+            arg(self.names.clone()),
+            arg(suffixes),
+        ];
+        value(NEXT_AGGREGATE, &args)
+    }
+
+    /// The metric whose events are conversions, or why there is none.
+    fn conversions(&self) -> Result<Result<String, String>, spi::Error> {
+        let name = self.options.conversion_metric.as_str();
+        let mut found = Vec::new();
+        rows(CONVERSIONS, &[arg(self.account.as_str()), arg(name)], |row| found.push(column(row, 1)))?;
+        let what = match found.len() {
+            1 => return Ok(Ok(found.remove(0))),
+            0 => "no metric",
+            _ => "several metrics",
+        };
+        Ok(Err(format!("Klaviyo has {what} of this name or id, whose events would be conversions: {name}")))
+    }
+
+    /// Whether the run goes on where Klaviyo knows no more of what is being read.
+    fn is_one_of_many(&self) -> bool {
+        self.step == Step::Members && self.kind != Job::Segment
+            || self.kind == Job::Aggregates && self.step == Step::Listing
+    }
+
     /// That some of what was to be read is not there, once all else is.
     fn unknown(&self) -> Result<Option<String>, spi::Error> {
         let (statement, what) = match self.kind {
-            Job::Events => (UNKNOWN_METRICS, "metric"),
+            Job::Events | Job::Aggregates => (UNKNOWN_METRICS, "metric"),
             Job::Lists => (UNKNOWN_LISTS, "list"),
             Job::Segments => (UNKNOWN_SEGMENTS, "segment"),
             _ => return Ok(None),
@@ -358,12 +424,19 @@ impl Run {
     /// Begins with something.
     fn enter(&mut self, step: Step, item: &str) -> Result<(), spi::Error> {
         (self.step, self.item, self.cursor, self.read_until) = (step, item.to_owned(), None, None);
-        (self.step_started_at, self.lacks_rows) = (pg::now(), false);
+        (self.step_started_at, self.lacks_rows, self.is_gone) = (pg::now(), false, false);
         let marked = match self.kind.goes_by_time() && step == Step::Listing {
             true => value::<TimestampWithTimeZone>(MARKED, &self.ids())?,
             false => None,
         };
-        let marked = marked.map(|time| pg::micros(i64::from(time)) - settings::pull_overlap_us());
+        let marked = marked.map(|time| pg::micros(i64::from(time)));
+        if self.kind.is_counted() && step == Step::Listing {
+            let Self { kind, options, since, started_at, .. } = self;
+            let span = window::first(*kind, options, *since, marked, *started_at)?;
+            self.enter_window(span);
+            return Ok(());
+        }
+        let marked = marked.map(|marked| marked - settings::pull_overlap_us());
         // Older ones would not be kept.
         let kept = settings::retention().event.filter(|_| self.kind == Job::Events && step == Step::Listing);
         let kept = kept.map(|minutes| self.started_at - i64::from(minutes) * 60_000_000);
@@ -371,14 +444,35 @@ impl Run {
         Ok(())
     }
 
+    /// Begins with a stretch of time.
+    fn enter_window(&mut self, Span { from, until }: Span) {
+        (self.read_from, self.read_until, self.cursor) = (Some(from), Some(until), None);
+        (self.step_started_at, self.lacks_rows) = (pg::now(), false);
+    }
+
+    /// The stretch of time behind the one that was read.
+    fn next_window(&self) -> Result<Option<Span>, spi::Error> {
+        let ended =
+            self.read_until.filter(|_| self.kind.is_counted() && self.step == Step::Listing && !self.is_gone);
+        match ended {
+            Some(ended) => window::next(self.kind, &self.options, ended, self.started_at),
+            None => Ok(None),
+        }
+    }
+
     /// Begins anew with what is being read, as far as it has come.
     fn restart(&mut self) -> Result<(), spi::Error> {
         self.restarts += 1;
-        self.mark()?;
+        self.mark_pages()?;
         mirror::unsee(&self.account, &self.job)?;
         let item = std::mem::take(&mut self.item);
         self.enter(self.step, &item)?;
         self.store(&Counts::default(), None)
+    }
+
+    /// What was read of some pages is read, where they go by time. Of numbers it is all of a stretch of time that counts.
+    fn mark_pages(&self) -> Result<(), spi::Error> {
+        if self.kind.is_counted() { Ok(()) } else { self.mark() }
     }
 
     /// All is read up to that. What will happen only, or has in a clock that goes before ours, is read again.
@@ -396,7 +490,9 @@ impl Run {
     }
 
     fn listing(&self) -> delivery::klaviyo::pull::Listing<'_> {
-        self.kind.listing(self.step, &self.item, self.read_from)
+        let Self { item, read_from, read_until, options, .. } = self;
+        let scope = Scope { item, from: *read_from, until: *read_until, options };
+        self.kind.listing(self.step, &scope)
     }
 
     /// Asks for the next page, unless it has ended or is paused.
@@ -404,7 +500,7 @@ impl Run {
         if self.over {
             return Ok(());
         }
-        due::ask(&self.account, &self.job, &self.listing().page(self.cursor.as_deref(), self.page_size))
+        due::ask(&self.account, &self.job, self.listing().page(self.cursor.as_deref(), self.page_size))
     }
 
     fn fail_again(&mut self, reason: &str, backoff: Backoff) -> Result<(), spi::Error> {
@@ -445,7 +541,7 @@ impl Run {
     fn end(&mut self, failure: Option<&str>) -> Result<(), spi::Error> {
         self.over = true;
         if failure.is_some() {
-            self.mark()?;
+            self.mark_pages()?;
         }
         mirror::unsee(&self.account, &self.job)?;
         let outcome = if failure.is_some() { "failed" } else { "complete" };

@@ -11,6 +11,7 @@ mod cluster_builder;
 mod control;
 pub mod directory;
 pub mod interrupt;
+pub mod jobs;
 mod ledger;
 mod messages;
 mod openapi;

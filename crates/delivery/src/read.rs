@@ -11,13 +11,20 @@ pub struct Read {
     pub id: i64,
     /// Path and query.
     pub path: String,
+    /// What is sent along, of a call that asks by that.
+    pub body: Option<String>,
 }
 
 impl Read {
     /// The call that it is.
     pub(crate) fn endpoint(&self) -> Option<&'static Endpoint> {
         let (path, _) = self.path.split_once('?').unwrap_or((&self.path, ""));
-        klaviyo::call(Method::Get, path)
+        klaviyo::call(self.method(), path)
+    }
+
+    /// Klaviyo has things be asked for by POST where the question is longer than an address.
+    pub(crate) const fn method(&self) -> Method {
+        if self.body.is_some() { Method::Post } else { Method::Get }
     }
 }
 

@@ -100,15 +100,16 @@ pub(crate) fn page<T: DeserializeOwned>(body: &[u8]) -> Option<Page<T>> {
     let List { data, links } = serde_json::from_slice(body).ok()?;
     let rows = data.into_iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect();
     let next = match links.next {
-        Some(next) => Some(cursor_in(&next)?),
+        Some(next) => Some(cursor_in(&next, CURSOR)?),
         None => None,
     };
     Some(Page { rows, next })
 }
 
-fn cursor_in(address: &str) -> Option<String> {
+/// What an address names the next page by, in this parameter.
+pub(crate) fn cursor_in(address: &str, parameter: &str) -> Option<String> {
     let url = Url::parse(address).ok()?;
-    url.query_pairs().find(|(name, _)| name == CURSOR).map(|(_, cursor)| cursor.into_owned())
+    url.query_pairs().find(|(name, _)| name == parameter).map(|(_, cursor)| cursor.into_owned())
 }
 
 pub(crate) const CURSOR: &str = "page[cursor]";

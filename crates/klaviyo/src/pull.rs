@@ -1,5 +1,6 @@
 //! What Klaviyo has, to be read page by page: what to ask for, and what an answer holds.
 
+mod numbers;
 mod records;
 
 use jiff::Timestamp;
@@ -7,6 +8,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use crate::import::CURSOR;
+pub use numbers::{Aggregates, Interval, Report, ReportQuery, Span};
 pub use records::{PullPage, Resource};
 
 /// A listing of one of Klaviyo's collections. Times are microseconds since 1970.
@@ -37,7 +39,21 @@ pub enum Listing<'a> {
     },
     Flows,
     Metrics,
+    Aggregates(Aggregates<'a>),
+    Report(ReportQuery<'a>),
 }
+
+/// A page to be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageQuery {
+    /// Path and query.
+    pub path: String,
+    /// What is sent along by POST; none of what is asked for by GET.
+    pub body: Option<String>,
+}
+
+/// What the pages of numbers are named by.
+const CURSOR_OF_NUMBERS: &str = "page_cursor";
 
 /// What members are listed by.
 const JOINED: &str = "joined_group_at";
@@ -49,8 +65,8 @@ pub const CHANNELS: [&str; 3] = ["email", "sms", "mobile_push"];
 type Parameter = (&'static str, String);
 
 impl Listing<'_> {
-    /// Path and query of a page of at most `size` rows, the first unless a cursor is given.
-    pub fn page(&self, cursor: Option<&str>, size: usize) -> String {
+    /// A page of at most `size` rows, the first unless a cursor is given.
+    pub fn page(&self, cursor: Option<&str>, size: usize) -> PageQuery {
         let sort = |by: &str| Some(("sort", by.to_owned()));
         // Consent is no part of a profile unless it is asked for.
         let consent = || Some(("additional-fields[profile]", "subscriptions".to_owned()));
@@ -80,9 +96,22 @@ impl Listing<'_> {
             Self::Segments => (vec!["segments"], [None, sort("id"), None]),
             Self::Flows => (vec!["flows"], [None, sort("id"), None]),
             Self::Metrics => (vec!["metrics"], [None, None, None]),
+            Self::Aggregates(_) => (vec!["metric-aggregates"], [None, None, None]),
+            Self::Report(query) => (vec![query.report.path()], [None, None, None]),
         };
-        let size = self.largest().map(|largest| ("page[size]", size.clamp(1, largest).to_string()));
-        let cursor = cursor.map(|cursor| (CURSOR, cursor.to_owned()));
+        let size = self.largest().map(|largest| size.clamp(1, largest));
+        let body = match self {
+            Self::Aggregates(query) => Some(query.body(cursor, size.unwrap_or(1)).to_string()),
+            Self::Report(query) => Some(query.body().to_string()),
+            _ => None,
+        };
+        let (size, cursor) = match self {
+            // Both stand in the body.
+            Self::Aggregates(_) => (None, None),
+            Self::Report(_) => (None, cursor.map(|cursor| (CURSOR_OF_NUMBERS, cursor))),
+            _ => (size.map(|size| ("page[size]", size.to_string())), cursor.map(|cursor| (CURSOR, cursor))),
+        };
+        let cursor = cursor.map(|(name, cursor)| (name, cursor.to_owned()));
         let mut url = Url::parse("http://localhost/api").expect("an address");
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
@@ -91,10 +120,11 @@ impl Listing<'_> {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        match url.query() {
+        let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
-        }
+        };
+        PageQuery { path, body }
     }
 
     /// Rows that a page may have at the most (spec: `page[size]` of the call); none where that cannot be said.
@@ -109,13 +139,23 @@ impl Listing<'_> {
             | Self::Campaigns { .. } => Some(100),
             Self::Flows => Some(50),
             Self::Lists | Self::Segments => Some(10),
-            Self::Metrics => None,
+            Self::Aggregates(query) => Some(query.largest()),
+            Self::Metrics | Self::Report(_) => None,
         }
     }
 
-    /// What its rows are.
-    pub const fn resource(&self) -> Resource {
+    /// Reads an answer. None where it is no such thing.
+    pub fn page_of(&self, body: &[u8]) -> Option<PullPage> {
         match self {
+            Self::Aggregates(query) => numbers::aggregates(body, query.span),
+            Self::Report(query) => numbers::report(query.report, body),
+            _ => self.resource()?.page_of(body),
+        }
+    }
+
+    /// What its rows are; none where they are numbers.
+    pub const fn resource(&self) -> Option<Resource> {
+        Some(match self {
             Self::Profiles { .. }
             | Self::ProfileOf { .. }
             | Self::ListMembers(_)
@@ -126,7 +166,8 @@ impl Listing<'_> {
             Self::Campaigns { .. } => Resource::Campaign,
             Self::Flows => Resource::Flow,
             Self::Metrics => Resource::Metric,
-        }
+            Self::Aggregates(_) | Self::Report(_) => return None,
+        })
     }
 }
 
@@ -140,6 +181,17 @@ fn time(micros: i64) -> String {
 mod tests {
     use super::*;
 
+    const SPAN: Span = Span { from: 0, until: 86_400_000_000 };
+    const AGGREGATES: Listing<'_> = Listing::Aggregates(Aggregates {
+        metric: "Y6nRLr",
+        dimension: Some("$flow"),
+        interval: Interval::Day,
+        time_zone: "UTC",
+        span: SPAN,
+    });
+    const REPORT: ReportQuery<'_> =
+        ReportQuery { report: Report::Flows, conversion_metric: "Y6nRLr", span: SPAN };
+
     fn query(written: &str) -> Vec<(String, String)> {
         let url = Url::parse(&format!("http://localhost{written}")).expect("an address");
         url.query_pairs().into_owned().collect()
@@ -148,7 +200,7 @@ mod tests {
     #[test]
     fn a_page_is_asked_for() {
         let after = Some(1_767_225_600_000_001);
-        let asked = Listing::Profiles { after }.page(Some("a&b"), 7);
+        let asked = Listing::Profiles { after }.page(Some("a&b"), 7).path;
         assert!(asked.starts_with("/api/profiles?"), "{asked}");
         let expected = [
             ("filter", "greater-than(updated,2026-01-01T00:00:00.000001Z)"),
@@ -158,15 +210,50 @@ mod tests {
             ("page[cursor]", "a&b"),
         ];
         assert_eq!(query(&asked), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let asked = Listing::Events { metric: Some("Y6nRLr"), from: Some(0) }.page(None, 1_000);
+        let asked = Listing::Events { metric: Some("Y6nRLr"), from: Some(0) }.page(None, 1_000).path;
         let filter = "equals(metric_id,\"Y6nRLr\"),greater-or-equal(datetime,1970-01-01T00:00:00Z)";
         assert_eq!(query(&asked)[0].1, filter);
         assert_eq!(query(&asked)[2], ("page[size]".to_owned(), "200".to_owned()));
-        assert_eq!(Listing::Metrics.page(None, 100), "/api/metrics");
+        assert_eq!(Listing::Metrics.page(None, 100).path, "/api/metrics");
         assert_eq!(
-            Listing::ListMembers("a/b?c").page(None, 0),
+            Listing::ListMembers("a/b?c").page(None, 0).path,
             "/api/lists/a%2Fb%3Fc/profiles?sort=joined_group_at&additional-fields%5Bprofile%5D=subscriptions&page%5Bsize%5D=1"
         );
+    }
+
+    #[test]
+    fn numbers_are_asked_for_with_a_body() {
+        let PageQuery { path, body } = AGGREGATES.page(Some("a&b"), 1_000);
+        let body: Value = serde_json::from_str(&body.expect("a body")).expect("JSON");
+        let expected = serde_json::json!({"data": {"type": "metric-aggregate", "attributes": {
+            "metric_id": "Y6nRLr", "measurements": ["count", "sum_value", "unique"], "interval": "day", "timezone": "UTC",
+            "by": ["$flow"], "page_size": 500, "page_cursor": "a&b",
+            "filter": ["greater-or-equal(datetime,1970-01-01T00:00:00Z)", "less-than(datetime,1970-01-02T00:00:00Z)"],
+        }}});
+        assert_eq!((path.as_str(), body), ("/api/metric-aggregates", expected));
+        let PageQuery { path, body } = Listing::Report(REPORT).page(Some("a&b"), 1_000);
+        let body: Value = serde_json::from_str(&body.expect("a body")).expect("JSON");
+        assert_eq!(path, "/api/flow-series-reports?page_cursor=a%26b");
+        let attributes = &body["data"]["attributes"];
+        assert_eq!(
+            attributes["timeframe"],
+            serde_json::json!({"start": "1970-01-01T00:00:00Z", "end": "1970-01-02T00:00:00Z"})
+        );
+        assert_eq!(attributes["conversion_metric_id"], "Y6nRLr");
+    }
+
+    /// However many there are.
+    #[test]
+    fn an_answer_has_no_more_numbers_than_there_is_room_for() {
+        let Listing::Aggregates(query) = AGGREGATES else { unreachable!() };
+        let rows = |interval, days: i64| {
+            let span = Span { from: 0, until: days * 86_400_000_000 };
+            Listing::Aggregates(Aggregates { interval, span, ..query }).largest()
+        };
+        assert_eq!(rows(Interval::Month, 365), Some(500));
+        assert_eq!(rows(Interval::Day, 365), Some(54));
+        assert_eq!(rows(Interval::Hour, 31), Some(26));
+        assert_eq!(rows(Interval::Hour, 1_000_000), Some(1));
     }
 
     /// Each is a call of Klaviyo's, and with an id in it no other.
@@ -183,11 +270,17 @@ mod tests {
             Listing::Campaigns { channel: CHANNELS[0] },
             Listing::Flows,
             Listing::Metrics,
+            AGGREGATES,
+            Listing::Report(ReportQuery { report: Report::Campaigns, ..REPORT }),
+            Listing::Report(REPORT),
+            Listing::Report(ReportQuery { report: Report::Forms, ..REPORT }),
+            Listing::Report(ReportQuery { report: Report::Segments, ..REPORT }),
         ];
         let names = listings.map(|listing| {
             let asked = listing.page(None, 10);
-            let (path, _) = asked.split_once('?').unwrap_or((&asked, ""));
-            crate::call(crate::Method::Get, path).expect("there is such a call").name
+            let (path, _) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+            let method = if asked.body.is_some() { crate::Method::Post } else { crate::Method::Get };
+            crate::call(method, path).expect("there is such a call").name
         });
         let expected = [
             "get-profiles",
@@ -200,6 +293,11 @@ mod tests {
             "get-campaigns",
             "get-flows",
             "get-metrics",
+            "query-metric-aggregates",
+            "query-campaign-values",
+            "query-flow-series",
+            "query-form-series",
+            "query-segment-series",
         ];
         assert_eq!(names, expected);
     }

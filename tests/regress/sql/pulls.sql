@@ -1,10 +1,13 @@
--- klaviyo_set_job() and what else there is to say about jobs. No worker runs here: what they read is for the end-to-end tests.
+-- klaviyo_set_job() and what else there is to say about jobs: what they read is for the end-to-end tests. The runner, which may take
+-- up a job at once, sees nothing of this transaction.
 SET timezone = 'UTC';
 SET client_min_messages = error;
 CREATE EXTENSION klaviyo_sync;
 SELECT klaviyo_set_account();
 SELECT klaviyo_set_account('other');
 RESET client_min_messages;
+BEGIN;
+\set ON_ERROR_ROLLBACK on
 
 -- What is there, how often, and of what
 SELECT klaviyo_set_job('profiles');
@@ -97,6 +100,9 @@ SELECT klaviyo_remove_job('profiles');
 SELECT count(*) FROM known WHERE job = 'profiles';
 SELECT email, email_consent, sms_consent FROM klaviyo.profile;
 SELECT event_id, value FROM klaviyo.event ORDER BY event_id;
+
+COMMIT;
+\set ON_ERROR_ROLLBACK off
 
 -- Segments, as they are known
 INSERT INTO klaviyo.segment (account, segment_id, name, pulled_at, members_pulled_at)

@@ -9,7 +9,7 @@ use crate::read::{Read, ReadAnswer, ReadFailure};
 const PROFILES: &str = "/api/profiles?page%5Bsize%5D=100";
 
 fn read(id: i64, path: &str) -> Read {
-    Read { id, path: path.to_owned() }
+    Read { id, path: path.to_owned(), body: None }
 }
 
 /// An account that has been here for so long that nothing of before counts any more.

@@ -30,7 +30,7 @@ impl Account {
                     self.reads.push(Waiting { read, lane, under_way: false });
                 }
                 None => {
-                    let reason = format!("Klaviyo has no call GET {}", read.path);
+                    let reason = format!("Klaviyo has no call {} {}", read.method().name(), read.path);
                     let failure = Failure { code: "no_such_call".to_owned(), reason, ..Failure::default() };
                     let result = Err(ReadFailure { failure, again: false });
                     report.reads.push(ReadAnswer { id: read.id, result });
@@ -50,8 +50,9 @@ impl Account {
                 self.stops.started(lane);
                 let waiting = &mut self.reads[number];
                 waiting.under_way = true;
-                let (id, path) = (waiting.read.id, &waiting.read.path);
-                let request = Request::at(self.lanes[lane].endpoint, path, Vec::new());
+                let Read { id, path, body } = &waiting.read;
+                let (id, body) = (*id, body.clone().unwrap_or_default().into_bytes());
+                let request = Request::at(self.lanes[lane].endpoint, path, body);
                 return self.start(lane, request, Carried::default(), Purpose::Read(id), now);
             }
         }

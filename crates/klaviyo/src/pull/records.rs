@@ -25,7 +25,8 @@ pub enum Resource {
 /// A page of a listing.
 #[derive(Debug, PartialEq)]
 pub struct PullPage {
-    /// Flat objects: `id`, and of [`Resource::fields`] those that are there; no other value is a text that may be none.
+    /// Flat objects: `id`, and of [`Resource::fields`] those that are there; no other value is a text that may be none. Of numbers
+    /// the id tells one from all others of the same query.
     pub records: Vec<Value>,
     /// Rows that have no id, or that nobody can read.
     pub unreadable: usize,
