@@ -331,7 +331,9 @@ impl Run {
             counts.removed = mirror::remove(&self.account, &self.job, &listing, self.step_started_at)? as i64;
         }
         mirror::unsee(&self.account, &self.job)?;
-        self.mark()?;
+        if !self.is_gone {
+            self.mark()?;
+        }
         if let Some(span) = self.next_window()? {
             self.enter_window(span);
             return self.store(counts, None);

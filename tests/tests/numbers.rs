@@ -151,6 +151,37 @@ fn a_crash_in_the_middle_leaves_nothing_out() {
     shop.assert_requests_conform();
 }
 
+/// A page that Klaviyo does not know any more has the stretch of time be read anew; what is gone is passed over.
+#[test]
+fn a_lost_page_and_a_lost_metric_are_coped_with() {
+    let shop = shop();
+    let mut db = shop.connect();
+    // More than a page has room for.
+    for n in 0..70 {
+        orders(&shop, "ada@shop.example", &format!("FLOW-{n}"), "2026-01-10T00:00:00Z", 1);
+    }
+    let opened = EventSeed {
+        metric: "Opened Email",
+        email: "ada@shop.example",
+        count: 3,
+        start: Some("2026-02-01T00:00:00Z"),
+        step_seconds: 1.0,
+    };
+    let opened = shop.sandbox.seed_events(&opened).metric_id;
+    shop.sandbox.set_faults(&[
+        Fault::status(400).path(AGGREGATES).matching("page_cursor").times(1),
+        Fault::status(404).path(AGGREGATES).matching(&opened),
+    ]);
+    assert_eq!(set(&shop, &mut db, "aggregates", r#", options => '{"by": ["$flow"]}'"#), "complete");
+    let all = "SELECT concat_ws(' ', dimension, count(*), sum(count)) FROM klaviyo.metric_aggregate GROUP BY dimension ORDER BY 1";
+    assert_eq!(lines(&mut db, all), " 1 70; $flow 70 70");
+    // Of what was not there nothing counts as read.
+    shop.sandbox.clear_faults();
+    assert_eq!(run(&shop, &mut db, "aggregates"), "complete");
+    assert_eq!(lines(&mut db, all), " 2 73; $flow 71 73");
+    shop.assert_requests_conform();
+}
+
 /// By the clock of the sandbox, so many days ago.
 fn day(db: &mut Client, ago: i32) -> String {
     query(db, "SELECT to_char((now() AT TIME ZONE 'UTC')::date - $1::integer, 'YYYY-MM-DD')", &[&ago])
@@ -271,6 +302,18 @@ fn flows_forms_and_segments_are_told_by_the_day() {
     assert_eq!(lines(&mut db, flows), format!("01A {before} 10 12.5; 01B {yesterday} 31 0"));
     assert_eq!((counts(&mut db, "flow_reports").1, counts(&mut db, "flow_reports").2), (1, 1));
     shop.assert_requests_conform();
+}
+
+/// Klaviyo knows nothing of segments before June 2023, and refuses to be asked.
+#[test]
+fn segments_are_asked_for_from_when_on_they_were_counted() {
+    let shop = shop();
+    let mut db = shop.connect();
+    sql(&mut db, "SELECT klaviyo_set_job('segment_reports', since => '2020-01-01')");
+    let path = "/api/segment-series-reports";
+    shop.eventually("it is asked for", PATIENCE, || !receipts(&shop, path).is_empty());
+    let first = &receipts(&shop, path)[0].body["data"]["attributes"]["timeframe"];
+    assert_eq!(first, &json!({"start": "2023-06-01T00:00:00Z", "end": "2023-07-31T00:00:00Z"}));
 }
 
 #[test]
