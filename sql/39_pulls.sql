@@ -53,6 +53,7 @@ CREATE TABLE klaviyo.job_run (
     failures        integer NOT NULL DEFAULT 0,
     again_at        timestamptz,
     error           text,
+    refusal         text,
     last_started_at timestamptz,
     last_ended_at   timestamptz,
     last_outcome    text,
@@ -83,6 +84,7 @@ COMMENT ON COLUMN klaviyo.job_run.rows_unreadable IS 'Rows that nobody can read,
 COMMENT ON COLUMN klaviyo.job_run.failures IS 'Calls that have failed, one after the other';
 COMMENT ON COLUMN klaviyo.job_run.again_at IS 'When it is tried again, if the last call has failed';
 COMMENT ON COLUMN klaviyo.job_run.error IS 'Why it has';
+COMMENT ON COLUMN klaviyo.job_run.refusal IS 'What Klaviyo has refused in the run, which went on with all else; the first of it';
 COMMENT ON COLUMN klaviyo.job_run.last_started_at IS 'When the last run began that has ended';
 COMMENT ON COLUMN klaviyo.job_run.last_ended_at IS 'When it ended';
 COMMENT ON COLUMN klaviyo.job_run.last_outcome IS 'complete: all was read; failed: it was not, and what was read before that is kept';
@@ -96,7 +98,7 @@ CREATE TABLE klaviyo.job_mark (
     PRIMARY KEY (account, job, item),
     FOREIGN KEY (account, job) REFERENCES klaviyo.job_plan ON DELETE CASCADE
 );
-COMMENT ON TABLE klaviyo.job_mark IS 'Up to when jobs have read all that Klaviyo has; the next run begins there, but for klaviyo.pull_overlap, or 30 days of aggregates and reports by the day';
+COMMENT ON TABLE klaviyo.job_mark IS 'Up to when jobs have read all that Klaviyo has; the next run begins there, but for klaviyo.pull_overlap, or 30 days of aggregates and reports by the day, 90 of those of flows';
 COMMENT ON COLUMN klaviyo.job_mark.account IS 'Account';
 COMMENT ON COLUMN klaviyo.job_mark.job IS 'Job';
 COMMENT ON COLUMN klaviyo.job_mark.item IS 'Of which metric, by Klaviyo''s id, of aggregates with the dimension behind it; empty: of all';
@@ -461,8 +463,13 @@ BEGIN
     IF options ? 'interval' AND coalesce(options->>'interval', '') NOT IN ('hour', 'day', 'week', 'month') THEN
         RETURN 'interval is hour, day, week or month.';
     END IF;
-    IF options ? 'time_zone' AND NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = options->>'time_zone') THEN
-        RETURN 'time_zone is the name of a time zone, in its own capitals, as Europe/Vienna.';
+    -- But for what Klaviyo says it does not know.
+    IF options ? 'time_zone' AND NOT EXISTS (
+        SELECT FROM pg_timezone_names AS z
+        WHERE z.name = options->>'time_zone' AND z.name NOT IN ('Factory', 'Europe/Kyiv', 'Pacific/Kanton', 'localtime', 'posixrules')
+          AND z.name !~ '^(posix|right)/'
+    ) THEN
+        RETURN 'time_zone is the name of a time zone that Klaviyo knows, in its own capitals, as Europe/Vienna, or Europe/Kiev.';
     END IF;
     IF options ? 'by' THEN
         IF jsonb_typeof(options->'by') <> 'array' THEN

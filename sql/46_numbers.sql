@@ -227,7 +227,7 @@ SELECT pg_catalog.pg_extension_config_dump('klaviyo.list_day', '');
 CREATE VIEW klaviyo.campaign_performance AS
 SELECT r.account, r.campaign_id, c.name, r.send_channel, c.send_time, r.recipients, r.delivered, r.open_rate, r.click_rate,
        r.bounce_rate, r.unsubscribe_rate, r.conversion_rate, r.conversions AS orders, r.conversion_value AS revenue,
-       r.revenue_per_recipient, r.average_order_value, r.campaign_message_id
+       r.revenue_per_recipient, r.average_order_value, r.campaign_message_id, r.conversion_metric_id
 FROM klaviyo.campaign_report AS r
 LEFT JOIN klaviyo.campaign AS c USING (account, campaign_id);
 COMMENT ON VIEW klaviyo.campaign_performance IS 'Revenue, and open and click rate, of each campaign''s messages; names and times are there once the job campaigns has run';
@@ -248,6 +248,7 @@ COMMENT ON COLUMN klaviyo.campaign_performance.revenue IS 'What they were worth 
 COMMENT ON COLUMN klaviyo.campaign_performance.revenue_per_recipient IS 'The same by recipient';
 COMMENT ON COLUMN klaviyo.campaign_performance.average_order_value IS 'The same by order';
 COMMENT ON COLUMN klaviyo.campaign_performance.campaign_message_id IS 'Message';
+COMMENT ON COLUMN klaviyo.campaign_performance.conversion_metric_id IS 'Metric whose events are the orders';
 
 -- Rates of several days are reckoned of what they add up to.
 CREATE VIEW klaviyo.flow_performance AS
@@ -255,10 +256,11 @@ SELECT r.account, r.flow_id, f.name, r.send_channel, date_trunc('month', r.day):
        sum(r.delivered)::bigint AS delivered, sum(r.opens_unique) / nullif(sum(r.delivered), 0) AS open_rate,
        sum(r.clicks_unique) / nullif(sum(r.delivered), 0) AS click_rate, sum(r.bounced) / nullif(sum(r.recipients), 0) AS bounce_rate,
        sum(r.unsubscribe_uniques) / nullif(sum(r.delivered), 0) AS unsubscribe_rate, sum(r.conversions)::bigint AS orders,
-       sum(r.conversion_value) AS revenue, sum(r.conversion_value) / nullif(sum(r.recipients), 0) AS revenue_per_recipient
+       sum(r.conversion_value) AS revenue, sum(r.conversion_value) / nullif(sum(r.recipients), 0) AS revenue_per_recipient,
+       r.conversion_metric_id
 FROM klaviyo.flow_report AS r
 LEFT JOIN klaviyo.flow AS f USING (account, flow_id)
-GROUP BY r.account, r.flow_id, f.name, r.send_channel, date_trunc('month', r.day);
+GROUP BY r.account, r.flow_id, f.name, r.send_channel, date_trunc('month', r.day), r.conversion_metric_id;
 COMMENT ON VIEW klaviyo.flow_performance IS 'Revenue, and open and click rate, of each flow by the month; names are there once the job flows has run. Whoever opens on two days counts twice';
 COMMENT ON COLUMN klaviyo.flow_performance.account IS 'Account';
 COMMENT ON COLUMN klaviyo.flow_performance.flow_id IS 'Flow';
@@ -274,6 +276,7 @@ COMMENT ON COLUMN klaviyo.flow_performance.unsubscribe_rate IS 'Share of those i
 COMMENT ON COLUMN klaviyo.flow_performance.orders IS 'Orders that Klaviyo attributes to it, or what else conversion_metric of the job says';
 COMMENT ON COLUMN klaviyo.flow_performance.revenue IS 'What they were worth together';
 COMMENT ON COLUMN klaviyo.flow_performance.revenue_per_recipient IS 'The same by recipient';
+COMMENT ON COLUMN klaviyo.flow_performance.conversion_metric_id IS 'Metric whose events are the orders; a month has a row for each there was';
 
 CREATE VIEW klaviyo.list_growth AS
 SELECT d.account, d.list_id, l.name, d.day, d.members,

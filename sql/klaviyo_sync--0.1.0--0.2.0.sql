@@ -1915,6 +1915,7 @@ CREATE TABLE klaviyo.job_run (
     failures        integer NOT NULL DEFAULT 0,
     again_at        timestamptz,
     error           text,
+    refusal         text,
     last_started_at timestamptz,
     last_ended_at   timestamptz,
     last_outcome    text,
@@ -1945,6 +1946,7 @@ COMMENT ON COLUMN klaviyo.job_run.rows_unreadable IS 'Rows that nobody can read,
 COMMENT ON COLUMN klaviyo.job_run.failures IS 'Calls that have failed, one after the other';
 COMMENT ON COLUMN klaviyo.job_run.again_at IS 'When it is tried again, if the last call has failed';
 COMMENT ON COLUMN klaviyo.job_run.error IS 'Why it has';
+COMMENT ON COLUMN klaviyo.job_run.refusal IS 'What Klaviyo has refused in the run, which went on with all else; the first of it';
 COMMENT ON COLUMN klaviyo.job_run.last_started_at IS 'When the last run began that has ended';
 COMMENT ON COLUMN klaviyo.job_run.last_ended_at IS 'When it ended';
 COMMENT ON COLUMN klaviyo.job_run.last_outcome IS 'complete: all was read; failed: it was not, and what was read before that is kept';
@@ -1958,7 +1960,7 @@ CREATE TABLE klaviyo.job_mark (
     PRIMARY KEY (account, job, item),
     FOREIGN KEY (account, job) REFERENCES klaviyo.job_plan ON DELETE CASCADE
 );
-COMMENT ON TABLE klaviyo.job_mark IS 'Up to when jobs have read all that Klaviyo has; the next run begins there, but for klaviyo.pull_overlap, or 30 days of aggregates and reports by the day';
+COMMENT ON TABLE klaviyo.job_mark IS 'Up to when jobs have read all that Klaviyo has; the next run begins there, but for klaviyo.pull_overlap, or 30 days of aggregates and reports by the day, 90 of those of flows';
 COMMENT ON COLUMN klaviyo.job_mark.account IS 'Account';
 COMMENT ON COLUMN klaviyo.job_mark.job IS 'Job';
 COMMENT ON COLUMN klaviyo.job_mark.item IS 'Of which metric, by Klaviyo''s id, of aggregates with the dimension behind it; empty: of all';
@@ -2323,8 +2325,13 @@ BEGIN
     IF options ? 'interval' AND coalesce(options->>'interval', '') NOT IN ('hour', 'day', 'week', 'month') THEN
         RETURN 'interval is hour, day, week or month.';
     END IF;
-    IF options ? 'time_zone' AND NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = options->>'time_zone') THEN
-        RETURN 'time_zone is the name of a time zone, in its own capitals, as Europe/Vienna.';
+    -- But for what Klaviyo says it does not know.
+    IF options ? 'time_zone' AND NOT EXISTS (
+        SELECT FROM pg_timezone_names AS z
+        WHERE z.name = options->>'time_zone' AND z.name NOT IN ('Factory', 'Europe/Kyiv', 'Pacific/Kanton', 'localtime', 'posixrules')
+          AND z.name !~ '^(posix|right)/'
+    ) THEN
+        RETURN 'time_zone is the name of a time zone that Klaviyo knows, in its own capitals, as Europe/Vienna, or Europe/Kiev.';
     END IF;
     IF options ? 'by' THEN
         IF jsonb_typeof(options->'by') <> 'array' THEN
@@ -3624,7 +3631,7 @@ SELECT pg_catalog.pg_extension_config_dump('klaviyo.list_day', '');
 CREATE VIEW klaviyo.campaign_performance AS
 SELECT r.account, r.campaign_id, c.name, r.send_channel, c.send_time, r.recipients, r.delivered, r.open_rate, r.click_rate,
        r.bounce_rate, r.unsubscribe_rate, r.conversion_rate, r.conversions AS orders, r.conversion_value AS revenue,
-       r.revenue_per_recipient, r.average_order_value, r.campaign_message_id
+       r.revenue_per_recipient, r.average_order_value, r.campaign_message_id, r.conversion_metric_id
 FROM klaviyo.campaign_report AS r
 LEFT JOIN klaviyo.campaign AS c USING (account, campaign_id);
 COMMENT ON VIEW klaviyo.campaign_performance IS 'Revenue, and open and click rate, of each campaign''s messages; names and times are there once the job campaigns has run';
@@ -3645,6 +3652,7 @@ COMMENT ON COLUMN klaviyo.campaign_performance.revenue IS 'What they were worth 
 COMMENT ON COLUMN klaviyo.campaign_performance.revenue_per_recipient IS 'The same by recipient';
 COMMENT ON COLUMN klaviyo.campaign_performance.average_order_value IS 'The same by order';
 COMMENT ON COLUMN klaviyo.campaign_performance.campaign_message_id IS 'Message';
+COMMENT ON COLUMN klaviyo.campaign_performance.conversion_metric_id IS 'Metric whose events are the orders';
 
 -- Rates of several days are reckoned of what they add up to.
 CREATE VIEW klaviyo.flow_performance AS
@@ -3652,10 +3660,11 @@ SELECT r.account, r.flow_id, f.name, r.send_channel, date_trunc('month', r.day):
        sum(r.delivered)::bigint AS delivered, sum(r.opens_unique) / nullif(sum(r.delivered), 0) AS open_rate,
        sum(r.clicks_unique) / nullif(sum(r.delivered), 0) AS click_rate, sum(r.bounced) / nullif(sum(r.recipients), 0) AS bounce_rate,
        sum(r.unsubscribe_uniques) / nullif(sum(r.delivered), 0) AS unsubscribe_rate, sum(r.conversions)::bigint AS orders,
-       sum(r.conversion_value) AS revenue, sum(r.conversion_value) / nullif(sum(r.recipients), 0) AS revenue_per_recipient
+       sum(r.conversion_value) AS revenue, sum(r.conversion_value) / nullif(sum(r.recipients), 0) AS revenue_per_recipient,
+       r.conversion_metric_id
 FROM klaviyo.flow_report AS r
 LEFT JOIN klaviyo.flow AS f USING (account, flow_id)
-GROUP BY r.account, r.flow_id, f.name, r.send_channel, date_trunc('month', r.day);
+GROUP BY r.account, r.flow_id, f.name, r.send_channel, date_trunc('month', r.day), r.conversion_metric_id;
 COMMENT ON VIEW klaviyo.flow_performance IS 'Revenue, and open and click rate, of each flow by the month; names are there once the job flows has run. Whoever opens on two days counts twice';
 COMMENT ON COLUMN klaviyo.flow_performance.account IS 'Account';
 COMMENT ON COLUMN klaviyo.flow_performance.flow_id IS 'Flow';
@@ -3671,6 +3680,7 @@ COMMENT ON COLUMN klaviyo.flow_performance.unsubscribe_rate IS 'Share of those i
 COMMENT ON COLUMN klaviyo.flow_performance.orders IS 'Orders that Klaviyo attributes to it, or what else conversion_metric of the job says';
 COMMENT ON COLUMN klaviyo.flow_performance.revenue IS 'What they were worth together';
 COMMENT ON COLUMN klaviyo.flow_performance.revenue_per_recipient IS 'The same by recipient';
+COMMENT ON COLUMN klaviyo.flow_performance.conversion_metric_id IS 'Metric whose events are the orders; a month has a row for each there was';
 
 CREATE VIEW klaviyo.list_growth AS
 SELECT d.account, d.list_id, l.name, d.day, d.members,

@@ -61,7 +61,7 @@ const BEGIN: &str = "
     VALUES ($1, $2, pg_catalog.clock_timestamp())
     ON CONFLICT ON CONSTRAINT job_run_pkey DO UPDATE
     SET started_at = excluded.started_at, run_at = NULL, page_size = NULL, restarts = 0, pages = 0, rows_read = 0, rows_changed = 0,
-        rows_removed = 0, rows_unreadable = 0, failures = 0, again_at = NULL, error = NULL
+        rows_removed = 0, rows_unreadable = 0, failures = 0, again_at = NULL, error = NULL, refusal = NULL
     WHERE r.started_at IS NULL";
 
 const LOCKED: &str = "

@@ -1,11 +1,10 @@
 //! The tables of what Klaviyo has counted (`sql/46_numbers.sql`). As those of [`super::mirror`]: in the transaction the caller has
 //! begun, rows are written where they are new or other than here.
 
-use delivery::klaviyo::pull::{Listing, PullPage, Report};
+use delivery::klaviyo::pull::{Aggregates, Listing, PullPage, Report};
 use pgrx::spi;
 use serde_json::Value;
 
-use super::plan::Options;
 use crate::pg;
 use crate::pg::spi::{arg, run};
 
@@ -52,7 +51,7 @@ macro_rules! upsert_messages {
     };
 }
 
-/// Of one that was sent before, some of what came of it lies outside of what was read.
+/// Of one that was sent before, some of what came of it lies outside of what was read, which begins with a day by whatever clock.
 const CAMPAIGNS: &str = upsert_messages!(
     "campaign_report",
     [campaign_id, campaign_message_id, send_channel],
@@ -70,7 +69,7 @@ const CAMPAIGNS: &str = upsert_messages!(
     ],
     "NOT EXISTS (
          SELECT FROM klaviyo.campaign AS c
-         WHERE c.account = $1 AND c.campaign_id = r.campaign_id AND c.send_time < $3
+         WHERE c.account = $1 AND c.campaign_id = r.campaign_id AND c.send_time < $3 + interval '1 day'
      )"
 );
 
@@ -98,13 +97,15 @@ const SEGMENTS: &str = upsert!(
     [total_members, members_added, members_removed, net_members_changed]
 );
 
-/// What was counted in that time (`$3` to `$4`), and is no more: what the run has not seen, by ids as records have them.
+/// What was counted in that time (`$3` to `$4`), and is no more: what the run has not seen, by ids as records have them. For
+/// `OFFSET 0` see [`super::mirror`].
 const REMOVE_AGGREGATES: &str = "
     DELETE FROM klaviyo.metric_aggregate AS t
     WHERE t.account = $1 AND t.metric_id = $5 AND t.dimension = $6 AND t.starts_at >= $3 AND t.starts_at < $4 AND NOT EXISTS (
         SELECT FROM klaviyo.job_seen AS s
         WHERE s.account = $1 AND s.job = $2
           AND s.id = pg_catalog.to_char(t.starts_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') || ' ' || t.dimension_value
+        OFFSET 0
     )";
 
 /// The same of days, by whatever clock.
@@ -119,6 +120,7 @@ macro_rules! remove_days {
                 WHERE s.account = $1 AND s.job = $2 AND s.id = ",
             $ids,
             " || ' ' || pg_catalog.to_char(t.day, 'YYYY-MM-DD')
+                OFFSET 0
             )"
         )
     };
@@ -132,7 +134,7 @@ const REMOVE_SEGMENTS: &str = remove_days!("segment_report", "t.segment_id");
 /// Intervals of one length cannot stand beside those of another, or of another clock: whoever adds them up would count twice.
 const FORGET: &str = "
     DELETE FROM klaviyo.metric_aggregate AS t
-    WHERE t.account = $1 AND (t.interval <> $2 OR t.time_zone <> $3)";
+    WHERE t.account = $1 AND t.metric_id = $2 AND (t.interval <> $3 OR t.time_zone <> $4)";
 
 /// Writes a page of numbers. Returns how many rows that has changed.
 pub fn write(account: &str, listing: &Listing<'_>, page: &mut PullPage) -> Result<usize, spi::Error> {
@@ -144,6 +146,7 @@ pub fn write(account: &str, listing: &Listing<'_>, page: &mut PullPage) -> Resul
                 ("interval", query.interval.name()),
                 ("time_zone", query.time_zone),
             ];
+            forget(account, query)?;
             (AGGREGATES, query.span, of)
         }
         Listing::Report(query) => {
@@ -185,7 +188,9 @@ pub fn remove(account: &str, job: &str, listing: &Listing<'_>) -> Result<usize, 
     run(statement, &args)
 }
 
-/// Forgets aggregates that were counted otherwise than they are to be.
-pub fn forget(account: &str, Options { interval, time_zone, .. }: &Options) -> Result<(), spi::Error> {
-    run(FORGET, &[arg(account), arg(interval.name()), arg(time_zone.as_str())]).map(drop)
+/// Forgets what was counted of the metric otherwise.
+fn forget(account: &str, query: &Aggregates<'_>) -> Result<(), spi::Error> {
+    let Aggregates { metric, interval, time_zone, .. } = *query;
+    let args = [arg(account), arg(metric), arg(interval.name()), arg(time_zone)];
+    run(FORGET, &args).map(drop)
 }

@@ -145,6 +145,7 @@ impl Step {
 
 /// Whether at the end of such a listing whatever it has not is no more.
 pub fn is_whole(listing: &Listing<'_>) -> bool {
-    !matches!(listing.resource(), Some(Resource::Event))
+    !matches!(listing, Listing::Report(query) if !query.report.is_series())
+        && !matches!(listing.resource(), Some(Resource::Event))
         && !matches!(listing, Listing::Profiles { .. } | Listing::ProfileOf { .. })
 }

@@ -1,12 +1,12 @@
 //! A run of a job: page after page, step after step, until all is read.
 
 use delivery::Backoff;
-use delivery::klaviyo::pull::{CHANNELS, Interval, PullPage, Span};
+use delivery::klaviyo::pull::{CHANNELS, DAYS, Interval, PullPage, Span};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi;
 
 use super::plan::{Job, Options, Scope, Step, is_whole};
-use super::{due, mirror, numbers, window};
+use super::{due, mirror, window};
 use crate::pg;
 use crate::pg::spi::{arg, column, micros_column, rows, run, value};
 use crate::settings;
@@ -34,7 +34,7 @@ const LOAD: &str = "
     SELECT r.step, r.item, r.read_from, r.cursor, r.read_until, r.page_size, r.restarts, r.failures, r.started_at, r.step_lacks_rows,
            p.names, p.since, coalesce(r.step_started_at, r.started_at), coalesce(p.options->>'interval', 'day'),
            coalesce(p.options->>'time_zone', 'UTC'), ARRAY(SELECT jsonb_array_elements_text(p.options->'by')),
-           coalesce(p.options->>'conversion_metric', 'Placed Order')
+           coalesce(p.options->>'conversion_metric', 'Placed Order'), r.refusal
     FROM klaviyo.job_run AS r
     JOIN klaviyo.job_plan AS p USING (account, job)
     WHERE r.account = $1 AND r.job = $2 AND r.started_at IS NOT NULL
@@ -46,13 +46,13 @@ const STORE: &str = "
         again_at = CASE WHEN $11 IS NOT NULL THEN pg_catalog.clock_timestamp() + $11 * interval '1 second' END, error = $12,
         pages = r.pages + $13, rows_read = r.rows_read + $14, rows_changed = r.rows_changed + $15,
         rows_removed = r.rows_removed + $16, rows_unreadable = r.rows_unreadable + $17, step_lacks_rows = $18,
-        step_started_at = $19
+        step_started_at = $19, refusal = $20
     WHERE r.account = $1 AND r.job = $2";
 
 const END: &str = "
     UPDATE klaviyo.job_run AS r
     SET started_at = NULL, step = NULL, step_started_at = NULL, step_lacks_rows = false, item = NULL, read_from = NULL,
-        cursor = NULL, read_until = NULL, again_at = NULL, failures = 0, error = NULL, last_started_at = r.started_at, last_ended_at = pg_catalog.clock_timestamp(),
+        cursor = NULL, read_until = NULL, again_at = NULL, failures = 0, error = NULL, refusal = NULL, last_started_at = r.started_at, last_ended_at = pg_catalog.clock_timestamp(),
         last_outcome = $3, last_error = $4
     WHERE r.account = $1 AND r.job = $2";
 
@@ -179,9 +179,6 @@ pub fn go_on(account: &str, job: &str) -> Result<bool, spi::Error> {
         && let (Some(mut it), Some(kind)) = (Run::load(account, job)?, Job::named(job))
     {
         mirror::unsee(account, job)?;
-        if kind == Job::Aggregates {
-            numbers::forget(account, &it.options)?;
-        }
         let names = it.names.clone();
         let (step, item) = kind.begins(names.as_deref());
         it.enter(step, item)?;
@@ -222,8 +219,10 @@ struct Run {
     step_started_at: i64,
     /// Some rows of the step cannot be read, so nobody knows what is no more.
     lacks_rows: bool,
-    /// What was to be read is not there any more.
+    /// What was to be read is not there any more, or cannot be read.
     is_gone: bool,
+    /// What Klaviyo has refused of that, first.
+    refusal: Option<String>,
     /// It has ended.
     over: bool,
 }
@@ -263,6 +262,7 @@ impl Run {
                     conversion_metric: text(17).unwrap_or_default(),
                 },
                 is_gone: false,
+                refusal: text(18),
                 over: false,
             });
         })?;
@@ -272,6 +272,9 @@ impl Run {
     fn take(&mut self, answered: &Answered, backoff: Backoff) -> Result<(), spi::Error> {
         let failed = match &answered.result {
             Ok(body) => match self.listing().page_of(body.as_bytes()) {
+                Some(page) if page.next.is_some() && page.next == self.cursor => {
+                    return self.fail_again("Klaviyo names the page that was read as the next", backoff);
+                }
                 Some(page) => return self.read(page, answered.asked_at),
                 None => return self.fail_again("Klaviyo's answer cannot be read", backoff),
             },
@@ -283,16 +286,24 @@ impl Run {
             ("answer_too_long", _) if self.listing().largest().is_some_and(|_| self.page_size > 1) => {
                 let size = self.listing().largest().unwrap_or(MOST).min(self.page_size);
                 self.page_size = (size / 2).max(1);
+                self.shorten()?;
                 self.store(&Counts::default(), None)?;
             }
             // It is gone since it was listed. Whoever waits for it is told so.
-            (_, Some(404)) if self.is_one_of_many() => {
+            (_, Some(404)) if self.step == Step::Members && self.kind != Job::Segment => {
                 self.is_gone = true;
                 self.next_item(&mut Counts::default())?;
             }
             // Klaviyo knows its cursor no more.
             (_, Some(400 | 404 | 410)) if self.cursor.is_some() && self.restarts < RESTARTS => {
                 self.restart()?
+            }
+            // Of one metric there may be what Klaviyo does not count.
+            (_, Some(400 | 404)) if self.kind == Job::Aggregates && self.step == Step::Listing => {
+                self.is_gone = true;
+                let refusal = format!("{}: {reason}", self.item);
+                self.refusal.get_or_insert(refusal);
+                self.next_item(&mut Counts::default())?;
             }
             _ => return self.end(Some(reason)),
         }
@@ -367,7 +378,7 @@ impl Run {
                 self.store(counts, None)?;
                 let failure = match self.kind {
                     Job::Segment if self.lacks_rows => Some(UNREADABLE.to_owned()),
-                    _ => self.unknown()?,
+                    _ => self.unknown()?.or(self.refusal.take().map(|it| format!("{it}; all else was read"))),
                 };
                 self.end(failure.as_deref())
             }
@@ -403,12 +414,6 @@ impl Run {
         Ok(Err(format!("Klaviyo has {what} of this name or id, whose events would be conversions: {name}")))
     }
 
-    /// Whether the run goes on where Klaviyo knows no more of what is being read.
-    fn is_one_of_many(&self) -> bool {
-        self.step == Step::Members && self.kind != Job::Segment
-            || self.kind == Job::Aggregates && self.step == Step::Listing
-    }
-
     /// That some of what was to be read is not there, once all else is.
     fn unknown(&self) -> Result<Option<String>, spi::Error> {
         let (statement, what) = match self.kind {
@@ -433,8 +438,8 @@ impl Run {
         };
         let marked = marked.map(|time| pg::micros(i64::from(time)));
         if self.kind.is_counted() && step == Step::Listing {
-            let Self { kind, options, since, started_at, .. } = self;
-            let span = window::first(*kind, options, *since, marked, *started_at)?;
+            let (job, options, days) = (self.kind, &self.options, self.days());
+            let span = window::first(job, options, self.since, marked, self.started_at, days)?;
             self.enter_window(span);
             return Ok(());
         }
@@ -452,12 +457,26 @@ impl Run {
         (self.step_started_at, self.lacks_rows) = (pg::now(), false);
     }
 
+    /// Days that a report by the day is of at a time.
+    fn days(&self) -> usize {
+        self.page_size.min(DAYS)
+    }
+
+    /// Has what is asked about be as long as there is room for the answer, where it is that which makes it long.
+    fn shorten(&mut self) -> Result<(), spi::Error> {
+        if let (Job::Report(_), Some(from)) = (self.kind, self.read_from) {
+            let span = window::of(self.kind, &self.options, from, self.started_at, self.days())?;
+            self.enter_window(span);
+        }
+        Ok(())
+    }
+
     /// The stretch of time behind the one that was read.
     fn next_window(&self) -> Result<Option<Span>, spi::Error> {
         let ended =
             self.read_until.filter(|_| self.kind.is_counted() && self.step == Step::Listing && !self.is_gone);
         match ended {
-            Some(ended) => window::next(self.kind, &self.options, ended, self.started_at),
+            Some(ended) => window::next(self.kind, &self.options, ended, self.started_at, self.days()),
             None => Ok(None),
         }
     }
@@ -535,6 +554,7 @@ impl Run {
             arg(unreadable),
             arg(self.lacks_rows),
             arg(pg::timestamp(self.step_started_at)),
+            arg(self.refusal.clone()),
         ];
         run(STORE, &args).map(drop)
     }

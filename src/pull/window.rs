@@ -14,8 +14,14 @@ const DAY: i64 = 24 * 3_600_000_000;
 /// no days.
 const YEAR: i64 = 364 * DAY;
 
-/// What is read anew by each run: events come late, and conversions are told of what was sent days before.
+/// What is read anew by each run: events come late.
 const LATE: i64 = 30 * DAY;
+
+/// The same of what counts conversions on the day of what has led to them, which may be so long before.
+const ATTRIBUTED: i64 = 90 * DAY;
+
+/// There was no Klaviyo before 2012.
+const EARLIEST: i64 = 1_325_376_000_000_000;
 
 /// The first of June 2023. Of segments nothing is known before (spec: `timeframe` of `SegmentSeriesRequestDTO`).
 const FIRST_OF_SEGMENTS: i64 = 1_685_577_600_000_000;
@@ -28,41 +34,61 @@ const WINDOW: &str = "
     )
     SELECT w.begins, least((w.begins AT TIME ZONE $5 + $4::interval) AT TIME ZONE $5, w.ends), w.ends FROM w";
 
-/// The first of a run that was begun at `started_at`, where all was read until `marked`.
+/// The first of a run that was begun at `started_at`, where all was read until `marked`. A report by the day is of so many at the
+/// most.
 pub fn first(
     job: Job,
     options: &Options,
     since: Option<i64>,
     marked: Option<i64>,
     started_at: i64,
+    days: usize,
 ) -> Result<Span, spi::Error> {
     let from = match job.is_of_a_year() {
         true => started_at - YEAR,
         false => {
-            let anew = marked.map(|marked| marked.min(started_at) - LATE);
+            let late = if job == Job::Report(Report::Flows) { ATTRIBUTED } else { LATE };
+            let anew = marked.map(|marked| marked.min(started_at) - late);
             since.unwrap_or(started_at - YEAR).max(anew.unwrap_or(i64::MIN))
         }
     };
-    let earliest = if job == Job::Report(Report::Segments) { FIRST_OF_SEGMENTS } else { i64::MIN };
-    Ok(window(job, options, from.max(earliest), started_at)?.0)
+    let earliest = if job == Job::Report(Report::Segments) { FIRST_OF_SEGMENTS } else { EARLIEST };
+    of(job, options, from.max(earliest), started_at, days)
 }
 
 /// The one behind that which ends then.
-pub fn next(job: Job, options: &Options, ended: i64, started_at: i64) -> Result<Option<Span>, spi::Error> {
+pub fn next(
+    job: Job,
+    options: &Options,
+    ended: i64,
+    started_at: i64,
+    days: usize,
+) -> Result<Option<Span>, spi::Error> {
     // Klaviyo does not say with which day a week begins: one that both have a part of is whole in the later.
     let from = if interval(job, options) == Interval::Week { ended - 7 * DAY } else { ended };
-    let (span, end) = window(job, options, from, started_at)?;
+    let (span, end) = window(job, options, from, started_at, days)?;
     Ok(Some(span).filter(|_| ended < end))
 }
 
+/// The one that begins with the interval of that time.
+pub fn of(job: Job, options: &Options, from: i64, started_at: i64, days: usize) -> Result<Span, spi::Error> {
+    Ok(window(job, options, from, started_at, days)?.0)
+}
+
 /// It, and where the last of them ends.
-fn window(job: Job, options: &Options, from: i64, started_at: i64) -> Result<(Span, i64), spi::Error> {
+fn window(
+    job: Job,
+    options: &Options,
+    from: i64,
+    started_at: i64,
+    days: usize,
+) -> Result<(Span, i64), spi::Error> {
     let interval = interval(job, options);
     let length = match (job, interval) {
-        (Job::Report(report), _) if report.is_series() => "60 days",
-        (_, Interval::Hour) => "31 days",
-        (_, Interval::Week) => "52 weeks",
-        _ => "1 year",
+        (Job::Report(report), _) if report.is_series() => format!("{days} days"),
+        (_, Interval::Hour) => "31 days".to_owned(),
+        (_, Interval::Week) => "52 weeks".to_owned(),
+        _ => "1 year".to_owned(),
     };
     // A report is of the company's days, whatever zone it is asked for by.
     let zone = if job == Job::Aggregates { options.time_zone.as_str() } else { "UTC" };

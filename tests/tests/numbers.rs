@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use harness::jobs::{await_end, counts, run, set};
 use harness::{
-    EventSeed, Fault, PATIENCE, Receipt, Shop, Signal, count, kill, query, runner, sql, wait_for_crash,
+    EventSeed, Fault, PATIENCE, Receipt, ReportSeed, Shop, Signal, count, kill, query, runner, sql,
+    wait_for_crash,
 };
 use postgres::Client;
 use serde_json::{Value, json};
@@ -172,7 +173,11 @@ fn a_lost_page_and_a_lost_metric_are_coped_with() {
         Fault::status(400).path(AGGREGATES).matching("page_cursor").times(1),
         Fault::status(404).path(AGGREGATES).matching(&opened),
     ]);
-    assert_eq!(set(&shop, &mut db, "aggregates", r#", options => '{"by": ["$flow"]}'"#), "complete");
+    let told = set(&shop, &mut db, "aggregates", r#", options => '{"by": ["$flow"]}'"#);
+    assert!(
+        told.starts_with(&format!("failed: {opened}: ")) && told.ends_with("; all else was read"),
+        "{told}"
+    );
     let all = "SELECT concat_ws(' ', dimension, count(*), sum(count)) FROM klaviyo.metric_aggregate GROUP BY dimension ORDER BY 1";
     assert_eq!(lines(&mut db, all), " 1 70; $flow 70 70");
     // Of what was not there nothing counts as read.
@@ -313,7 +318,35 @@ fn segments_are_asked_for_from_when_on_they_were_counted() {
     let path = "/api/segment-series-reports";
     shop.eventually("it is asked for", PATIENCE, || !receipts(&shop, path).is_empty());
     let first = &receipts(&shop, path)[0].body["data"]["attributes"]["timeframe"];
-    assert_eq!(first, &json!({"start": "2023-06-01T00:00:00Z", "end": "2023-07-31T00:00:00Z"}));
+    assert_eq!(first, &json!({"start": "2023-06-01T00:00:00Z", "end": "2023-07-30T23:59:59Z"}));
+}
+
+/// What is too much for an answer is asked for in halves.
+#[test]
+fn a_report_that_is_too_long_is_read_by_fewer_days() {
+    let shop = shop();
+    let mut db = shop.connect();
+    let before = day(&mut db, 58);
+    let segments: Vec<Value> = (0..6_000).map(|n| json!({"segment_id": format!("S{n:05}")})).collect();
+    let members = json!({"total_members": 123_456});
+    let seeds = segments.iter().map(|groupings| ReportSeed {
+        report: "segment",
+        groupings,
+        date: &before,
+        statistics: &members,
+    });
+    seeds.collect::<Vec<_>>().chunks(2_000).for_each(|seeds| shop.sandbox.seed_reports(seeds));
+    sql(&mut db, "SELECT klaviyo_set_job('segment_reports', since => now() - interval '58 days')");
+    let there = "SELECT count(DISTINCT day) FROM klaviyo.segment_report WHERE total_members = 123456";
+    shop.eventually("the first half is read", PATIENCE, || count(&mut db, there) == 30);
+    let asked = receipts(&shop, "/api/segment-series-reports");
+    let times = |at: usize| {
+        let timeframe = &asked[at].body["data"]["attributes"]["timeframe"];
+        (timeframe["start"].clone(), timeframe["end"].clone())
+    };
+    let half: String =
+        query(&mut db, "SELECT to_char($1::text::date + 29, 'YYYY-MM-DD\"T23:59:59Z\"')", &[&before]);
+    assert_eq!((times(1).0, times(1).1), (times(0).0, json!(half)));
 }
 
 #[test]

@@ -60,9 +60,20 @@ pub enum Scope {
     Lane,
 }
 
-/// Reads an answer, or the lack of one. Of a `direct` call, which a message has asked for itself, the answer is kept; what
-/// Klaviyo refuses is about that message, for its path is one that Klaviyo has.
-pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, direct: bool) -> Verdict {
+/// What is kept of an answer that says that all is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Nothing,
+    /// What it says, if it says anything.
+    Text,
+    /// What it says, for that is all there is to it.
+    Answer,
+}
+
+/// Reads an answer, or the lack of one. Of a call of which something is kept, since a message has asked for it itself, or a read
+/// has, what Klaviyo refuses is about that, for its path is one that Klaviyo has.
+pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, keep: Keep) -> Verdict {
+    let direct = keep != Keep::Nothing;
     let answer = match result {
         Ok(answer) => answer,
         Err(error) => {
@@ -81,7 +92,7 @@ pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, d
     let about_revision = failure.code.contains("revision")
         || errors.iter().any(|error| error.source.parameter.as_deref() == Some("revision"));
     match answer.status {
-        200..=299 if direct => kept_answer(endpoint, answer),
+        200..=299 if direct => kept_answer(endpoint, answer, keep),
         // It is done, but what is to be done with it needs the id.
         200..=299
             if *endpoint == CREATE_CAMPAIGN && !resource_id(&answer.body).is_some_and(|id| is_id(&id)) =>
@@ -133,14 +144,15 @@ pub fn of(endpoint: &'static Endpoint, result: Result<Answer, TransportError>, d
     }
 }
 
-/// An answer that says that all is well, with what it says. Of what only asks that is all there is to it.
-fn kept_answer(endpoint: &'static Endpoint, answer: Answer) -> Verdict {
+/// An answer that says that all is well, with what it says.
+fn kept_answer(endpoint: &'static Endpoint, answer: Answer, keep: Keep) -> Verdict {
     let (status, resource_id) = (answer.status, resource_id(&answer.body));
     let is_cut = answer.body.len() >= MAX_ANSWER;
     let text = String::from_utf8(answer.body).ok();
     let json = text.filter(|text| is_flat(text) && serde_json::from_str::<IgnoredAny>(text).is_ok());
-    match (endpoint.method, json) {
-        (Method::Get, None) if is_cut => {
+    let only_asks = keep == Keep::Answer || endpoint.method == Method::Get;
+    match json {
+        None if only_asks && is_cut => {
             let reason =
                 format!("Klaviyo's answer has {MAX_ANSWER} bytes or more; ask for less, as by page[size]");
             let failure = Failure {
@@ -151,8 +163,8 @@ fn kept_answer(endpoint: &'static Endpoint, answer: Answer) -> Verdict {
             };
             Verdict::Refused { failure, pointers: Vec::new(), of_all: false }
         }
-        (Method::Get, None) => unreadable(),
-        (_, body) => {
+        None if only_asks => unreadable(),
+        body => {
             let answer = Some(KeptAnswer { lane: endpoint.name, body });
             Verdict::Accepted { status, resource_id, answer }
         }
@@ -246,7 +258,7 @@ mod tests {
 
     fn verdict(status: u16, body: &str) -> Verdict {
         let answer = Answer { status, rate: None, retry_after: None, body: body.as_bytes().to_vec() };
-        of(&CREATE_EVENT, Ok(answer), false)
+        of(&CREATE_EVENT, Ok(answer), Keep::Nothing)
     }
 
     fn error(code: &str, source: &str) -> String {
@@ -277,7 +289,10 @@ mod tests {
         let part = error("not_found", r#"{"pointer":"/data/relationships/list/data/id"}"#);
         assert!(matches!(verdict(404, &part), Verdict::Refused { .. }), "the list is not there");
         let not_there = Answer { status: 404, rate: None, retry_after: None, body: invalid.clone().into() };
-        assert!(matches!(of(&MERGE_PROFILES, Ok(not_there), false), Verdict::Refused { of_all: false, .. }));
+        assert!(matches!(
+            of(&MERGE_PROFILES, Ok(not_there), Keep::Nothing),
+            Verdict::Refused { of_all: false, .. }
+        ));
         for status in [408, 500, 502, 503, 504, 524] {
             assert!(matches!(verdict(status, ""), Verdict::Trouble { .. }), "{status}");
         }
@@ -313,7 +328,7 @@ mod tests {
     fn of_a_direct_call_the_answer_is_kept() {
         let verdict = |method, status, body: &[u8]| {
             let answer = Answer { status, rate: None, retry_after: None, body: body.to_vec() };
-            of(klaviyo::call(method, "/api/lists/Y6nRLr").expect("a call"), Ok(answer), true)
+            of(klaviyo::call(method, "/api/lists/Y6nRLr").expect("a call"), Ok(answer), Keep::Text)
         };
         let accepted = |lane, id: Option<&str>, body: Option<&str>| Verdict::Accepted {
             status: 200,

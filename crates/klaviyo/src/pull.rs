@@ -52,6 +52,9 @@ pub struct PageQuery {
     pub body: Option<String>,
 }
 
+/// Days that a report by the day may be of (spec: `interval` of `FlowSeriesRequestDTO`).
+pub const DAYS: usize = 60;
+
 /// What the pages of numbers are named by.
 const CURSOR_OF_NUMBERS: &str = "page_cursor";
 
@@ -127,7 +130,7 @@ impl Listing<'_> {
         PageQuery { path, body }
     }
 
-    /// Rows that a page may have at the most (spec: `page[size]` of the call); none where that cannot be said.
+    /// Rows that a page may have at the most (spec: `page[size]` of the call), or days of a report; none where that cannot be said.
     pub const fn largest(&self) -> Option<usize> {
         match self {
             // Klaviyo gives a thousand. This is what it gives unless asked for more, and what an answer has room for.
@@ -140,6 +143,7 @@ impl Listing<'_> {
             Self::Flows => Some(50),
             Self::Lists | Self::Segments => Some(10),
             Self::Aggregates(query) => Some(query.largest()),
+            Self::Report(query) if query.report.is_series() => Some(DAYS),
             Self::Metrics | Self::Report(_) => None,
         }
     }
@@ -227,7 +231,7 @@ mod tests {
         let body: Value = serde_json::from_str(&body.expect("a body")).expect("JSON");
         let expected = serde_json::json!({"data": {"type": "metric-aggregate", "attributes": {
             "metric_id": "Y6nRLr", "measurements": ["count", "sum_value", "unique"], "interval": "day", "timezone": "UTC",
-            "by": ["$flow"], "page_size": 500, "page_cursor": "a&b",
+            "by": ["$flow"], "sort": "$flow", "page_size": 500, "page_cursor": "a&b",
             "filter": ["greater-or-equal(datetime,1970-01-01T00:00:00Z)", "less-than(datetime,1970-01-02T00:00:00Z)"],
         }}});
         assert_eq!((path.as_str(), body), ("/api/metric-aggregates", expected));
@@ -237,7 +241,7 @@ mod tests {
         let attributes = &body["data"]["attributes"];
         assert_eq!(
             attributes["timeframe"],
-            serde_json::json!({"start": "1970-01-01T00:00:00Z", "end": "1970-01-02T00:00:00Z"})
+            serde_json::json!({"start": "1970-01-01T00:00:00Z", "end": "1970-01-01T23:59:59Z"})
         );
         assert_eq!(attributes["conversion_metric_id"], "Y6nRLr");
     }

@@ -8,7 +8,7 @@ use super::{Account, Policy, imports, questions};
 use crate::call::{Call, Purpose};
 use crate::import::not_made;
 use crate::message::Report;
-use crate::verdict::{self, Verdict};
+use crate::verdict::{self, Keep, Verdict};
 
 impl Account {
     /// A call has ended: what it means for its messages.
@@ -31,8 +31,13 @@ impl Account {
         };
         let body = result.as_ref().ok().filter(|_| is_read);
         let body = body.map(|answer| answer.body.clone()).unwrap_or_default();
-        let is_direct = call.carried.is_direct() || matches!(call.purpose, Purpose::Probe | Purpose::Read(_));
-        let mut verdict = verdict::of(lane.endpoint, result, is_direct);
+        let keep = match call.purpose {
+            Purpose::Read(_) => Keep::Answer,
+            Purpose::Probe => Keep::Text,
+            _ if call.carried.is_direct() => Keep::Text,
+            _ => Keep::Nothing,
+        };
+        let mut verdict = verdict::of(lane.endpoint, result, keep);
         let mut told = None;
         if is_question && matches!(verdict, Verdict::Accepted { .. }) {
             match questions::read(lane.endpoint, &body) {

@@ -88,6 +88,37 @@ fn what_was_not_answered_is_asked_again() {
     assert_eq!(again.purpose, Purpose::Read(7));
 }
 
+/// Also of what is asked for by POST the answer is all there is to it.
+#[test]
+fn a_question_in_a_body_is_answered_or_is_not() {
+    let aggregates = |answered| {
+        let body = Some("{}".to_owned());
+        let (mut account, mut now) =
+            with(vec![Read { id: 7, path: "/api/metric-aggregates".to_owned(), body }]);
+        let call = awaited(&mut account, &mut now);
+        assert_eq!(call.request.as_ref().map(Request::body), Some(&b"{}"[..]));
+        settled(&mut account, call, answered, now).reads
+    };
+    assert_eq!(aggregates(answer(200, "[1]")), [ReadAnswer { id: 7, result: Ok("[1]".to_owned()) }]);
+    for (text, code, again) in [
+        ("<html>".to_owned(), "unreadable_answer", true),
+        (" ".repeat(klaviyo::MAX_ANSWER), "answer_too_long", false),
+    ] {
+        let answers = aggregates(answer(200, &text));
+        let [ReadAnswer { result: Err(ReadFailure { failure, again: found }), .. }] = answers.as_slice()
+        else {
+            panic!("{answers:?}");
+        };
+        assert_eq!((failure.code.as_str(), *found), (code, again));
+    }
+    let now = Instant::now();
+    let read = Read { id: 1, path: "/api/nothing".to_owned(), body: Some(String::new()) };
+    let report = account_with(1.0, now).read(vec![read], now).expect("a report");
+    assert!(
+        matches!(&report.reads[0].result, Err(failure) if failure.failure.reason.contains("POST /api/nothing"))
+    );
+}
+
 #[test]
 fn a_removed_account_is_not_asked() {
     let (mut account, mut now) = with(vec![read(7, PROFILES), read(8, "/api/flows")]);

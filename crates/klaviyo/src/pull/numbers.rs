@@ -100,6 +100,8 @@ impl Aggregates<'_> {
         });
         if let Some(dimension) = self.dimension {
             attributes["by"] = json!([dimension]);
+            // So that rows keep their places while events come.
+            attributes["sort"] = json!(dimension);
         }
         if let Some(cursor) = cursor {
             attributes["page_cursor"] = json!(cursor);
@@ -217,6 +219,11 @@ impl Report {
         some.iter().chain(others).copied()
     }
 
+    /// Whether a statistic counts something. The others may have a fraction.
+    fn is_count(name: &str) -> bool {
+        !OF_CAMPAIGNS.contains(&name) && !["conversion_value", "text_message_spend"].contains(&name)
+    }
+
     /// Whether it is of days.
     pub const fn is_series(self) -> bool {
         !matches!(self, Self::Campaigns)
@@ -233,7 +240,8 @@ impl ReportQuery<'_> {
         let mut attributes = Map::new();
         let mut say = |name: &str, value: Value| _ = attributes.insert(name.to_owned(), value);
         say("statistics", report.statistics().collect());
-        say("timeframe", json!({"start": time(span.from), "end": time(span.until)}));
+        // Nothing is lost of the last second where Klaviyo leaves out the end, and no hour is added where it has it.
+        say("timeframe", json!({"start": time(span.from), "end": time(span.until - 1_000_000)}));
         if report.is_series() {
             say("interval", json!("daily"));
         }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::{CURSOR_OF_NUMBERS, PullPage};
 use super::{Report, Span};
-use crate::import::cursor_in;
+use crate::import::{CURSOR, cursor_in};
 use crate::json_text::mended;
 use crate::webhook::is_name;
 
@@ -28,6 +28,8 @@ struct Document<T> {
 #[derive(Deserialize)]
 struct Resource<T> {
     attributes: T,
+    #[serde(default)]
+    links: Links,
 }
 
 #[derive(Default, Deserialize)]
@@ -49,9 +51,9 @@ struct AggregatedRow {
 
 #[derive(Deserialize)]
 struct Measurements {
-    count: Vec<f64>,
-    sum_value: Vec<Number>,
-    unique: Vec<f64>,
+    count: Vec<Option<f64>>,
+    sum_value: Vec<Option<Number>>,
+    unique: Vec<Option<f64>>,
 }
 
 #[derive(Deserialize)]
@@ -89,8 +91,9 @@ pub fn report(report: Report, body: &[u8]) -> Option<PullPage> {
 
 fn document<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Option<(T, Option<String>)> {
     let Document::<T> { data, links } = serde_json::from_slice(&mended(body)).ok()?;
-    let next = match links.next {
-        Some(next) => Some(cursor_in(&next, CURSOR_OF_NUMBERS)?),
+    // The document has neither where it stands nor what it is called.
+    let next = match links.next.or(data.links.next) {
+        Some(next) => Some(cursor_in(&next, CURSOR_OF_NUMBERS).or_else(|| cursor_in(&next, CURSOR))?),
         None => None,
     };
     Some((data.attributes, next))
@@ -118,18 +121,18 @@ fn cells(row: AggregatedRow, dates: &[Timestamp], from: Timestamp) -> Option<Vec
         [value] => cut(value.as_deref().unwrap_or_default()),
         _ => return None,
     };
-    let cells = dates.iter().zip(count).zip(sum_value).zip(unique);
-    let cells = cells.filter(|(((date, count), sum), unique)| {
-        let is_any = *count != 0.0 || *unique != 0.0 || sum.as_f64().is_some_and(|sum| sum != 0.0);
-        is_any && **date >= from
-    });
-    let record = |(((date, count), sum), unique): (((&Timestamp, f64), Number), f64)| {
-        json!({
-            "id": format!("{date} {value}"), "starts_at": date.to_string(), "dimension_value": value,
-            "count": whole(count), "sum_value": sum, "unique_profiles": whole(unique),
+    let cells = dates.iter().enumerate().filter(|(_, date)| **date >= from).filter_map(|(at, date)| {
+        let (count, sum, unique) = (count[at], &sum_value[at], unique[at]);
+        let numbers = [count, unique, sum.as_ref().and_then(Number::as_f64)];
+        let is_any = numbers.into_iter().flatten().any(|number| number != 0.0);
+        is_any.then(|| {
+            json!({
+                "id": format!("{date} {value}"), "starts_at": date.to_string(), "dimension_value": value,
+                "count": count.and_then(whole), "sum_value": sum, "unique_profiles": unique.and_then(whole),
+            })
         })
-    };
-    Some(cells.map(record).collect())
+    });
+    Some(cells.collect())
 }
 
 /// The days of a row on which anything was counted, or the row where it is of no days.
@@ -145,16 +148,20 @@ fn days_of(report: Report, row: ReportedRow, days: &[Option<String>]) -> Option<
         of.insert((*name).to_owned(), id.into());
     }
     let ids = of.values().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
-    let series = report.statistics().map(|name| {
+    // What Klaviyo does not say of an account, as of text messages it does not send, is not known.
+    let series = report.statistics().filter_map(|name| {
         let said = row.statistics.get(name)?;
         let said = if report.is_series() { said.as_array()?.as_slice() } else { std::slice::from_ref(said) };
-        (said.len() == days.len()).then_some((name, said))
+        Some((name, said))
     });
-    let series = series.collect::<Option<Vec<_>>>()?;
+    let series: Vec<(&str, &[Value])> = series.collect();
+    if series.is_empty() {
+        return None;
+    }
     let mut records = Vec::new();
     for (at, day) in days.iter().enumerate() {
         let numbers: Vec<(&str, Value)> =
-            series.iter().map(|(name, said)| (*name, number(&said[at]))).collect();
+            series.iter().map(|(name, said)| (*name, number(name, said.get(at)))).collect();
         if report.is_series() && numbers.iter().all(|(_, number)| number.is_null() || *number == 0) {
             continue;
         }
@@ -167,11 +174,15 @@ fn days_of(report: Report, row: ReportedRow, days: &[Option<String>]) -> Option<
     Some(records)
 }
 
-/// A number, without a fraction where it has none; null what is no number.
-fn number(value: &Value) -> Value {
-    match value.as_f64() {
-        Some(float) => whole(float).map_or_else(|| value.clone(), Value::from),
-        None => Value::Null,
+/// A statistic; null what is no number, or no whole one where something is counted.
+fn number(name: &str, value: Option<&Value>) -> Value {
+    let Some((value, float)) = value.and_then(|value| Some((value, value.as_f64()?))) else {
+        return Value::Null;
+    };
+    match whole(float) {
+        Some(whole) => whole.into(),
+        None if Report::is_count(name) => Value::Null,
+        None => value.clone(),
     }
 }
 
@@ -259,6 +270,8 @@ mod tests {
             Report::Campaigns.statistics().map(|name| (name.to_owned(), json!(0.0))).collect();
         statistics["open_rate"] = json!(0.25);
         statistics["click_rate"] = json!(null);
+        statistics["clicks"] = json!(2.5);
+        statistics.remove("text_message_spend");
         let groupings = json!({"campaign_id": "C", "campaign_message_id": "M", "send_channel": null});
         let row = json!({"groupings": groupings, "statistics": statistics});
         let body = json!({"data": {"attributes": {"results": [row]}}, "links": {"next": null}});
@@ -268,6 +281,7 @@ mod tests {
             (&record["open_rate"], &record["click_rate"], &record["opens"], &record["send_channel"]),
             (&json!(0.25), &json!(null), &json!(0), &json!(""))
         );
+        assert_eq!((&record["clicks"], &record["text_message_spend"]), (&json!(null), &json!(null)));
     }
 
     #[test]
