@@ -542,7 +542,7 @@ BEGIN
     END IF;
     IF since = 'infinity' OR since > now() AND counted THEN
         RAISE EXCEPTION 'argument "since" leaves out everything'
-            USING ERRCODE = 'KS091', HINT = 'klaviyo_pause_job() has a job read nothing; since => ''-infinity'' leaves out nothing.';
+            USING ERRCODE = 'KS091', HINT = 'klaviyo_pause_job() has a job read nothing; since => ''-infinity'' leaves out nothing, of aggregates and reports nothing of the last year.';
     END IF;
     fault := klaviyo.options_fault(job, options);
     IF fault IS NOT NULL THEN

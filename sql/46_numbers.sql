@@ -19,15 +19,15 @@ CREATE TABLE klaviyo.metric_aggregate (
     CONSTRAINT metric_aggregate_interval_check CHECK (interval IN ('hour', 'day', 'week', 'month'))
 );
 CREATE INDEX metric_aggregate_starts_at_idx ON klaviyo.metric_aggregate (starts_at);
-COMMENT ON TABLE klaviyo.metric_aggregate IS 'What the events of metrics come to by hour, day, week or month, as the job aggregates reads them; a row only where there was any. Those of one dimension add up to those of none, but for unique_profiles';
+COMMENT ON TABLE klaviyo.metric_aggregate IS 'What the events of metrics come to by hour, day, week or month, as the job aggregates reads them; a row only where there was any. Those of one dimension are to be added up, as of none, which are the whole, but for unique_profiles';
 COMMENT ON COLUMN klaviyo.metric_aggregate.account IS 'Account';
 COMMENT ON COLUMN klaviyo.metric_aggregate.metric_id IS 'Metric, see klaviyo.metric';
 COMMENT ON COLUMN klaviyo.metric_aggregate.dimension IS 'What the events are grouped by, as Klaviyo calls it, such as $attributed_channel; empty: all of the metric';
 COMMENT ON COLUMN klaviyo.metric_aggregate.dimension_value IS 'Which of its values they have; empty: none. One of more than 500 bytes is cut, and ends with a digest';
-COMMENT ON COLUMN klaviyo.metric_aggregate.interval IS 'hour, day, week (from Monday on) or month';
+COMMENT ON COLUMN klaviyo.metric_aggregate.interval IS 'hour, day, week or month';
 COMMENT ON COLUMN klaviyo.metric_aggregate.time_zone IS 'By whose clock it begins';
 COMMENT ON COLUMN klaviyo.metric_aggregate.starts_at IS 'When it begins';
-COMMENT ON COLUMN klaviyo.metric_aggregate.local_start IS 'The same by that clock';
+COMMENT ON COLUMN klaviyo.metric_aggregate.local_start IS 'The same by that clock, on which an hour may come twice';
 COMMENT ON COLUMN klaviyo.metric_aggregate.count IS 'Events';
 COMMENT ON COLUMN klaviyo.metric_aggregate.sum_value IS 'What they were worth together';
 COMMENT ON COLUMN klaviyo.metric_aggregate.unique_profiles IS 'Profiles they are of; such numbers of several intervals or values cannot be added up';

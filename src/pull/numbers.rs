@@ -52,6 +52,7 @@ macro_rules! upsert_messages {
 }
 
 /// Of one that was sent before, some of what came of it lies outside of what was read, which begins with a day by whatever clock.
+/// So it is, whether or not that is known, of one that has gone to fewer than it had.
 const CAMPAIGNS: &str = upsert_messages!(
     "campaign_report",
     [campaign_id, campaign_message_id, send_channel],
@@ -67,7 +68,11 @@ const CAMPAIGNS: &str = upsert_messages!(
         revenue_per_recipient,
         average_order_value
     ],
-    "NOT EXISTS (
+    "r.recipients > 0 AND NOT EXISTS (
+         SELECT FROM klaviyo.campaign_report AS k
+         WHERE k.account = $1 AND k.campaign_id = r.campaign_id AND k.campaign_message_id = r.campaign_message_id
+           AND k.send_channel = r.send_channel AND k.recipients > r.recipients
+     ) AND NOT EXISTS (
          SELECT FROM klaviyo.campaign AS c
          WHERE c.account = $1 AND c.campaign_id = r.campaign_id AND c.send_time < $3 + interval '1 day'
      )"
@@ -146,7 +151,10 @@ pub fn write(account: &str, listing: &Listing<'_>, page: &mut PullPage) -> Resul
                 ("interval", query.interval.name()),
                 ("time_zone", query.time_zone),
             ];
-            forget(account, query)?;
+            // The whole of a metric comes first.
+            if query.dimension.is_none() {
+                forget(account, query)?;
+            }
             (AGGREGATES, query.span, of)
         }
         Listing::Report(query) => {

@@ -378,7 +378,9 @@ impl Run {
                 self.store(counts, None)?;
                 let failure = match self.kind {
                     Job::Segment if self.lacks_rows => Some(UNREADABLE.to_owned()),
-                    _ => self.unknown()?.or(self.refusal.take().map(|it| format!("{it}; all else was read"))),
+                    _ => self
+                        .unknown()?
+                        .or(self.refusal.take().map(|it| format!("{it}; what was not refused was read"))),
                 };
                 self.end(failure.as_deref())
             }
