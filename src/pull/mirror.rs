@@ -276,9 +276,6 @@ const REMOVE_CAMPAIGNS: &str =
 
 const UNSEE: &str = "DELETE FROM klaviyo.job_seen AS s WHERE s.account = $1 AND s.job = $2";
 
-const LIST_IS_READ: &str = "
-    UPDATE klaviyo.list AS l SET members_pulled_at = greatest(l.members_pulled_at, $3)
-    WHERE l.account = $1 AND l.list_id = $2";
 /// How many are on it today, as far as the day has come.
 const LIST_DAY: &str = "
     INSERT INTO klaviyo.list_day AS d (account, list_id, day, members)
@@ -286,6 +283,10 @@ const LIST_DAY: &str = "
     FROM klaviyo.list_member AS m
     WHERE m.account = $1 AND m.list_id = $2
     ON CONFLICT ON CONSTRAINT list_day_pkey DO UPDATE SET members = excluded.members WHERE d.members <> excluded.members";
+
+const LIST_IS_READ: &str = "
+    UPDATE klaviyo.list AS l SET members_pulled_at = greatest(l.members_pulled_at, $3)
+    WHERE l.account = $1 AND l.list_id = $2";
 const SEGMENT_IS_READ: &str = "
     UPDATE klaviyo.segment AS s SET members_pulled_at = greatest(s.members_pulled_at, $3)
     WHERE s.account = $1 AND s.segment_id = $2";
@@ -297,10 +298,7 @@ pub fn write(
     page: &mut PullPage,
     asked_at: i64,
 ) -> Result<usize, spi::Error> {
-    if listing.resource().is_none() {
-        return numbers::write(account, listing, page);
-    }
-    let resource = listing.resource();
+    let Some(resource) = listing.resource() else { return numbers::write(account, listing, page) };
     page.records.iter_mut().for_each(|record| name_people(resource, record));
     let records = Value::from(page.records.clone()).to_string();
     let records = || arg(records.as_str());
@@ -333,10 +331,10 @@ pub fn write(
 }
 
 /// Whom a row is about. An event may name whomever.
-fn name_people(resource: Option<Resource>, record: &mut Value) {
+fn name_people(resource: Resource, record: &mut Value) {
     let people = match resource {
-        Some(Resource::Profile) => key::of(record["email"].as_str(), record["phone_number"].as_str(), None),
-        Some(Resource::Event) => named::people_within(&record["properties"].to_string()),
+        Resource::Profile => key::of(record["email"].as_str(), record["phone_number"].as_str(), None),
+        Resource::Event => named::people_within(&record["properties"].to_string()),
         _ => return,
     };
     record["people"] = people.into();
